@@ -1,0 +1,44 @@
+# `make demo` and `make test` set up everything they need; a second call installs nothing again.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+export MPLBACKEND := Agg
+# The virtual environment's own kernel, whatever kernels the person has elsewhere.
+export JUPYTER_PREFER_ENV_PATH := 1
+
+.PHONY: demo test test-notebooks bench lab lint clean
+
+demo: $(STAMP)
+	PATH="$(CURDIR)/$(BIN):$$PATH" papermill notebooks/ma_fsar.ipynb out.ipynb -p shot 1
+	@echo "Done: open out.ipynb (make lab shows it in JupyterLab)."
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -q
+
+test-notebooks: $(STAMP)
+	VIDLIB_NOTEBOOK_SIZE=default $(BIN)/python -m pytest -q tests/test_notebooks.py
+
+bench: $(STAMP)
+	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+# An ignored working copy: playing in JupyterLab writes outputs, and those must not land in notebooks/.
+lab: $(STAMP)
+	@mkdir -p lab/.origin
+	@for source in notebooks/*.ipynb; do name=$$(basename $$source); \
+	  if [ ! -e lab/$$name ] || cmp -s lab/$$name lab/.origin/$$name; then cp $$source lab/$$name; cp $$source lab/.origin/$$name; \
+	  elif ! cmp -s $$source lab/.origin/$$name; then echo "kept your lab/$$name; notebooks/$$name has changed since"; fi; done
+	@if [ -e out.ipynb ] && [ ! out.ipynb -ot lab/out.ipynb ]; then cp out.ipynb lab/out.ipynb; fi
+	cd lab && "$(CURDIR)/$(BIN)/jupyter" lab
+
+lint: $(STAMP)
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "vidlib needs Python 3.11 or newer; $(PYTHON) is older. Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@touch $@
+
+clean:
+	rm -rf build *.egg-info .pytest_cache .ruff_cache

@@ -1,0 +1,120 @@
+"""The house rules that a machine can check: dependencies agree, floors hold, code is clean, notebooks are stored bare."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+FLOORS = [  # bottom first; a room imports only from floors below its own, or from its own folder
+    {"errors", "paths", "progress", "params"},
+    {"runs", "checkpoints", "published", "accounting"},
+    {"data"},
+    {"matching", "layers", "backbones"},
+    {"methods"},
+    {"evaluation"},
+    {"training"},
+    {"viz"},
+]
+
+
+def _name(requirement: str) -> str:
+    return re.split(r"[\[<>=;! ]", requirement.strip(), maxsplit=1)[0].lower().replace("_", "-")
+
+
+def _pins() -> dict[str, str]:
+    lines = (ROOT / "constraints.txt").read_text().split()
+    return {_name(line): line.split("==")[1] for line in lines}
+
+
+def test_constraints_pin_every_dependency_and_name_no_address():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = project["dependencies"] + [r for extra in project["optional-dependencies"].values() for r in extra]
+    pins = _pins()
+    assert [r for r in wanted if _name(r) not in pins] == []
+    assert not re.search(r"https?:|@", (ROOT / "constraints.txt").read_text())
+
+
+def test_torch_and_torchvision_are_a_matching_pair():
+    pins = _pins()
+    major, minor = (int(part) for part in pins["torch"].split(".")[:2])
+    vision = tuple(int(part) for part in pins["torchvision"].split(".")[:2])
+    assert (major, vision) == (2, (0, minor + 15)), "torchvision 0.(n+15) is built for torch 2.n"
+
+
+def test_environment_installs_the_project_and_nothing_of_its_own():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    plain = [entry for entry in environment["dependencies"] if isinstance(entry, str)]
+    pip = next(entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict))
+    assert plain == [f"python{project['requires-python']}", "pip"]
+    assert pip[0] == "-c constraints.txt"
+    extras = re.fullmatch(r"-e \.\[([\w,]+)\]", pip[1]).group(1).split(",")
+    assert set(extras) == set(project["optional-dependencies"])
+    assert len(pip) == 2
+
+
+def _imports(path: Path) -> set[str]:
+    """The rooms of vidlib that a file imports anywhere in it."""
+    rooms = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "vidlib":
+            parts = node.module.split(".")
+            rooms |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
+        elif isinstance(node, ast.Import):
+            rooms |= {a.name.split(".")[1] for a in node.names if a.name.startswith("vidlib.")}
+    return rooms - {"__version__"}
+
+
+def test_rooms_import_only_from_floors_below():
+    level = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+    broken = []
+    for path in (ROOT / "vidlib").rglob("*.py"):
+        room = path.relative_to(ROOT / "vidlib").parts[0].removesuffix(".py")
+        if room == "__init__":
+            continue
+        for other in _imports(path):
+            if other != room and level[other] >= level[room] and level[room] > 0:
+                broken.append(f"{path.relative_to(ROOT)} imports {other}")
+            if level[room] == 0 and level[other] > 0:
+                broken.append(f"{path.relative_to(ROOT)} imports {other}")
+    assert broken == []
+
+
+def test_only_the_clip_backbone_knows_open_clip():
+    def knows(path: Path) -> bool:
+        return any(
+            name.split(".")[0] == "open_clip"
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, (ast.Import, ast.ImportFrom))
+            for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names])
+        )
+
+    knowing = [p.relative_to(ROOT / "vidlib").as_posix() for p in (ROOT / "vidlib").rglob("*.py") if knows(p)]
+    assert set(knowing) <= {"backbones/clip.py", "backbones/clip_mini/train.py"}
+    assert "backbones/clip.py" in knowing
+
+
+def test_code_is_clean():
+    for check in (["check"], ["format", "--check"]):
+        done = subprocess.run([sys.executable, "-m", "ruff", *check, "."], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_notebooks_are_stored_bare(path):
+    notebook = json.loads(path.read_text())
+    assert notebook["metadata"]["kernelspec"]["name"] == "python3"
+    for cell in notebook["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "code":
+            assert cell["outputs"] == [] and cell["execution_count"] is None, source[:80]
+            assert "../" not in source, "a notebook holds no relative path"
+            assert not re.search(r"^\s*(class|def) \w*(Dataset|Method)", source, re.M), "such things live in vidlib"

@@ -1,0 +1,11 @@
+"""The one error a user meets: a sentence that names what is wrong and what would be right."""
+
+
+class UserError(ValueError):
+    """Something the user gave cannot be used; the message is one sentence that names it and says what would be right.
+
+    Notebooks show only that sentence: IPython asks an exception for its own traceback through ``_render_traceback_``.
+    """
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"{type(self).__name__}: {self}"]

@@ -1,0 +1,222 @@
+"""Typed parameters: the one contract of notebook cell, recipe, command line, torchrun and run record.
+
+A notebook's parameters cell holds plain assignments; its guard cell turns them into a frozen model with
+``Params.from_notebook(globals())``, which names an unknown or wrong parameter in one sentence. The same model reads recipes.
+"""
+
+import difflib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from vidlib import paths
+from vidlib.errors import UserError
+
+PLAIN = (bool, int, float, str, list, dict, type(None))
+IPYTHON_NAMES = {"In", "Out"}
+WEIGHT_FILES = {".pt", ".pth", ".bin", ".ckpt", ".safetensors"}
+SEEN = "_vidlib_guarded"  # marks a kernel whose guard ran before: later cells' variables are then expected
+
+# Names that later rooms implement; a test holds them against METRICS, METHODS and the precisions that Fabric knows.
+Metric = Literal["otam", "bimhm", "trx", "prototype", "cosine"]
+Method = Literal["ma_fsar", "aim", "clip_fsar", "frozen_clip"]
+Precision = Literal["auto", "32-true", "16-mixed", "bf16-mixed", "64-true"]
+
+
+def closest(name: str, known: list[str] | tuple[str, ...]) -> str:
+    """`` (did you mean 'shot'?)`` where one of ``known`` is close to ``name``, else an empty string."""
+    near = difflib.get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=0.6)
+    return f" (did you mean '{near[0]}'?)" if near else ""
+
+
+class Params(BaseModel):
+    """Base of every notebook's parameters: frozen, no unknown names, numbers in strings understood."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_truth_for_numbers(cls, values: Any) -> Any:
+        """``-p shot True`` is a slip, not the number 1."""
+        if isinstance(values, Mapping):
+            for name, value in values.items():
+                field = cls.model_fields.get(name)
+                if field is not None and isinstance(value, bool) and field.annotation in (int, float, str):
+                    raise ValueError(f"{name}: {value} is not {_wanted(field.annotation)}")
+        return values
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any], source: str = "") -> Self:
+        """Validate ``values``; a ``UserError`` of one sentence names every parameter that is unknown or wrong."""
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            prefix = f"{source}: " if source else ""
+            raise UserError(prefix + "; ".join(cls._sentence(e) for e in error.errors())) from None
+
+    @classmethod
+    def _sentence(cls, error: Mapping[str, Any]) -> str:
+        name = ".".join(str(part) for part in error["loc"])
+        if error["type"] == "extra_forbidden":
+            return f"unknown parameter '{name}'{closest(name, list(cls.model_fields))}"
+        if error["type"] == "value_error":
+            return str(error["ctx"]["error"])
+        expected = error["msg"].removeprefix("Input should be ").split(", ")[0]
+        if error["type"] == "literal_error":
+            expected = "one of " + error["ctx"]["expected"]
+        for wordy, short in (("greater than or equal to", "at least"), ("less than or equal to", "at most")):
+            expected = expected.replace(wordy, short)
+        return f"{name}: {error['input']!r} is not {expected}"
+
+    @classmethod
+    def from_notebook(cls, namespace: dict[str, Any]) -> Self:
+        """The parameters among a notebook's globals.
+
+        On the first run of a kernel every plain value there must be a parameter; on a re-run only names close to a
+        parameter's are refused, since later cells have left theirs.
+        """
+        plain = {
+            name: value
+            for name, value in namespace.items()
+            if not name.startswith("_") and name not in IPYTHON_NAMES and isinstance(value, PLAIN)
+        }
+        if namespace.get(SEEN):
+            fields = list(cls.model_fields)
+            plain = {n: v for n, v in plain.items() if n in fields or difflib.get_close_matches(n, fields, cutoff=0.8)}
+        params = cls.parse(plain)
+        namespace[SEEN] = True
+        return params
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> Self:
+        """Read a recipe (YAML) or a run's ``params.json``."""
+        path = paths.absolute(path)
+        if not path.is_file():
+            raise UserError(f"parameter file {path} does not exist")
+        text = path.read_text()
+        values = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+        if not isinstance(values, dict):
+            raise UserError(f"{path} holds no parameters: it should be lines of 'name: value'")
+        return cls.parse(values, source=path.name)
+
+    def show(self) -> None:
+        """Print every parameter on a line of its own."""
+        width = max(map(len, type(self).model_fields))
+        for name, value in self:
+            print(f"{name:<{width}}  {value!r}")
+
+
+def _wanted(kind: type) -> str:
+    return {int: "a whole number", float: "a number", str: "a name"}[kind]
+
+
+class FewShotParams(Params):
+    """What every few-shot notebook and run shares."""
+
+    dataset: str = Field("moving_shapes", description="moving_shapes, moving_shapes_scene, folder:PATH or a benchmark")
+    backbone: str = Field("clip-mini", description="clip-mini or an open_clip ViT")
+    pretrained: str = Field("clip-mini", description="clip-mini, an open_clip tag, a local file, or empty for random")
+    variant: Literal["paper", "released"] = Field("paper", description="paper or released")
+    metric: Metric = Field("otam", description="otam, bimhm, trx, prototype or cosine")
+    way: int = Field(5, ge=2, description="classes in an episode")
+    shot: int = Field(1, ge=1, description="support videos per class")
+    query: int = Field(1, ge=1, description="query videos per class")
+    frames: int = Field(8, ge=2, le=64, description="frames per video")
+    train_episodes: int = Field(300, ge=0, description="training episodes")
+    val_episodes: int = Field(200, ge=0, description="val episodes at each selection, 0 keeps the last weights")
+    val_every: int = Field(100, ge=1, description="training episodes between selections")
+    test_episodes: int = Field(2000, ge=1, description="test episodes")
+    episodes_per_step: int = Field(1, ge=1, description="episodes per optimiser step")
+    lr: float = Field(2e-3, gt=0, description="peak learning rate")
+    weight_decay: float = Field(1e-2, ge=0, description="AdamW weight decay")
+    warmup: float = Field(0.1, ge=0, lt=1, description="part of the steps in which the learning rate rises")
+    clip_grad: float = Field(1.0, ge=0, description="largest gradient norm, 0 for no clipping")
+    mix: float = Field(0.5, ge=0, le=1, description="weight of the text terms in loss and score")
+    seed: int = Field(0, ge=0, description="seed of weights, episodes and augmentation")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto, cpu, cuda or mps")
+    devices: int = Field(1, ge=1, description="number of devices")
+    precision: Precision = Field("auto", description="auto, 32-true, bf16-mixed, 16-mixed or 64-true")
+    deterministic: bool = Field(False, description="deterministic kernels on a GPU")
+    workers: int = Field(0, ge=0, description="loader processes, 0 loads in this one")
+    runs: str = Field("", description="runs folder, empty for the default")
+    fresh: bool = Field(False, description="repeat runs that are finished")
+
+    PLACE: ClassVar[frozenset[str]] = frozenset({"device", "devices", "deterministic", "workers", "runs", "fresh"})
+
+    @field_validator("runs")
+    @classmethod
+    def _absolute_runs(cls, value: str) -> str:
+        return str(paths.absolute(value)) if value else ""
+
+    @field_validator("dataset")
+    @classmethod
+    def _absolute_folder(cls, value: str) -> str:
+        return f"folder:{paths.absolute(value[7:])}" if value.startswith("folder:") else value
+
+    @field_validator("pretrained")
+    @classmethod
+    def _absolute_weights(cls, value: str) -> str:
+        return str(paths.absolute(value)) if Path(value).suffix in WEIGHT_FILES or "/" in value else value
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.pretrained == "clip-mini" and self.backbone != "clip-mini":
+            raise ValueError(
+                f"pretrained: clip-mini's weights do not fit backbone '{self.backbone}'; "
+                "give an open_clip tag, a local file, or an empty string for random weights"
+            )
+        return self
+
+    def run_params(self, method: str, **changes: Any) -> "RunParams":
+        """The parameters of one run of ``method``: the fields that a run knows, with ``changes``."""
+        shared = {name: getattr(self, name) for name in FewShotParams.model_fields}
+        return RunParams.parse({**shared, "method": method, **changes})
+
+
+class RunParams(FewShotParams):
+    """One execution: a method, one named change of it at most, one seed."""
+
+    method: Method = Field("ma_fsar", description="which method")
+    ablation: str = Field("", description="a named change of the method, empty for the method itself")
+
+    def determining(self) -> dict[str, Any]:
+        """Everything that the result depends on: all but where and how often it runs."""
+        return {name: value for name, value in self if name not in self.PLACE}
+
+
+class MAFSARParams(FewShotParams):
+    """Parameters of notebooks/ma_fsar.ipynb."""
+
+    seeds: int = Field(1, ge=1, description="how many seeds, counted up from seed")
+    compare: str = Field("aim", description="trained methods to stand beside it, as in aim,clip_fsar")
+    ablations: bool = Field(False, description="train the ablations that need training, else read their records")
+    ablation_episodes: int = Field(300, ge=1, description="training episodes of each ablation")
+
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """The methods named in ``compare``, in order."""
+        return tuple(name.strip() for name in self.compare.split(",") if name.strip())
+
+    @field_validator("compare")
+    @classmethod
+    def _known_methods(cls, value: str) -> str:
+        known = [name for name in get_args(Method) if name != "ma_fsar"]
+        for name in filter(None, (part.strip() for part in value.split(","))):
+            if name not in known:
+                raise ValueError(f"compare: '{name}' is not one of {', '.join(known)}{closest(name, known)}")
+        return value
+
+
+class WorldParams(Params):
+    """Parameters of notebooks/moving_shapes.ipynb."""
+
+    flavour: Literal["moving_shapes", "moving_shapes_scene"] = Field("moving_shapes", description="which world")
+    examples: int = Field(6, ge=1, le=24, description="actions shown as filmstrips")
+    stills: int = Field(1024, ge=64, description="held-out stills for the retrieval accuracy")
+    retrain: bool = Field(False, description="train clip-mini again from scratch")
+    retrain_steps: int = Field(0, ge=0, description="training steps, 0 for as many as the shipped weights had")
+    seed: int = Field(0, ge=0, description="seed of what is drawn here")
