@@ -19,3 +19,11 @@ def golden(name: str) -> tuple[dict, dict[str, torch.Tensor]]:
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def worlds() -> None:
+    """The embedded world, rendered once into the cache (under a minute where it is not there yet)."""
+    from vidlib.data import benchmarks
+
+    benchmarks.load("moving_shapes")

@@ -167,11 +167,6 @@ def draw(ground: np.ndarray, things: list[Thing]) -> np.ndarray:
     return np.clip(canvas + 0.5, 0, 255).astype(np.uint8)
 
 
-def contrast(one: tuple[float, float, float], other: tuple[float, float, float]) -> float:
-    """Distance of two colours in 0..1.7."""
-    return math.sqrt(sum((a - b) ** 2 for a, b in zip(one, other, strict=True)))
-
-
 def vary(rng: np.random.Generator, colour: tuple[float, float, float], by: float) -> tuple[float, float, float]:
     """A colour near ``colour``: every channel moved by at most ``by``."""
     red, green, blue = (min(1.0, max(0.0, c + by * (2 * float(rng.random()) - 1))) for c in colour)
@@ -188,11 +183,12 @@ def some_ground(rng: np.random.Generator, pattern: str = "", name: str = "") -> 
     return Ground(pattern, name, first, second, int(rng.integers(3)), 0.14 + 0.12 * float(rng.random()), 0.2 * float(rng.random()))
 
 
+def stands_out(name: str, ground: Ground) -> bool:
+    """Whether a colour can be told from both colours of a ground."""
+    return min(math.dist(COLOURS[name], ground.first), math.dist(COLOURS[name], ground.second)) > 0.42
+
+
 def some_colour(rng: np.random.Generator, ground: Ground, avoid: tuple[str, ...] = ()) -> str:
     """The name of a colour that stands out from the ground and is none of ``avoid``."""
-    names = [
-        name
-        for name, colour in COLOURS.items()
-        if name not in avoid and min(contrast(colour, ground.first), contrast(colour, ground.second)) > 0.42
-    ]
+    names = [name for name in COLOURS if name not in avoid and stands_out(name, ground)]
     return names[int(rng.integers(len(names)))]

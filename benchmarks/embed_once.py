@@ -1,0 +1,83 @@
+"""Embed-once evaluation against embedding every episode anew: a ratio from one run, and the same predictions.
+
+``python benchmarks/embed_once.py`` prints one line; exit code 1 if the ratio is under 10, or a prediction differs that is no
+near-tie. MA-FSAR on clip-mini's architecture with random weights and random clips, so that videos are read for nothing:
+reading, which embed-once also saves, would make the ratio larger. Both are measured in CPU time on one thread. The ratio
+grows with the number of episodes, since embedding once costs the same for any; this is a small number of them.
+"""
+
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from vidlib import methods  # noqa: E402
+from vidlib.backbones import clip  # noqa: E402
+from vidlib.data.episodes import EpisodeSampler  # noqa: E402
+from vidlib.data.manifest import Manifest, Row  # noqa: E402
+from vidlib.devices import make_fabric  # noqa: E402
+from vidlib.evaluation import evaluate, evaluate_each_episode  # noqa: E402
+from vidlib.results import NEAR  # noqa: E402
+
+CLAIM, CLASSES, VIDEOS, EPISODES, WAY, FRAMES = 10, 12, 15, 600, 5, 8
+
+
+class RandomClips:
+    """A class's own random pictures with a video's own noise, as float [T C H W]."""
+
+    def __init__(self, manifest: Manifest, size: int) -> None:
+        self.manifest, self.split = manifest, "test"
+        draw = torch.Generator().manual_seed(0)
+        classes = torch.randn(CLASSES, FRAMES, 3, size, size, generator=draw)
+        names = manifest.classes("test")
+        self.clips = [
+            classes[names.index(row.cls)] + 2 * torch.randn(FRAMES, 3, size, size, generator=draw)
+            for row in manifest.videos("test")
+        ]
+
+    def test(self, row: int) -> torch.Tensor:
+        return self.clips[row]
+
+
+def seconds(work) -> tuple[float, object]:
+    """CPU time of one call, and what it returned."""
+    start = time.process_time()
+    result = work()
+    return time.process_time() - start, result
+
+
+def main() -> int:
+    """Both evaluations on the same episodes."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    rows = [Row(f"{c}/{v}", f"class {c}", "test") for c in range(CLASSES) for v in range(VIDEOS)]
+    manifest = Manifest("random clips", tuple(rows), Path(), {row.video: row.video for row in rows})
+    backbone = clip.load("clip-mini", "")
+    method = methods.build("ma_fsar", backbone, frames=FRAMES)
+    clips = RandomClips(manifest, backbone.image_size)
+    sampler = EpisodeSampler(manifest, "test", WAY, 1, 1, seed=0)
+    text = torch.randn(CLASSES, backbone.embed_dim)
+    fabric = make_fabric("cpu", "32-true")
+
+    evaluate_each_episode(method, clips, sampler, 5, text, fabric=fabric)  # warm-up
+    fast, once = seconds(lambda: evaluate(method, clips, sampler, EPISODES, text, fabric=fabric))
+    slow, anew = seconds(lambda: evaluate_each_episode(method, clips, sampler, EPISODES, text, fabric=fabric))
+
+    different = once.predicted != anew.predicted
+    wrong = int((different & (anew.margin > NEAR)).sum())
+    ratio = slow / fast
+    met = ratio >= CLAIM and wrong == 0
+    print(
+        f"evaluation of {EPISODES} episodes, {WAY}-way 1-shot on {len(rows)} videos, MA-FSAR: embed once {fast:.1f} s, every "
+        f"episode anew {slow:.1f} s: {ratio:.0f} times faster (claim: at least {CLAIM}, {'met' if met else 'NOT MET'}); "
+        f"predictions that differ: {different.sum()} of {len(different)}, {wrong} of them no near-tie; near-ties "
+        f"{anew.near_ties}; accuracy {np.mean(anew.truth == anew.predicted):.2f}"
+    )
+    return 0 if met else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

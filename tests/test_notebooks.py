@@ -1,0 +1,100 @@
+"""Every notebook runs, at smoke size here and at its defaults under `make test-notebooks` (VIDLIB_NOTEBOOK_SIZE=default)."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import papermill
+import pytest
+import yaml
+
+from vidlib import params
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+MODELS = {"ma_fsar": params.MAFSARParams, "moving_shapes": params.WorldParams}
+SMOKE = os.environ.get("VIDLIB_NOTEBOOK_SIZE", "smoke") == "smoke"
+
+
+def _environment(runs: Path) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name not in ("JPY_SESSION_NAME", "PYTEST_ADDOPTS")}
+    return {**kept, "VIDLIB_RUNS": str(runs), "MPLBACKEND": "Agg", "JUPYTER_PREFER_ENV_PATH": "1"}
+
+
+def _prepare(path: Path, folder: Path) -> Path:
+    """The notebook with its smoke parameters injected (or its defaults), not yet run."""
+    target = folder / path.name
+    arguments = ["-f", str(ROOT / "tests" / "smoke" / f"{path.stem}.yaml")] if SMOKE else []
+    command = [sys.executable, "-m", "papermill", "--prepare-only", *arguments, str(path), str(target)]
+    subprocess.run(command, check=True, capture_output=True, env=_environment(folder / "runs"))
+    return target
+
+
+def _nbval(notebook: Path) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--nbval-lax", str(notebook)]
+    return subprocess.run(command, capture_output=True, text=True, env=_environment(notebook.parent / "runs"), cwd=ROOT)
+
+
+def test_every_notebook_has_its_model_and_its_smoke_size():
+    assert {path.stem for path in NOTEBOOKS} == set(MODELS)
+    for name, model in MODELS.items():
+        smoke = yaml.safe_load((ROOT / "tests" / "smoke" / f"{name}.yaml").read_text())
+        model.parse(smoke)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_parameters_cell_and_model_agree(path):
+    """papermill's own reading of the cell has every field, with the model's default and type, and says what it is."""
+    shown = papermill.inspect_notebook(str(path))
+    model = MODELS[path.stem]
+    assert set(shown) == set(model.model_fields)
+    for name, field in model.model_fields.items():
+        kind = type(field.default).__name__
+        assert shown[name]["inferred_type_name"] == kind, name
+        assert yaml.safe_load(shown[name]["default"]) == field.default or eval(shown[name]["default"]) == field.default
+        assert len(shown[name]["help"]) > 5, name
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_runs(path, tmp_path, worlds):
+    done = _nbval(_prepare(path, tmp_path))
+    assert done.returncode == 0, done.stdout[-6000:]
+
+
+@pytest.mark.timeout(1800)
+def test_a_false_claim_fails_the_notebook(tmp_path, worlds):
+    """With the labels of two classes swapped in what the metric sees, ma_fsar.ipynb must not pass."""
+    target = _prepare(ROOT / "notebooks" / "ma_fsar.ipynb", tmp_path)
+    notebook = nbformat.read(target, as_version=4)
+    guard = next(i for i, cell in enumerate(notebook.cells) if "from_notebook" in cell.source)
+    swap = """
+from vidlib.matching.base import Metric
+from vidlib.matching import METRICS
+def swapped(compare):
+    def inner(self, support, labels, query, way):
+        return compare(self, support, labels, query, way)[..., [1, 0, *range(2, way)]]
+    return inner
+for metric in METRICS.values():
+    metric.compare = swapped(metric.compare)
+"""
+    notebook.cells.insert(guard + 1, nbformat.v4.new_code_cell(swap))
+    nbformat.write(notebook, target)
+    done = _nbval(target)
+    assert done.returncode != 0
+    assert "AssertionError" in done.stdout, done.stdout[-3000:]
+
+
+@pytest.mark.parametrize("wrong", [{"shoot": 3}, {"way": 99}], ids=str)
+def test_a_wrong_parameter_stops_papermill_in_the_first_cells(wrong, tmp_path):
+    arguments = [part for name, value in wrong.items() for part in ("-p", name, str(value))]
+    out = tmp_path / "out.ipynb"
+    command = [sys.executable, "-m", "papermill", str(ROOT / "notebooks" / "ma_fsar.ipynb"), str(out), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env=_environment(tmp_path / "runs"), cwd=tmp_path)
+    assert done.returncode != 0
+    assert f"UserError: {'unknown parameter' if 'shoot' in wrong else 'way'}" in done.stderr
+    ran = [cell for cell in json.loads(out.read_text())["cells"] if cell.get("execution_count")]
+    assert len(ran) <= 4, "it stopped in its first cells"

@@ -1,0 +1,122 @@
+"""The loop: it learns, selects on val, decays and clips as said, stops on a loss that is not finite."""
+
+import json
+import math
+
+import pytest
+import torch
+
+from tests.tiny import Tiny, TinyClips, sampler, texts, training
+from vidlib import stepping
+from vidlib.errors import UserError
+from vidlib.evaluation import evaluate
+from vidlib.loop import fit
+from vidlib.runs import read_lines
+
+COMMON = {"lr": 1e-2, "seed": 0, "device": "cpu", "precision": "32-true"}
+
+
+def test_it_learns_and_leaves_its_record(tmp_path):
+    method = Tiny()
+    tower = method.backbone.weight.clone()
+    done = fit(method, training(61), episodes=61, episodes_per_step=2, clip_grad=1.0, folder=tmp_path, **COMMON)
+    lines = read_lines(tmp_path / "metrics.jsonl")
+    assert [line["step"] for line in lines] == list(range(1, 32)) and lines[-1]["episode"] == 61
+    assert {"loss", "loss.visual", "loss.text", "accuracy", "lr", "grad_norm", "seconds"} <= lines[0].keys()
+    assert lines[0]["loss"] == pytest.approx(lines[0]["loss.visual"] + lines[0]["loss.text"], rel=1e-6)
+    first, last = (sum(line["loss"] for line in part) / 8 for part in (lines[:8], lines[-8:]))
+    assert last < 0.9 * first
+    assert torch.equal(method.backbone.weight, tower) and not method.training
+    assert done.steps == done.selected == 31 and done.val_accuracy is None
+    assert (tmp_path / "checkpoint.safetensors").is_file()
+
+
+def test_loss_is_the_mean_over_the_episodes_of_a_step(tmp_path):
+    together, apart = tmp_path / "together", tmp_path / "apart"
+    frozen = COMMON | {"lr": 1e-12, "warmup": 0.0}
+    fit(Tiny(0.0), training(4), episodes=4, episodes_per_step=4, folder=together, **frozen)
+    fit(Tiny(0.0), training(4), episodes=4, episodes_per_step=1, folder=apart, **frozen)
+    losses = [line["loss"] for line in read_lines(apart / "metrics.jsonl")]
+    assert read_lines(together / "metrics.jsonl")[0]["loss"] == pytest.approx(sum(losses) / 4, rel=1e-5)
+
+
+def test_best_on_val_is_kept_and_the_earlier_of_equals(tmp_path):
+    answers, seen = iter([0.2, 0.6, 0.6, 0.4]), []
+
+    def validate(method):
+        assert not method.training
+        seen.append(method.text_scale.item())
+        return next(answers)
+
+    method = Tiny()
+    done = fit(method, training(8), episodes=8, folder=tmp_path, validate=validate, val_every=2, **COMMON)
+    assert (done.selected, done.val_accuracy) == (4, 0.6)
+    assert method.text_scale.item() == seen[1] != seen[3]
+    assert [line.get("val_accuracy") for line in read_lines(tmp_path / "metrics.jsonl")][1::2] == [0.2, 0.6, 0.6, 0.4]
+
+
+def test_training_beats_the_untrained_method(tmp_path):
+    def accuracy(method):
+        return evaluate(method, TinyClips("val"), sampler("val"), 60, texts("val"), device="cpu").accuracy
+
+    before, method = accuracy(Tiny()), Tiny()
+    done = fit(method, training(150), episodes=150, folder=tmp_path, validate=accuracy, val_every=50, **COMMON)
+    assert done.val_accuracy == accuracy(method) > before
+
+
+@pytest.mark.parametrize("poison, word", [(math.nan, "loss"), (math.inf, "loss")])
+def test_a_loss_that_is_not_finite_stops_with_its_episode(tmp_path, poison, word):
+    source = [training(8)[i] for i in range(8)]
+    source[5].query = source[5].query * poison
+    with pytest.raises(UserError, match=rf"{word}.* of episode 5 is .*try"):
+        fit(Tiny(), source, episodes=8, episodes_per_step=2, folder=tmp_path, **COMMON)
+    assert len(read_lines(tmp_path / "metrics.jsonl")) == 2
+
+
+def test_what_cannot_be_trained_says_so(tmp_path):
+    with pytest.raises(UserError, match="no trainable parameter"):
+        fit(Tiny().requires_grad_(False), training(2), episodes=2, folder=tmp_path, **COMMON)
+    with pytest.raises(UserError, match="schedule: 'step'"):
+        fit(Tiny(), training(2), episodes=2, folder=tmp_path, schedule="step", **COMMON)
+    fit(Tiny(), training(2), episodes=2, folder=tmp_path, **COMMON)
+    with pytest.raises(UserError, match="another folder"):
+        fit(Tiny(), training(3), episodes=3, folder=tmp_path, **COMMON)
+
+
+def test_schedule_rises_then_falls():
+    rates = [stepping.rate_at(step, 100, 0.1, "cosine") for step in range(1, 101)]
+    assert rates[0] == 0.1 and rates[9] == rates[10] == 1.0 and rates[-1] < 1e-3
+    assert all(a >= b for a, b in zip(rates[9:], rates[10:], strict=False))
+    assert {stepping.rate_at(step, 10, 0.0, "constant") for step in range(1, 11)} == {1.0}
+
+
+def test_only_matrices_decay():
+    method = Tiny()
+    decaying, still = stepping.parameter_groups(method, 0.3)
+    assert decaying["weight_decay"] == 0.3 and still["weight_decay"] == 0.0
+    names = {id(p): name for name, p in method.named_parameters()}
+    assert sorted(names[id(p)] for p in decaying["params"]) == ["head.0.weight", "head.3.weight", "never"]
+    assert "place_embedding" in {names[id(p)] for p in still["params"]}
+    assert not any(
+        name.startswith("backbone") for group in (decaying, still) for p in group["params"] for name in [names[id(p)]]
+    )
+
+
+def test_bfloat16_trains(tmp_path):
+    fit(Tiny(), training(6), episodes=6, folder=tmp_path, **COMMON | {"precision": "bf16-mixed"})
+    assert all(math.isfinite(line["loss"]) for line in read_lines(tmp_path / "metrics.jsonl"))
+
+
+def test_episode_randomness_does_not_depend_on_what_came_before(tmp_path):
+    """The second half of the episodes alone gives the same losses, dropout included, when weights do not move."""
+    frozen = COMMON | {"lr": 1e-12}
+    fit(Tiny(0.5), training(6), episodes=6, folder=tmp_path / "a", **frozen)
+    torch.manual_seed(1234)
+    fit(Tiny(0.5), training(6), episodes=6, folder=tmp_path / "b", workers=1, **frozen)
+    a, b = ([line["loss"] for line in read_lines(tmp_path / name / "metrics.jsonl")] for name in "ab")
+    assert a == b and len(set(a)) == 6
+
+
+def test_metrics_are_lines_of_json(tmp_path):
+    fit(Tiny(), training(3), episodes=3, folder=tmp_path, **COMMON)
+    assert [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [1, 2, 3]

@@ -1,0 +1,82 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.viz.conftest import boxes, overlapping
+from vidlib import published
+from vidlib.errors import UserError
+from vidlib.viz import bubbles, style
+
+
+@pytest.fixture
+def ours() -> pd.DataFrame:
+    rows = [("MA-FSAR", 0.31, 57.2, 0.19), ("AIM", 0.22, 49.0, 0.23), ("CLIP-FSAR", 0.97, 52.3, 0.13),
+            ("frozen CLIP", 0.0, 25.1, 0.13)]
+    table = pd.DataFrame(rows, columns=["name", "trainable_M", "accuracy", "gmacs"])
+    return table.assign(low=table["accuracy"] - 1.3, high=table["accuracy"] + 1.3, origin="ours", confidence="verified")
+
+
+def bubbles_of(ax) -> dict:
+    return {c.get_gid().removeprefix("bubble:"): c for c in ax.collections if (c.get_gid() or "").startswith("bubble:")}
+
+
+def labels_of(ax) -> list:
+    return [t for t in ax.texts if t.get_text() and t.get_window_extent().intersection(
+        t.get_window_extent(), ax.get_window_extent()) is not None]
+
+
+def test_one_bubble_per_method_with_area_by_cost(ours):
+    ax = bubbles.plot(ours, title="embedded world")
+    drawn = bubbles_of(ax)
+    assert set(drawn) == {"MA-FSAR", "AIM", "CLIP-FSAR"}
+    areas = {name: c.get_sizes()[0] for name, c in drawn.items()}
+    assert areas["AIM"] / areas["MA-FSAR"] == pytest.approx(0.23 / 0.19)
+    assert ax.get_xscale() == "log" and "(M" in ax.get_xlabel() and "(%)" in ax.get_ylabel()
+    assert sum((line.get_gid() or "").startswith("line:") for line in ax.lines) == 1  # frozen CLIP trains nothing
+    assert len(ax.containers) == 3  # an interval each
+
+
+def test_published_rows_without_count_are_noted_not_guessed():
+    rows = published.comparison()
+    ax = bubbles.plot(rows)
+    drawn = bubbles_of(ax)
+    assert not {"OTAM", "TRX", "STRM"} & set(drawn) and "EMP-Net" in drawn
+    note = bubbles.note(rows)
+    assert "OTAM 36.4 [recalled, unchecked]" in note and "not published" in note
+    texts = [t.get_text() for t in ax.texts]
+    assert any("OTAM 36.4" in " ".join(text.split()) for text in texts)
+    for name, confidence in zip(rows["name"], rows["confidence"], strict=True):
+        if name in drawn and confidence == "recalled":
+            assert any(text.startswith(name) and "[recalled, unchecked]" in text for text in texts)
+            assert drawn[name].get_linestyle()[0][1] is not None  # dashed
+
+
+def test_panels_keep_ours_and_published_apart(ours, tmp_path):
+    rows = published.comparison()
+    fig, table = bubbles.panels(ours, rows, ours_title="embedded world moving_shapes, 5-way 1-shot " * 2,
+                                published_title="SSv2-Small, 5-way 1-shot")
+    left, right = fig.axes
+    assert set(bubbles_of(left)) == {"MA-FSAR", "AIM", "CLIP-FSAR"} and "MA-CLIP (v1)" in bubbles_of(right)
+    hatches = {c.get_hatch() for c in bubbles_of(left).values()}, {c.get_hatch() for c in bubbles_of(right).values()}
+    assert hatches[0].isdisjoint(hatches[1])
+    for ax in (left, right):
+        assert not overlapping(boxes(labels_of(ax)))
+    assert not overlapping([ax.get_legend().get_window_extent() for ax in (left, right)])
+    style.save(fig, tmp_path, "bubbles", table)
+    read = pd.read_csv(tmp_path / "bubbles.csv")
+    assert read["name"].tolist() == [*ours["name"], *rows["name"]]
+    np.testing.assert_allclose(read["accuracy"], [*ours["accuracy"], *rows["accuracy"]])
+
+
+def test_a_panel_of_mixed_origins_is_refused(ours):
+    with pytest.raises(UserError, match="one panel draws one origin"):
+        bubbles.plot(pd.concat([ours, published.comparison()]))
+    with pytest.raises(UserError, match="accuracy"):
+        bubbles.plot(ours.drop(columns="accuracy"))
+
+
+def test_total_parameters_can_be_the_area(ours):
+    ax = bubbles.plot(ours.assign(total_M=[4.0, 2.0, 1.0, 1.0]), area="total_M")
+    areas = {name: c.get_sizes()[0] for name, c in bubbles_of(ax).items()}
+    assert areas["MA-FSAR"] / areas["AIM"] == pytest.approx(2)
+    assert any("total parameters" in text.get_text() for text in ax.get_legend().get_texts())

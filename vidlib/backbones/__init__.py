@@ -1,0 +1,1 @@
+"""Pretrained towers behind one small interface each."""

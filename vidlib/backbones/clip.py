@@ -1,0 +1,282 @@
+"""CLIP towers: the only file that knows open_clip.
+
+`B` images, `N` patches, `D` the tower's width, `C` the joint space's width (``embed_dim``).
+
+Any open_clip model whose image tower is a VisionTransformer read out at its class token, and ``clip-mini``, whose
+config and weights ship with vidlib. Nothing touches the network unless ``pretrained`` is a tag such as "openai".
+OpenAI's weights were trained with QuickGELU: they belong to the names that end in ``-quickgelu``, and this file refuses
+the others, because a model saved under such a name would come back with another activation.
+"""
+
+import difflib
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import open_clip
+import torch
+from open_clip.transformer import QuickGELU, ResidualAttentionBlock
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from vidlib.errors import UserError
+from vidlib.paths import absolute, atomic_write
+
+MINI = "clip-mini"
+MINI_DIR = Path(__file__).parent / "clip_mini"
+TEMPLATES = ("a photo of {}.",)
+
+
+class CLIPBackbone(nn.Module):
+    """An open_clip model as the methods see it; every parameter starts frozen.
+
+    ``visual`` the VisionTransformer, ``blocks`` its layers, ``ln_pre`` the norm before them; ``width`` of its tokens,
+    ``embed_dim`` of the joint space, ``layers``, ``heads``, ``grid`` (rows, columns of patches), ``image_size`` in
+    pixels, ``mean`` and ``std`` of the input normalisation, ``logit_scale`` CLIP's learned inverse temperature.
+    """
+
+    def __init__(
+        self,
+        clip: nn.Module,
+        name: str,
+        mean: Sequence[float] = open_clip.OPENAI_DATASET_MEAN,
+        std: Sequence[float] = open_clip.OPENAI_DATASET_STD,
+    ) -> None:
+        super().__init__()
+        visual = clip.visual
+        if (
+            not isinstance(visual, open_clip.transformer.VisionTransformer)
+            or visual.pool_type != "tok"
+            or visual.attn_pool is not None
+            or visual.image_size[0] != visual.image_size[1]
+            or not isinstance(visual.transformer.resblocks[0], ResidualAttentionBlock)
+        ):
+            raise UserError(
+                f"backbone {name!r} is not a plain ViT with a class token; choose one such as "
+                "'ViT-B-16-quickgelu', 'ViT-B-32-quickgelu' or 'clip-mini'."
+            )
+        self.clip = clip.eval().requires_grad_(False)
+        self.name = name
+        self.mean, self.std = tuple(mean), tuple(std)
+        self.width = visual.conv1.out_channels
+        self.embed_dim = visual.output_dim
+        self.layers = len(visual.transformer.resblocks)
+        self.heads = visual.transformer.resblocks[0].attn.num_heads
+        self.grid = tuple(visual.grid_size)
+        self.image_size = visual.image_size[0]
+
+    @property
+    def visual(self) -> nn.Module:
+        return self.clip.visual
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        return self.visual.transformer.resblocks
+
+    @property
+    def ln_pre(self) -> nn.Module:
+        return self.visual.ln_pre
+
+    @property
+    def logit_scale(self) -> float:
+        return math.exp(self.clip.logit_scale.item())
+
+    @property
+    def activation(self) -> str:
+        """ "QuickGELU" or "GELU": the image tower's activation, which no weight file stores."""
+        return "QuickGELU" if isinstance(self.blocks[0].mlp.gelu, QuickGELU) else "GELU"
+
+    def tokens(self, x: Tensor) -> Tensor:
+        """``[B 3 H W] -> [B 1+N D]``: class token first, positions added, before ``ln_pre``; no patch dropout."""
+        visual = self.visual
+        patches = visual.conv1(x).flatten(2).transpose(1, 2)
+        cls = visual.class_embedding.to(patches.dtype).expand(len(x), 1, -1)
+        return torch.cat([cls, patches], dim=1) + visual.positional_embedding.to(patches.dtype)
+
+    def head(self, cls: Tensor) -> Tensor:
+        """``[... D] -> [... C]``: the class token after the last block, into the joint space (ln_post, projection)."""
+        visual = self.visual
+        return visual.ln_post(cls) if visual.proj is None else visual.ln_post(cls) @ visual.proj
+
+    def encode_image(self, x: Tensor) -> Tensor:
+        """``[B 3 H W] -> [B C]``, open_clip's own features, not normalised."""
+        return self.clip.encode_image(x)
+
+    @torch.no_grad()
+    def encode_text(self, names: Sequence[str], templates: Sequence[str] = TEMPLATES) -> Tensor:
+        """``[W C]``: each name put into every template's ``{}``, encoded and averaged over templates; not normalised.
+
+        Averaging raw features rather than directions is a choice: with one template (CLIP-FSAR) they are the same.
+        """
+        if not templates or any("{}" not in template for template in templates):
+            raise UserError(f"templates must be one or more strings that contain {{}}, got {list(templates)!r}.")
+        device = self.visual.conv1.weight.device
+        prompts = [template.format(name) for template in templates for name in names]
+        tokens = _tokenizer(self.name, self.clip.context_length)(prompts).to(device)
+        features = self.clip.encode_text(tokens)
+        return features.unflatten(0, (len(templates), len(names))).mean(0)
+
+
+def names() -> tuple[str, ...]:
+    """Every name that ``backbone`` may take: clip-mini first, then open_clip's ViTs with a class token."""
+    return (MINI, *(name for name in open_clip.list_models() if _is_plain_vit(open_clip.get_model_config(name))))
+
+
+def check(backbone: str, pretrained: str) -> None:
+    """Raise UserError where ``load`` would for a reason that can be known without building or downloading anything."""
+    if backbone not in names():
+        close = difflib.get_close_matches(backbone, names(), n=3, cutoff=0.4)
+        if open_clip.get_model_config(backbone) is not None:
+            raise UserError(
+                f"backbone {backbone!r} is not a ViT with a class token; choose one such as "
+                "'ViT-B-16-quickgelu' or 'clip-mini'."
+            )
+        raise UserError(
+            f"backbone {backbone!r} is unknown; did you mean {' or '.join(map(repr, close))}?"
+            if close
+            else f"backbone {backbone!r} is unknown; choose 'clip-mini' or an open_clip ViT such as "
+            "'ViT-B-16-quickgelu'."
+        )
+    if pretrained == "":
+        return
+    if pretrained in _tags(backbone):
+        if backbone != MINI:
+            quick = open_clip.get_pretrained_cfg(backbone, pretrained).get("quick_gelu", False)
+            _check_activation(backbone, "QuickGELU" if quick else "GELU", f"pretrained {pretrained!r}")
+        return
+    path = absolute(pretrained)
+    if not path.is_file():
+        raise UserError(
+            f"pretrained {pretrained!r} is neither a tag of {backbone} ({', '.join(_tags(backbone))}) nor "
+            f"a file (tried {path}); '' gives random weights."
+        )
+
+
+def load(backbone: str, pretrained: str) -> CLIPBackbone:
+    """The CLIP model ``backbone`` in float32 and evaluation mode, every parameter frozen.
+
+    ``pretrained``: "" for random weights (from torch's current seed), a tag that open_clip knows for this name
+    ("openai"; downloaded, or read from open_clip's cache), or a file: safetensors, a state dict, or OpenAI's archive.
+    """
+    check(backbone, pretrained)
+    config = _config(backbone)
+    try:
+        clip = _build(config)
+    except Exception as cause:  # text towers from the transformers hub fail in many ways, offline most of all
+        raise UserError(f"backbone {backbone!r} cannot be built here ({_first_line(cause)}).") from cause
+    mean, std = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
+    path = None
+    if backbone == MINI:
+        mean, std = config.get("mean", mean), config.get("std", std)
+        path = MINI_DIR / "weights.safetensors" if pretrained == MINI else path
+    elif pretrained in _tags(backbone):
+        tag = open_clip.get_pretrained_cfg(backbone, pretrained)
+        mean, std = tag.get("mean", mean), tag.get("std", std)
+        try:
+            path = open_clip.download_pretrained(tag)
+        except Exception as cause:
+            raise UserError(
+                f"pretrained {pretrained!r} for backbone {backbone!r} could not be downloaded "
+                f"({_first_line(cause)}); give a local file instead."
+            ) from cause
+    if path is None and pretrained:
+        path = absolute(pretrained)
+    if path is not None:
+        _load_weights(clip, Path(path), backbone)
+    return CLIPBackbone(clip, backbone, mean, std)
+
+
+def save(backbone: CLIPBackbone, path: str | Path) -> None:
+    """Write the whole model as safetensors, with its name and activation, so that ``load`` refuses a wrong name."""
+    state = {key: value.detach().cpu().contiguous() for key, value in backbone.clip.state_dict().items()}
+    with atomic_write(path) as temporary:
+        save_file(state, temporary, metadata={"backbone": backbone.name, "activation": backbone.activation})
+
+
+def _config(backbone: str) -> dict:
+    if backbone == MINI:
+        return json.loads((MINI_DIR / "config.json").read_text())
+    return open_clip.get_model_config(backbone)
+
+
+def _is_plain_vit(config: dict) -> bool:
+    vision = config["vision_cfg"]
+    return not (
+        "timm_model_name" in vision
+        or "multimodal_cfg" in config
+        or vision.get("attentional_pool")
+        or isinstance(vision.get("layers", 12), list | tuple)
+        or vision.get("pool_type", "tok") != "tok"
+    )
+
+
+def _tags(backbone: str) -> list[str]:
+    return [MINI] if backbone == MINI else open_clip.list_pretrained_tags_by_model(backbone)
+
+
+def _build(config: dict) -> nn.Module:
+    custom = config.get("custom_text", False) or "hf_model_name" in config["text_cfg"]
+    keys = ("embed_dim", "vision_cfg", "text_cfg", "quick_gelu", "init_logit_scale", "init_logit_bias")
+    kind = open_clip.CustomTextCLIP if custom else open_clip.CLIP
+    return kind(**{key: config[key] for key in keys if key in config})
+
+
+def _check_activation(backbone: str, activation: str, source: str) -> None:
+    quick = _config(backbone).get("quick_gelu", False)
+    if (activation == "QuickGELU") != quick:
+        right = backbone.removesuffix("-quickgelu") if quick else f"{backbone}-quickgelu"
+        raise UserError(
+            f"{source} was trained with {activation}, which backbone {backbone!r} does not use; "
+            f"the right name is backbone={right!r}."
+        )
+
+
+def _load_weights(clip: nn.Module, path: Path, backbone: str) -> None:
+    """Fill ``clip`` from a file; UserError where the file's activation or its shapes are another model's."""
+    try:
+        archive = None if path.suffix == ".safetensors" else _openai_archive(path)
+        activation = "QuickGELU" if archive else None
+        if path.suffix == ".safetensors":
+            with safe_open(path, "pt") as stored:
+                activation = (stored.metadata() or {}).get("activation")
+        if activation:
+            _check_activation(backbone, activation, f"pretrained file {path}")
+        if archive:
+            open_clip.model.resize_pos_embed(archive, clip)
+            clip.load_state_dict(archive)
+        else:
+            open_clip.load_checkpoint(clip, str(path))
+    except UserError:
+        raise
+    except Exception as cause:
+        raise UserError(
+            f"pretrained file {path} does not hold weights of backbone {backbone!r} ({_first_line(cause)})."
+        ) from cause
+
+
+def _openai_archive(path: Path) -> dict[str, Tensor] | None:
+    """The weights in OpenAI's TorchScript file, or None where the file is something else."""
+    try:
+        state = torch.jit.load(path, map_location="cpu").state_dict()
+    except RuntimeError:
+        return None
+    sizes = ("input_resolution", "context_length", "vocab_size")
+    return {key: value for key, value in state.items() if key not in sizes}
+
+
+def _tokenizer(backbone: str, context_length: int):
+    if backbone not in open_clip.list_models():
+        return open_clip.SimpleTokenizer(context_length=context_length)
+    try:
+        return open_clip.get_tokenizer(backbone)
+    except Exception as cause:
+        raise UserError(
+            f"the tokenizer of backbone {backbone!r} is not on this machine and could not be downloaded "
+            f"({_first_line(cause)})."
+        ) from cause
+
+
+def _first_line(cause: Exception) -> str:
+    return (str(cause).strip().splitlines() or [type(cause).__name__])[0][:160]

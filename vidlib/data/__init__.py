@@ -1,0 +1,1 @@
+"""Videos: which files, which frames, which episodes, as tensors."""

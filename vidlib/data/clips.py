@@ -1,0 +1,109 @@
+"""A split's videos as tensors: frames chosen, decoded, transformed; decoded frames are kept while memory lasts."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import get_worker_info
+
+from vidlib.data import video
+from vidlib.data.manifest import Manifest
+from vidlib.data.sampling import segment_indices
+from vidlib.errors import UserError
+
+# A short, small video is remembered whole, so that later episodes draw other frames of it without decoding again.
+SHORT, SMALL, WHOLE = 64, 256 << 10, 8 << 20  # frames, bytes of the file, bytes of the decoded frames
+
+Transform = Callable[[np.ndarray, torch.Generator | None], Tensor]
+
+
+class Clips:
+    """The videos of ``manifest.videos(split)`` by row number, each as float [T C H W].
+
+    ``transform_train`` and ``transform_test`` take frames uint8 [T H W C] and a generator (None in testing). At most
+    ``cache_bytes`` of decoded frames are kept in memory, shared out among loader processes; a copy sent to another
+    process starts empty.
+    A video that cannot be decoded raises a UserError naming it: no other video ever takes its place.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        split: str,
+        frames: int,
+        transform_train: Transform | None,
+        transform_test: Transform,
+        seed: int,
+        cache_bytes: int = 1 << 30,
+    ) -> None:
+        self.manifest, self.split, self.frames, self.seed = manifest, split, frames, seed
+        self.rows = manifest.videos(split)
+        self.transform_train, self.transform_test = transform_train, transform_test
+        self.cache_bytes = cache_bytes
+        self._forget()
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if not name.startswith("_")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._forget()
+
+    def _forget(self) -> None:
+        self._whole: dict[int, np.ndarray] = {}  # row -> all its frames [N H W C]
+        self._centres: dict[int, np.ndarray] = {}  # row -> its frames at the segment centres [T H W C]
+        self._totals: dict[int, int] = {}
+        self._used = 0
+
+    def test(self, row: int) -> Tensor:
+        """The centre frame of each of T equal segments, through the test transform: deterministic."""
+        return self.transform_test(self.raw(row), None)
+
+    def train(self, row: int, episode: int, slot: int) -> Tensor:
+        """A random frame of each segment, augmented; all chance comes from (seed, episode, slot), none from workers."""
+        if self.transform_train is None:
+            raise ValueError(f"no training transform was given for split {self.split}")
+        digest = hashlib.sha256(f"clip\t{self.seed}\t{episode}\t{slot}".encode()).digest()
+        rng = np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little")))
+        generator = torch.Generator().manual_seed(int.from_bytes(digest[16:23], "little"))
+        return self.transform_train(self.raw(row, rng), generator)
+
+    def raw(self, row: int, rng: np.random.Generator | None = None) -> np.ndarray:
+        """Decoded frames uint8 [T H W C]: one per segment, at random with ``rng``, else the centres."""
+        path = self.manifest.path(self.rows[row])
+        try:
+            return self._frames(row, path, rng)
+        except UserError:
+            raise
+        except Exception as error:  # whatever a decoder throws, the user learns which file it was
+            raise UserError(f"{path} cannot be decoded: {' '.join(str(error).split())}") from error
+
+    def _frames(self, row: int, path: Path, rng: np.random.Generator | None) -> np.ndarray:
+        if row in self._whole:
+            return self._whole[row][segment_indices(len(self._whole[row]), self.frames, rng)]
+        if rng is None and row in self._centres:
+            return self._centres[row]
+        if row not in self._totals:
+            self._totals[row] = video.count_frames(path)
+            if self._totals[row] <= SHORT and path.stat().st_size <= SMALL:
+                whole = video.read_all(path)
+                if whole.nbytes <= WHOLE and self._room_for(whole.nbytes):
+                    self._whole[row] = whole
+                    self._used += whole.nbytes
+                    return self._frames(row, path, rng)
+        frames = video.read_frames(path, segment_indices(self._totals[row], self.frames, rng))
+        if rng is None and self._room_for(frames.nbytes):
+            self._centres[row] = frames
+            self._used += frames.nbytes
+        return frames
+
+    def _room_for(self, size: int) -> bool:
+        worker = get_worker_info()
+        return self._used + size <= self.cache_bytes // (worker.num_workers if worker else 1)

@@ -1,0 +1,210 @@
+"""Few-shot episodes: episode i is a pure function of what the split holds, the shape of the episode, the seed and i.
+
+Legend: E episodes, W way, K shot, S supports (sum of the shots), Q queries (W times query), T frames, D text width.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
+import numpy as np
+import torch
+from einops import rearrange
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from vidlib.data.clips import Clips
+from vidlib.data.manifest import Manifest
+from vidlib.errors import UserError
+
+
+@dataclass(frozen=True, eq=False)
+class Episode:
+    """One episode, by number; labels count from 0 to W-1 in the order of ``classes``.
+
+    ``class_ids`` int64 [W] index ``manifest.classes(split)``; ``support`` [S] and ``query`` [Q] index
+    ``manifest.videos(split)`` and never share a video; ``support_labels`` [S], ``query_labels`` [Q].
+    """
+
+    index: int
+    classes: tuple[str, ...]
+    class_ids: np.ndarray
+    support: np.ndarray
+    support_labels: np.ndarray
+    query: np.ndarray
+    query_labels: np.ndarray
+
+
+class EpisodeSampler:
+    """``sampler[i]`` is episode i; any rank or worker draws any episode, a resumed run the same ones.
+
+    ``shot`` is one number, or one per class of the episode (unbalanced supports); ``query`` counts videos per class.
+    Classes and videos are drawn without replacement, uniformly, from the random 64-bit words of Philox keyed by the
+    sha256 of (split checksum, split, way, shot, query, seed, i): the same on every platform and numpy version, since
+    numpy keeps those words fixed, whatever the videos' paths and the order of the manifest's rows.
+
+    Raises UserError where the split has fewer than ``way`` classes, or a class fewer than shot + query videos.
+    """
+
+    def __init__(
+        self, manifest: Manifest, split: str, way: int, shot: int | tuple[int, ...], query: int, seed: int
+    ) -> None:
+        self.shots = (shot,) * way if isinstance(shot, int) else tuple(shot)
+        self.split, self.way, self.query, self.seed = split, way, query, seed
+        self.classes = manifest.classes(split)
+        where = f"split {split} of {manifest.name}"
+        if not 2 <= way <= len(self.classes):
+            raise UserError(f"way: {way} does not fit {where} with {len(self.classes)} classes; give 2 to that many")
+        if len(self.shots) != way:
+            raise UserError(f"shot: {len(self.shots)} numbers for {way} classes; give one number, or one per class")
+        if min(self.shots) < 1 or query < 1:
+            raise UserError(f"shot and query: {min(self.shots)} and {query} videos per class; give at least 1 of each")
+        number = {cls: i for i, cls in enumerate(self.classes)}
+        of_class: list[list[int]] = [[] for _ in self.classes]
+        for i, row in enumerate(manifest.videos(split)):
+            of_class[number[row.cls]].append(i)
+        self._of_class = [np.array(videos, dtype=np.int64) for videos in of_class]
+        need = max(self.shots) + query
+        for cls, videos in zip(self.classes, of_class, strict=True):
+            if len(videos) < need:
+                raise UserError(
+                    f"shot and query: {max(self.shots)} + {query} videos per class are more than the {len(videos)} of "
+                    f"class {cls!r} in {where}; give at most {len(videos)} together"
+                )
+        shots = ",".join(map(str, self.shots))
+        self.key = f"{manifest.checksum(split)}\t{split}\t{way}\t{shots}\t{query}\t{seed}"
+
+    def __getitem__(self, i: int) -> Episode:
+        if i < 0:
+            raise IndexError(f"episode {i}: episodes count from 0")
+        digest = hashlib.sha256(f"{self.key}\t{i}".encode()).digest()
+        words = np.random.Philox(key=int.from_bytes(digest[:16], "little"))
+        class_ids = _choose(words, len(self.classes), self.way)
+        support, query = [], []
+        for class_id, shot in zip(class_ids, self.shots, strict=True):
+            videos = self._of_class[class_id]
+            chosen = videos[_choose(words, len(videos), shot + self.query)]
+            support.append(chosen[:shot])
+            query.append(chosen[shot:])
+        labels = np.arange(self.way, dtype=np.int64)
+        return Episode(
+            index=i,
+            classes=tuple(self.classes[c] for c in class_ids),
+            class_ids=class_ids,
+            support=np.concatenate(support),
+            support_labels=np.repeat(labels, self.shots),
+            query=np.concatenate(query),
+            query_labels=np.repeat(labels, self.query),
+        )
+
+    def checksum(self, episodes: int) -> str:
+        """sha256 of the first ``episodes`` episodes: the name of a frozen evaluation list, printed with its result."""
+        digest = hashlib.sha256(self.key.encode())
+        for i in range(episodes):
+            episode = self[i]
+            for array in (episode.class_ids, episode.support, episode.support_labels, episode.query):
+                digest.update(array.astype("<i8").tobytes())
+        return digest.hexdigest()
+
+
+def _choose(words: np.random.Philox, n: int, k: int) -> np.ndarray:
+    """k of n numbers without replacement, in random order, int64 [k]: the first k steps of a Fisher-Yates shuffle."""
+    order = list(range(n))
+    for place, word in enumerate(words.random_raw(k).tolist()):
+        other = place + word % (n - place)  # 2**64 words for n numbers: uniform to one part in 2**64 / n
+        order[place], order[other] = order[other], order[place]
+    return np.array(order[:k], dtype=np.int64)
+
+
+class _OnDevice:
+    """Moving every tensor of a dataclass at once."""
+
+    def _each(self, change: Any) -> Self:
+        values = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
+        return type(self)(**{name: value if value is None else change(value) for name, value in values.items()})
+
+    def to(self, *args: Any, **kwargs: Any) -> Self:
+        """The same on another device, as ``Tensor.to``; give a device, not a dtype: labels are whole numbers."""
+        return self._each(lambda value: value.to(*args, **kwargs))
+
+    def pin_memory(self) -> Self:
+        """What a loader with ``pin_memory`` calls."""
+        return self._each(lambda value: value.pin_memory())
+
+
+@dataclass
+class Targets(_OnDevice):
+    """What only a loss needs: query_labels [E Q], class_ids [E W] (ids in the training classes), all_text [K D]."""
+
+    query_labels: Tensor
+    class_ids: Tensor
+    all_text: Tensor
+
+
+@dataclass
+class EpisodeBatch(_OnDevice):
+    """Episodes as tensors: support [E S T C H W], support_labels [E S], query [E Q T C H W], text [E W D] (raw)."""
+
+    support: Tensor
+    support_labels: Tensor
+    query: Tensor
+    text: Tensor
+    targets: Targets | None = None
+
+
+def assemble(clips: Clips, episodes: Sequence[Episode], text: Tensor, train: bool) -> EpisodeBatch:
+    """Load the clips of episodes of one shape; ``text`` [K D] follows ``manifest.classes(split)``.
+
+    In training a clip's augmentation is seeded by the episode and the clip's place in it (supports, then queries), and
+    the batch carries targets; in testing clips are deterministic and there are none.
+    """
+
+    def load(row: int, episode: Episode, slot: int) -> Tensor:
+        return clips.train(row, episode.index, slot) if train else clips.test(row)
+
+    supports = len(episodes[0].support)
+    support = [load(r, e, i) for e in episodes for i, r in enumerate(e.support.tolist())]
+    query = [load(r, e, supports + i) for e in episodes for i, r in enumerate(e.query.tolist())]
+    class_ids = torch.from_numpy(np.stack([e.class_ids for e in episodes]))
+    labels = torch.from_numpy(np.stack([e.query_labels for e in episodes]))
+    return EpisodeBatch(
+        support=rearrange(support, "(e s) t c h w -> e s t c h w", e=len(episodes)),
+        support_labels=torch.from_numpy(np.stack([e.support_labels for e in episodes])),
+        query=rearrange(query, "(e q) t c h w -> e q t c h w", e=len(episodes)),
+        text=text[class_ids],
+        targets=Targets(labels, class_ids, text) if train else None,
+    )
+
+
+class EpisodeDataset(Dataset):
+    """Episodes ``start`` to ``start + count - 1`` as batches of one, for a ``DataLoader`` with ``collate_fn=collate``.
+
+    Item i is episode ``start + i``; use no shuffling: the sampler is the only source of order.
+    """
+
+    def __init__(
+        self, clips: Clips, sampler: EpisodeSampler, text: Tensor, train: bool, count: int, start: int = 0
+    ) -> None:
+        self.clips, self.sampler, self.text, self.train = clips, sampler, text, train
+        self.count, self.start = count, start
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, i: int) -> EpisodeBatch:
+        if not 0 <= i < self.count:
+            raise IndexError(i)
+        return assemble(self.clips, [self.sampler[self.start + i]], self.text, self.train)
+
+
+def collate(batches: Sequence[EpisodeBatch]) -> EpisodeBatch:
+    """Join batches of episodes of one shape along E."""
+    names = ("support", "support_labels", "query", "text")
+    joined = {name: torch.cat([getattr(b, name) for b in batches]) for name in names}
+    parts = [b.targets for b in batches if b.targets is not None]
+    targets = None
+    if parts:
+        labels, class_ids = (torch.cat([getattr(t, name) for t in parts]) for name in ("query_labels", "class_ids"))
+        targets = Targets(labels, class_ids, parts[0].all_text)
+    return EpisodeBatch(**joined, targets=targets)

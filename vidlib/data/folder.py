@@ -1,0 +1,168 @@
+"""A user's own videos: one directory per class, classes split by a seed or by a file."""
+
+import hashlib
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import yaml
+
+from vidlib.data.manifest import SPLITS, Manifest, Row, refuse_all_broken, unreadable_because
+from vidlib.errors import UserError
+from vidlib.paths import absolute
+
+VIDEO_ENDINGS = frozenset(
+    ".3gp .asf .avi .flv .gif .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .vob .webm .wmv".split()
+)
+NEEDED = 2  # classes that a split must hold: an episode tells at least two classes apart
+FORM = "write {train: [class, ...], val: [class, ...], test: [class, ...]}"
+GIVE = "give folder:PATH where PATH holds one directory of videos per class"
+
+
+def from_folder(path: str | Path, seed: int = 0, splits_yaml: str | Path | None = None) -> Manifest:
+    """A manifest of a user's own clips: ``path`` holds one directory per class, each with video files.
+
+    Hidden files and directories are passed over, and so are files whose ending is not in VIDEO_ENDINGS. The classes
+    are split by ``splits_yaml`` (default: ``splits.yaml`` in the folder, where there is one; ``{train: [class, ...],
+    val: [...], test: [...]}``, classes in none of them are left out), else by ``split_classes(classes, seed)``. Where
+    no class is left for val, every third video of each training class becomes val: selection then sees training
+    classes, while test stays novel.
+
+    Raises UserError: no such folder, no class directory, a class without videos, no clip that can be decoded, fewer
+    than four classes, a splits file that is not of that form or names an absent class or a class twice.
+    """
+    root = absolute(path)
+    clips = _class_videos(root)
+    _check_some_decode(root, clips)
+    file = absolute(splits_yaml) if splits_yaml else root / "splits.yaml"
+    splits = _read_splits(file, clips) if splits_yaml or file.is_file() else split_classes(clips, seed, str(root))
+    rows, files, note = [], {}, []
+    for split, names in splits.items():
+        for cls in names:
+            for clip in clips[cls]:
+                video = f"{cls}/{nfc(clip.name)}"
+                rows.append(Row(video, cls, split))
+                files[video] = clip.relative_to(root).as_posix()
+    if left := sorted(set(clips) - {row.cls for row in rows}):
+        note.append(f"Classes in no split of {file.name}, left out: {', '.join(left)}.")
+    if not splits["val"]:
+        rows = _val_from_train(rows)
+        note.append("No classes are left for val: it holds every third video of each training class.")
+    prompts = {cls: readable(cls) for cls in clips}
+    return Manifest(f"folder:{root.name}", tuple(rows), root, files, prompts=prompts, note=" ".join(note))
+
+
+def split_classes(classes: Iterable[str], seed: int, where: str = "the folder") -> dict[str, list[str]]:
+    """Divide classes into disjoint train, val and test: novel classes are met in test only.
+
+    The classes are ordered by the sha256 of ``seed<TAB>class``, so neither platform nor listing matters. The first of
+    them are test, as many again val, the rest train: a third each, but no more than five, or a fifth of all where
+    that is more (train/val/test of 6 classes: 2/2/2, 15: 5/5/5, 24: 14/5/5, 100: 60/20/20). Four or five classes
+    leave no val: 2 are test, the rest train. With fewer, no two classes would be novel: UserError.
+    """
+    order = sorted(classes, key=lambda cls: hashlib.sha256(f"{seed}\t{cls}".encode()).hexdigest())
+    if len(order) < 2 * NEEDED:
+        raise UserError(
+            f"dataset folder {where} has only {len(order)} class{'es' * (len(order) != 1)} "
+            f"({', '.join(sorted(order))}); few-shot evaluation on novel classes needs at least 4 class directories, "
+            "two to train on and two others to test on"
+        )
+    test = max(NEEDED, min(len(order) // 3, 5), len(order) // 5)
+    val = test if len(order) >= 3 * NEEDED else 0
+    parts = {"train": order[test + val :], "val": order[test : test + val], "test": order[:test]}
+    return {split: sorted(names) for split, names in parts.items()}
+
+
+def list_videos(directory: Path) -> list[Path]:
+    """The video files directly in a directory, sorted by name; hidden files and other endings are passed over."""
+    found = (f for f in directory.iterdir() if f.suffix.lower() in VIDEO_ENDINGS and not f.name.startswith("."))
+    return sorted((f for f in found if f.is_file()), key=lambda f: nfc(f.name))
+
+
+def readable(name: str) -> str:
+    """A class directory's name as words: ``brush_hair`` -> brush hair, ``ApplyEyeMakeup`` -> apply eye makeup."""
+    words = re.sub(r"[_\s]+", " ", name).strip()
+    camel = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", words)
+    return camel.lower() if camel != words else words
+
+
+def nfc(name: str) -> str:
+    """Unicode composed form: the same name on file systems that store it decomposed."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _class_videos(root: Path) -> dict[str, list[Path]]:
+    """class -> its video files, classes sorted; a class without videos is an error."""
+    if not root.is_dir():
+        raise UserError(f"dataset folder {root} {'is not a folder' if root.exists() else 'does not exist'}; {GIVE}")
+    found = sorted((d for d in root.iterdir() if d.is_dir() and not d.name.startswith(".")), key=lambda d: nfc(d.name))
+    if not found:
+        raise UserError(f"dataset folder {root} holds no class directories; {GIVE}")
+    clips = {nfc(d.name): list_videos(d) for d in found}
+    for directory in found:
+        if not clips[nfc(directory.name)]:
+            raise UserError(
+                f"class {directory.name!r} is empty: {directory} holds no video files "
+                f"({', '.join(sorted(VIDEO_ENDINGS))}); add some or remove the directory"
+            )
+    return clips
+
+
+def _check_some_decode(root: Path, clips: Mapping[str, list[Path]]) -> None:
+    """Raise UserError unless some clip decodes: one clip of each class in turn, up to the first that does."""
+    failed: list[tuple[Path, str]] = []
+    for turn in range(max(map(len, clips.values()))):
+        for files in clips.values():
+            if turn < len(files):
+                cause = unreadable_because(files[turn])
+                if not cause:
+                    return
+                failed.append((files[turn], cause))
+    refuse_all_broken("dataset folder", root, len(failed), *failed[0])
+
+
+def _read_splits(path: Path, clips: Mapping[str, object]) -> dict[str, list[str]]:
+    if not path.is_file():
+        raise UserError(f"splits file {path} does not exist; {FORM}")
+    try:
+        read = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"splits file {path} is not YAML ({' '.join(str(error).split())}); {FORM}") from None
+    if not isinstance(read, dict) or not all(isinstance(v, list) or v is None for v in read.values()):
+        raise UserError(f"splits file {path} does not map splits to lists of classes; {FORM}")
+    if unknown := [split for split in read if split not in SPLITS]:
+        raise UserError(f"splits file {path} names the split {str(unknown[0])!r}; {FORM}")
+    splits = {split: sorted(nfc(str(cls)) for cls in read.get(split) or []) for split in SPLITS}
+    placed: dict[str, str] = {}
+    for split, names in splits.items():
+        for cls in names:
+            if cls not in clips:
+                raise UserError(
+                    f"splits file {path} names class {cls!r} in {split}, which has no directory in the dataset folder; "
+                    f"the classes there are {', '.join(clips)}"
+                )
+            if cls in placed:
+                raise UserError(
+                    f"splits file {path} names class {cls!r} in {placed[cls]} and again in {split}; "
+                    "name a class once, or test classes would not be novel"
+                )
+            placed[cls] = split
+    for split in ("train", "test"):
+        if len(splits[split]) < NEEDED:
+            raise UserError(f"splits file {path} names {len(splits[split])} {split} classes; name at least {NEEDED}")
+    return splits
+
+
+def _val_from_train(rows: list[Row]) -> list[Row]:
+    """Every third video of each training class, in the order of their names, moved to val."""
+    number: dict[str, int] = defaultdict(int)
+    moved = []
+    for row in sorted(rows, key=lambda row: row.video):
+        if row.split == "train":
+            number[row.cls] += 1
+            row = replace(row, split="val") if number[row.cls] % 3 == 0 else row
+        moved.append(row)
+    return moved

@@ -1,0 +1,133 @@
+"""Call a function in a child process that can be stopped: decoders hang and crash, and no thread can be cut off.
+
+The child is a plain subprocess: it needs no ``__main__`` guard, works in notebooks, under any start method and in
+DataLoader workers (which may not start multiprocessing children). It stays for the next call, so a call costs two
+messages over pipes; each process has its own, and it ends with that process.
+"""
+
+import atexit
+import contextlib
+import faulthandler
+import importlib
+import os
+import pickle
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+START_SECONDS = 120.0  # a cold disk may take long to import; a call's own time counts from when the child is ready
+ORPHAN_SECONDS = 5.0  # the child ends itself this long after its call's limit, should its parent be gone
+
+
+class Late(Exception):
+    """The call took longer than it was given; its process was stopped."""
+
+
+class Died(Exception):
+    """The process ended during the call, as a crashing decoder does."""
+
+
+class Guard:
+    """One child process for calls with a time limit; started at the first call and again after a stop."""
+
+    def __init__(self) -> None:
+        self._forget()
+        atexit.register(self.stop)
+        if hasattr(os, "register_at_fork"):  # a forked worker must not talk to its parent's child
+            os.register_at_fork(after_in_child=self._forget)
+
+    def call(self, function: Callable[..., Any], *args: Any, timeout: float) -> Any:
+        """``function(*args)``, a module's own function with picklable arguments, in the child.
+
+        ``timeout`` in seconds. Raises ``Late``, ``Died``, or what the function raised.
+        """
+        with self._lock:
+            if self._process is None or self._process.poll() is not None:
+                self._start()
+            reply = self._exchange((function.__module__, function.__qualname__, args, timeout), timeout)
+        succeeded, value = reply
+        if not succeeded:
+            raise value
+        return value
+
+    def stop(self) -> int | None:
+        """End the child, if there is one; its exit status."""
+        process, self._process = self._process, None
+        if process is None:
+            return None
+        process.kill()
+        for pipe in (process.stdin, process.stdout):
+            with contextlib.suppress(OSError):  # what was not sent yet no longer matters
+                pipe.close()
+        return process.wait()
+
+    def _start(self) -> None:
+        self.stop()
+        root = str(Path(__file__).resolve().parents[2])
+        search = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-c", f"from {__name__} import serve; serve()"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": search},
+            start_new_session=True,  # an interrupt meant for this process is not the child's
+        )
+        self._exchange(None, START_SECONDS)
+
+    def _exchange(self, request: Any, timeout: float) -> Any:
+        process, late = self._process, threading.Event()
+
+        def stop() -> None:
+            late.set()
+            process.kill()
+
+        timer = threading.Timer(timeout, stop)
+        timer.daemon = True
+        timer.start()
+        try:
+            pickle.dump(request, process.stdin, protocol=pickle.HIGHEST_PROTOCOL)
+            process.stdin.flush()
+            return pickle.load(process.stdout)
+        except (EOFError, OSError, pickle.UnpicklingError):
+            status = self.stop()
+            raise (Late() if late.is_set() else Died(f"exit status {status}")) from None
+        except BaseException:  # an interrupt between question and answer: the answer must not reach the next call
+            self.stop()
+            raise
+        finally:
+            timer.cancel()
+            timer.join()
+
+    def _forget(self) -> None:
+        inherited = getattr(self, "_process", None)
+        self._lock, self._process = threading.Lock(), None
+        if inherited is not None:
+            inherited.stdin.close()
+            inherited.stdout.close()
+
+
+def serve() -> None:
+    """The child's loop: answer pickled requests on stdin until it closes."""
+    requests, replies = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a library prints must not get between the replies
+    with open(os.devnull, "w") as nowhere:
+        while True:
+            try:
+                request = pickle.load(requests)
+            except EOFError:
+                return
+            reply: tuple[bool, Any] = (True, None)
+            if request is not None:
+                module, name, args, timeout = request
+                faulthandler.dump_traceback_later(timeout + ORPHAN_SECONDS, exit=True, file=nowhere)
+                try:
+                    reply = (True, getattr(importlib.import_module(module), name)(*args))
+                except Exception as error:
+                    reply = (False, error)
+                faulthandler.cancel_dump_traceback_later()
+            pickle.dump(reply, replies, protocol=pickle.HIGHEST_PROTOCOL)
+            replies.flush()

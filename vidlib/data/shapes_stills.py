@@ -1,0 +1,209 @@
+"""Single pictures with captions, from the same drawing as the clips: what clip-mini learns from.
+
+Captions speak of shape, colour, size, place, count, tilt, overlap and ground; never of a motion.
+"""
+
+import math
+
+import numpy as np
+
+from vidlib.data.shapes_drawing import COLOURS, SHAPES, Ground, Thing, draw, paint_ground, some_colour, some_ground, vary
+from vidlib.data.shapes_scenes import COUNTS, article, plural
+
+PIXELS = 64
+PREFIXES = ("", "", "a photo of ", "a photo of ", "a picture of ", "this is ", "there is ", "we see ")
+SIZES = ((0.08, "tiny"), (0.115, "small"), (0.165, ""), (0.21, "large"), (1.0, "huge"))  # up to this radius
+ACROSS = ((0.2, "far left"), (0.42, "left"), (0.58, "middle"), (0.8, "right"), (1.0, "far right"))
+DOWN = ((0.2, "very top"), (0.42, "top"), (0.58, "middle"), (0.8, "bottom"), (1.0, "very bottom"))
+
+
+def _bucket(value: float, table: tuple[tuple[float, str], ...]) -> str:
+    return next(word for most, word in table if value <= most)
+
+
+def place(x: float, y: float) -> str:
+    """Where a point lies, in words: 'in the upper left', 'at the far right', 'in the middle'."""
+    across, down = _bucket(x, ACROSS), _bucket(y, DOWN)
+    if across == down == "middle":
+        return "in the middle"
+    if down == "middle":
+        return f"at the {across}" if "far" in across else f"on the {across} side"
+    if across == "middle":
+        return f"at the {down}"
+    side = across.removeprefix("far ")
+    if "very" in down and "far" in across:
+        return f"in the {'upper' if 'top' in down else 'lower'} {side} corner"
+    if "very" in down or "far" in across:
+        return f"at the {down} {across}"
+    return f"in the {'upper' if down == 'top' else 'lower'} {side}"
+
+
+def tilt(angle: float) -> str:
+    """How a thing is turned, in words; empty where it is hardly turned or in between."""
+    angle = (angle + math.pi) % (2 * math.pi) - math.pi
+    side = "right" if angle > 0 else "left"
+    turned = abs(angle)
+    if turned < 0.15:
+        return "upright"
+    if turned < 0.3:
+        return ""
+    if turned < 1.15:
+        return f"tilted to the {side}"
+    if turned < 2.0:
+        return f"lying on its {side} side"
+    return "upside down" if turned > 2.6 else f"turned far to the {side}"
+
+
+def _some(rng: np.random.Generator, *choices: str) -> str:
+    return choices[int(rng.integers(len(choices)))]
+
+
+class _Drawn:
+    """A thing with the words that say what it is."""
+
+    def __init__(self, rng: np.random.Generator, ground: Ground, avoid: tuple[str, ...] = (), like: "_Drawn | None" = None):
+        self.colour = like.colour if like else some_colour(rng, ground, avoid)
+        self.shape = like.shape if like else SHAPES[int(rng.integers(len(SHAPES)))]
+        angle = 0.35 * (2 * rng.random() - 1) if rng.random() < 0.6 else math.pi * (2 * rng.random() - 1)
+        size = 0.055 + 0.075 * rng.random() + 0.12 * rng.random() ** 2
+        alpha = 0.25 + 0.3 * rng.random() if rng.random() < 0.12 else 1.0
+        if like:
+            size, alpha = like.thing.size * (0.9 + 0.2 * rng.random()), like.thing.alpha
+        x, y = 0.08 + 0.84 * rng.random(), 0.08 + 0.84 * rng.random()
+        self.thing = Thing(self.shape, vary(rng, COLOURS[self.colour], 0.05), x, y, size, angle, alpha)
+
+    def words(self, rng: np.random.Generator, count: int = 1) -> str:
+        """'a small red star', 'two faint blue things'."""
+        parts = ["faint" if self.thing.alpha < 1 else ""]
+        parts += [_bucket(self.thing.size, SIZES) if rng.random() < 0.6 else ""]
+        named = rng.random() < 0.85
+        if not named and rng.random() < 0.5 and count == 1:
+            return " ".join(filter(None, ["something", *parts, self.colour]))
+        parts += [self.colour if named is False or rng.random() < 0.8 else ""]
+        noun = self.shape if named else "thing"
+        parts += [noun if count == 1 else plural(noun)]
+        words = " ".join(filter(None, parts))
+        return article(words) if count == 1 else f"{COUNTS[count - 1]} {words}"
+
+    def where(self) -> str:
+        return place(self.thing.x, self.thing.y)
+
+    def placed(self, rng: np.random.Generator, always: bool = False) -> str:
+        """Words with a place and a tilt, mostly."""
+        parts = [self.words(rng)]
+        if rng.random() < 0.3:
+            parts.append(tilt(self.thing.angle))
+        if always or rng.random() < 0.85:
+            parts.append(self.where())
+        return " ".join(filter(None, parts))
+
+
+def _relation(rng: np.random.Generator, one: _Drawn, two: _Drawn) -> str:
+    """Two things and how they lie to each other."""
+    dx, dy = two.thing.x - one.thing.x, two.thing.y - one.thing.y
+    gap = math.hypot(dx, dy) - one.thing.size - two.thing.size
+    near = _some(rng, "together", "close together", "touching each other") if gap < 0.04 else ""
+    far = _some(rng, "apart", "far apart") if gap > 0.25 else ""
+    if (near or far) and rng.random() < 0.35:
+        subject = _some(rng, "two things", "two shapes", f"{one.words(rng)} and {two.words(rng)}")
+        middle = place((one.thing.x + two.thing.x) / 2, (one.thing.y + two.thing.y) / 2) if near else ""
+        return " ".join(filter(None, [subject, near or far, middle]))
+    if rng.random() < 0.5:
+        return f"{one.placed(rng, True)} and {two.placed(rng, True)}"
+    if abs(dx) > abs(dy):
+        side = "to the left of" if dx > 0 else "to the right of"
+    else:
+        side = "above" if dy > 0 else "below"
+    if near and rng.random() < 0.3:
+        side = "beside" if abs(dx) > abs(dy) else side
+    return f"{one.placed(rng)} {side} {two.words(rng)}"
+
+
+def _overlap(rng: np.random.Generator, back: _Drawn, front: _Drawn) -> str:
+    """One thing over another; ``front`` is moved onto ``back``."""
+    turn, share = 2 * math.pi * rng.random(), 0.2 + 0.55 * rng.random()
+    reach = share * (back.thing.size + front.thing.size)
+    x = min(0.94, max(0.06, back.thing.x + reach * math.cos(turn)))
+    y = min(0.94, max(0.06, back.thing.y + reach * math.sin(turn)))
+    front.thing = front.thing.moved(x=x, y=y, alpha=1.0)
+    a, b, where = back.words(rng), front.words(rng), back.where()
+    return _some(
+        rng,
+        f"{a} behind {b} {where}",
+        f"{b} in front of {a} {where}",
+        f"{a} {where} covered by {b}",
+        f"{b} {where} covering part of {a}",
+        f"{a} half hidden behind {b} {where}",
+    ).replace("covering part of", "over")
+
+
+def _many(rng: np.random.Generator, ground: Ground, count: int) -> tuple[list[_Drawn], str]:
+    """Several alike, apart from each other."""
+    things = [_Drawn(rng, ground)]
+    things[0].thing = things[0].thing.moved(size=min(things[0].thing.size, 0.14))
+    while len(things) < count:
+        other = _Drawn(rng, ground, like=things[0])
+        if all(math.dist((other.thing.x, other.thing.y), (t.thing.x, t.thing.y)) > 0.2 for t in things):
+            things.append(other)
+    words = things[0].words(rng, count)
+    xs, ys = [t.thing.x for t in things], [t.thing.y for t in things]
+    if max(ys) - min(ys) < 0.2 and rng.random() < 0.8:
+        return things, f"{words} side by side {place(0.5, sum(ys) / count)}"
+    if max(xs) - min(xs) < 0.2 and rng.random() < 0.8:
+        return things, f"{words} on top of each other {place(sum(xs) / count, 0.5)}"
+    if count == 2:
+        return things, f"{words}, one {things[0].where()} and one {things[1].where()}"
+    return things, f"{words} {_some(rng, '', 'in the picture')}".strip()
+
+
+def still(rng: np.random.Generator, pixels: int = PIXELS) -> tuple[np.ndarray, str]:
+    """One picture and its caption: uint8 [pixels pixels 3], str."""
+    ground = some_ground(rng)
+    kind = rng.random()
+    if kind < 0.34:
+        drawn = [_Drawn(rng, ground)]
+        caption = drawn[0].placed(rng)
+    elif kind < 0.86:
+        one = _Drawn(rng, ground)
+        two = _Drawn(rng, ground, (one.colour,))
+        drawn = [one, two]
+        if kind > 0.66:
+            caption = _overlap(rng, one, two)
+        else:
+            if kind > 0.58:  # near each other, else seldom seen
+                turn, reach = 2 * math.pi * rng.random(), one.thing.size + two.thing.size + 0.03 * rng.random()
+                x, y = one.thing.x + reach * math.cos(turn), one.thing.y + reach * math.sin(turn)
+                two.thing = two.thing.moved(x=min(0.94, max(0.06, x)), y=min(0.94, max(0.06, y)))
+            caption = _relation(rng, one, two)
+    else:
+        drawn, caption = _many(rng, ground, int(rng.integers(2, 5)))
+    behind = []
+    for _ in range(int(rng.integers(3)) if rng.random() < 0.5 else 0):  # small and not spoken of
+        other = _Drawn(rng, ground).thing.moved(size=0.045 + 0.03 * rng.random(), alpha=1.0)
+        if all(math.dist((other.x, other.y), (d.thing.x, d.thing.y)) > d.thing.size + other.size for d in drawn):
+            behind.append(other)
+    if rng.random() < 0.35:
+        texture = ground.pattern if ground.pattern != "floor" else "two-part"
+        caption += _some(rng, f" on a {texture} ground", f" on a {ground.name} ground", f" on a {ground.name} {texture} ground")
+    return draw(paint_ground(ground, pixels), behind + [d.thing for d in drawn]), PREFIXES[int(rng.integers(8))] + caption
+
+
+def stills(seed: int, start: int, count: int, pixels: int = PIXELS) -> tuple[np.ndarray, list[str]]:
+    """Stills ``start`` .. ``start + count - 1`` of a seed: uint8 [count pixels pixels 3] and their captions."""
+    pairs = [still(np.random.default_rng([seed, start + i]), pixels) for i in range(count)]
+    return np.stack([image for image, _ in pairs]), [caption for _, caption in pairs]
+
+
+def plain_stills(seed: int, count: int, pixels: int = PIXELS) -> tuple[np.ndarray, list[dict[str, str]]]:
+    """Pictures of one thing, evenly over the nine places, with its ``shape``, ``colour`` and ``place``: for naming tests."""
+    images, facts = [], []
+    for i in range(count):
+        rng = np.random.default_rng([seed, i, 1])
+        ground = some_ground(rng)
+        drawn = _Drawn(rng, ground)
+        x, y = (0.5 + 0.21 * (cell - 1) + 0.06 * (2 * rng.random() - 1) for cell in (i % 3, i // 3 % 3))
+        size = 0.1 + 0.06 * rng.random()
+        drawn.thing = drawn.thing.moved(x=x, y=y, size=size, alpha=1.0, angle=0.3 * (2 * rng.random() - 1))
+        images.append(draw(paint_ground(ground, pixels), [drawn.thing]))
+        facts.append({"shape": drawn.shape, "colour": drawn.colour, "place": place(x, y)})
+    return np.stack(images), facts

@@ -1,0 +1,115 @@
+"""From decoded frames to what a model takes: one crop, one flip, one colour change for all frames of a clip.
+
+Legend: `T` frames, `C` channels, `H` height, `W` width. Every random number comes from the generator passed in, so that a
+clip's augmentation depends on (seed, episode, slot) and not on the worker that computes it; torch's global state is
+neither read nor changed (torchvision's own random transforms would).
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from einops import rearrange
+from torch import Tensor
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional as F
+
+from vidlib.errors import UserError
+
+_TRIES = 10  # crops drawn before the largest central one of an allowed shape is taken, as torchvision does
+
+
+class ClipTransform:
+    """uint8 frames [T H W C] to a float32 clip [T C size size], scaled to 0..1, then ``mean`` and ``std`` per channel.
+
+    Test (``train=False``): the short side is resized to ``resize`` pixels (default ``size``), then the centre is cropped.
+    Training: a crop of random area (``scale``, as a share of the picture) and shape (``ratio``, width to height), resized;
+    with ``scale=None`` the short side is resized to ``resize`` and a ``size`` x ``size`` window placed at random instead.
+    ``flip`` mirrors half of the training clips left to right: only where the benchmark is not directional. ``jitter`` is
+    the largest relative change of brightness, contrast and saturation, one draw for each clip.
+
+    Where place tells the class (small worlds), keep the crop mild: ``scale=(0.8, 1)``. Crop, flip and jitter of the
+    few-shot papers: a random crop of 224 from 256 and, but for Something-Something, a flip; the rest is not stated.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        train: bool,
+        flip: bool = False,
+        scale: tuple[float, float] | None = (0.5, 1.0),
+        ratio: tuple[float, float] = (3 / 4, 4 / 3),
+        resize: int | None = None,
+        jitter: float = 0.0,
+        interpolation: InterpolationMode = InterpolationMode.BICUBIC,
+    ) -> None:
+        if size < 1 or (resize is not None and resize < size):
+            raise UserError(f"resize must be at least size, and size at least 1 pixel: got {resize} and {size}")
+        if scale is not None and not 0 < scale[0] <= scale[1] <= 1:
+            raise UserError(f"scale must be two shares of the picture, 0 < smallest <= largest <= 1: got {scale}")
+        if not 0 < ratio[0] <= ratio[1]:
+            raise UserError(f"ratio must be two ratios of width to height, 0 < smallest <= largest: got {ratio}")
+        if not 0 <= jitter < 1:
+            raise UserError(f"jitter must lie in 0 <= jitter < 1: got {jitter}")
+        self.size, self.resize, self.train, self.flip = size, resize or size, train, flip
+        self.scale, self.ratio, self.jitter, self.interpolation = scale, ratio, jitter, interpolation
+        self.mean, self.std = tuple(mean), tuple(std)
+
+    def __call__(self, frames: np.ndarray | Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """``frames`` uint8 [T H W C] -> float32 [T C size size]; training needs a ``generator``, testing uses none."""
+        clip = rearrange(torch.as_tensor(frames), "t h w c -> t c h w")
+        if not self.train:
+            clip = F.center_crop(self._short_side(clip), [self.size, self.size])
+        elif generator is None:
+            raise UserError("a training transform needs a torch.Generator seeded for its clip: got generator=None")
+        else:
+            clip = self._augmented(clip, generator)
+        return F.normalize(F.to_dtype(clip.contiguous(), torch.float32, scale=True), self.mean, self.std)
+
+    def _augmented(self, clip: Tensor, generator: torch.Generator) -> Tensor:
+        """One draw of every number, whatever the options use: an option changes its own effect and no other's."""
+        draws = torch.rand(6 + 2 * _TRIES, generator=generator, dtype=torch.float64).tolist()
+        flip, brightness, contrast, saturation, down, across, *shapes = draws
+        if self.scale is None:
+            clip = self._short_side(clip)
+            top, left, height, width = *_place(clip.shape[-2:], (self.size, self.size), (down, across)), *[self.size] * 2
+            clip = F.crop(clip, top, left, height, width)
+        else:
+            height, width = self._shape(clip.shape[-2:], shapes)
+            top, left = _place(clip.shape[-2:], (height, width), (down, across))
+            size = [self.size, self.size]
+            clip = F.resized_crop(clip, top, left, height, width, size, self.interpolation, antialias=True)
+        if self.flip and flip < 0.5:
+            clip = F.horizontal_flip(clip)
+        if self.jitter:
+            frames = len(clip)
+            tall = rearrange(clip, "t c h w -> c (t h) w")  # contrast turns about one mean: the clip's
+            tall = F.adjust_brightness(tall, 1 + self.jitter * (2 * brightness - 1))
+            tall = F.adjust_contrast(tall, 1 + self.jitter * (2 * contrast - 1))
+            tall = F.adjust_saturation(tall, 1 + self.jitter * (2 * saturation - 1))
+            clip = rearrange(tall, "c (t h) w -> t c h w", t=frames)
+        return clip
+
+    def _short_side(self, clip: Tensor) -> Tensor:
+        return F.resize(clip, [self.resize], self.interpolation, antialias=True)
+
+    def _shape(self, picture: Sequence[int], draws: list[float]) -> tuple[int, int]:
+        """Height and width of a crop: area even over ``scale``, the logarithm of its shape even over ``ratio``."""
+        height, width = picture
+        low, high = math.log(self.ratio[0]), math.log(self.ratio[1])
+        for share, shape in zip(draws[::2], draws[1::2], strict=True):
+            area = height * width * (self.scale[0] + share * (self.scale[1] - self.scale[0]))
+            aspect = math.exp(low + shape * (high - low))
+            h, w = round(math.sqrt(area / aspect)), round(math.sqrt(area * aspect))
+            if 0 < h <= height and 0 < w <= width:
+                return h, w
+        aspect = min(max(width / height, self.ratio[0]), self.ratio[1])
+        return min(height, round(width / aspect)), min(width, round(height * aspect))
+
+
+def _place(picture: Sequence[int], window: Sequence[int], draws: Sequence[float]) -> list[int]:
+    """Top and left of a window placed evenly at random inside a picture."""
+    return [int(draw * (outer - inner + 1)) for outer, inner, draw in zip(picture, window, draws, strict=True)]

@@ -1,0 +1,1 @@
+"""What several papers share: tensors in, tensors out; no parameters file, no device, no path."""

@@ -1,0 +1,105 @@
+"""Attention that several papers share: a frozen block's own, a small temporal Transformer, a way to look at the maps.
+
+`B` sequences, `N` tokens, `T` frames, `D` width, `H` heads.
+"""
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def block_attention(block: nn.Module, x: Tensor, inner: nn.Module | None = None) -> Tensor:
+    """A ViT block's attention branch, ``ls_1(MSA(ln_1 x))``, ``[B N D] -> [B N D]``; the residual is the caller's.
+
+    ``inner``, if given, acts between norm and attention. ``block`` has ``ln_1``, ``attn`` and ``ls_1`` as open_clip's
+    ResidualAttentionBlock. Temporal and local attention both come through here, with the same weights, so one hook on
+    ``block.attn`` sees both.
+    """
+    x = block.ln_1(x) if inner is None else inner(block.ln_1(x))
+    return block.ls_1(block.attn(x, x, x, need_weights=False)[0])
+
+
+class TemporalTransformer(nn.Module):
+    """One Transformer layer over frames: CLIP-FSAR's prototype modulation, and the size of MA-FSAR's TPCM.
+
+    ``x = attention(LN query, LN key, LN value) + query``; ``y = FFN(x) + x``. One LayerNorm for all three inputs, none
+    before the FFN; query, key and value projections have no bias (CLIP-FSAR released code; 3,149,824 parameters at
+    width 512). ``zero_init`` starts both output projections at zero, so that the layer begins as the identity.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int = 8,
+        ffn: int = 2048,
+        dropout: float = 0.0,
+        ffn_dropout: float = 0.0,
+        zero_init: bool = False,
+    ) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.LayerNorm(dim)
+        self.to_q = nn.Linear(dim, dim, bias=False)
+        self.to_k = nn.Linear(dim, dim, bias=False)
+        self.to_v = nn.Linear(dim, dim, bias=False)
+        self.to_out = nn.Linear(dim, dim)
+        self.dropout = nn.Dropout(dropout)
+        self.ffn = nn.Sequential(
+            nn.Linear(dim, ffn), nn.GELU(), nn.Dropout(ffn_dropout), nn.Linear(ffn, dim), nn.Dropout(ffn_dropout)
+        )
+        if zero_init:
+            for layer in (self.to_out, self.ffn[3]):
+                nn.init.zeros_(layer.weight)
+                nn.init.zeros_(layer.bias)
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """The attention branch with its residual: ``[B N D], [B M D], [B M D] -> [B N D]``."""
+        q = self.to_q(self.norm(query))
+        k = self.to_k(self.norm(key))
+        v = self.to_v(self.norm(value))
+        q, k, v = (rearrange(t, "b n (h d) -> b h n d", h=self.heads) for t in (q, k, v))
+        mixed = rearrange(F.scaled_dot_product_attention(q, k, v), "b h n d -> b n (h d)")
+        return self.dropout(self.to_out(mixed)) + query
+
+    def feed_forward(self, x: Tensor) -> Tensor:
+        """The FFN branch with its residual, ``[B N D] -> [B N D]``."""
+        return self.ffn(x) + x
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        return self.feed_forward(self.attend(query, key, value))
+
+
+@contextlib.contextmanager
+def capture_attention(method: nn.Module) -> Iterator[dict[tuple[int, str], Tensor]]:
+    """Collect the attention weights of ``method.backbone.blocks`` while clips are embedded inside the ``with``.
+
+    Yields a dict that fills as the tower runs: ``(layer, call) -> [B H N N]`` (query axis before key axis), where call
+    is one of ``method.attention_calls``, "temporal" or "local", and ``B`` counts that call's sequences; a later pass
+    overwrites an earlier one. The weights come from a second call to the attention module, so what the method computes
+    is the same to the last bit with and without capture, on every device.
+    """
+    maps: dict[tuple[int, str], Tensor] = {}
+    counts: dict[int, int] = {}
+
+    def hook(layer: int):
+        def store(module: nn.Module, args: tuple, kwargs: dict, output: tuple) -> None:
+            call = method.attention_calls[counts.get(layer, 0) % len(method.attention_calls)]
+            counts[layer] = counts.get(layer, 0) + 1
+            with torch.no_grad():  # module.forward, not module(...): the hook must not see its own call
+                kwargs = {**kwargs, "need_weights": True, "average_attn_weights": False}
+                maps[layer, call] = module.forward(*args, **kwargs)[1].detach()
+
+        return store
+
+    handles = [
+        block.attn.register_forward_hook(hook(i), with_kwargs=True) for i, block in enumerate(method.backbone.blocks)
+    ]
+    try:
+        yield maps
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,178 @@
+"""What every few-shot method shares: the cut into embed and match, episodes, and what is trained.
+
+Legend: `E` episodes, `W` way, `S` supports, `Q` queries, `T` frames, `C` joint-space width, `K` training classes.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vidlib.errors import UserError
+from vidlib.matching import build_metric
+
+if TYPE_CHECKING:
+    from vidlib.backbones.clip import CLIPBackbone
+    from vidlib.data.episodes import EpisodeBatch, Targets
+
+Features = dict[str, Tensor]
+
+
+@dataclass
+class Match:
+    """How episodes came out: ``logits [E Q W]``, the weighted terms of the loss, and named partial logits."""
+
+    logits: Tensor
+    losses: dict[str, Tensor] = field(default_factory=dict)
+    parts: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def loss(self) -> Tensor:
+        """The sum of ``losses``; they are there when ``match`` was given targets."""
+        return torch.stack(list(self.losses.values())).sum()
+
+
+class FewShotMethod(nn.Module, ABC):
+    """A paper's model as two functions: ``embed`` sees one video, ``match`` sees embeddings of whole episodes.
+
+    What is trained is what has ``requires_grad``; the towers of ``self.backbone`` stay in evaluation mode and frozen
+    unless a method says otherwise. ``support_text``: whether ``embed`` wants the class text of a support video.
+    ``attention_calls``: what a block's attention is called for, in order, in one pass of the tower. ``sources``: for
+    each constructor argument that no source settles, what the sources say; ``choices`` holds the values taken.
+    """
+
+    support_text = False
+    attention_calls: tuple[str, ...] = ("local",)
+    sources: dict[str, str] = {}
+
+    def __init__(self, backbone: "CLIPBackbone", frames: int, feature_dim: int) -> None:
+        super().__init__()
+        self.backbone = backbone.requires_grad_(False)  # a method before may have trained parts of it
+        self.frames = frames
+        self.feature_dim = feature_dim
+        self.choices: dict[str, object] = {}
+
+    @abstractmethod
+    def embed(self, clips: Tensor, text: Tensor | None, role: str) -> Features:
+        """``clips [B T 3 H W]``, ``text [B C]`` or None, role "support" or "query" -> tensors with leading ``B``."""
+
+    @abstractmethod
+    def match(
+        self, support: Features, labels: Tensor, query: Features, text: Tensor, targets: "Targets | None" = None
+    ) -> Match:
+        """``support [E S ...]``, ``labels [E S]``, ``query [E Q ...]``, ``text [E W C]``; losses with ``targets``."""
+
+    def forward(self, batch: "EpisodeBatch") -> Match:
+        """Embed all videos of the episodes, then match. Supports come with their own class text, queries never."""
+        episodes = len(batch.support)
+        text = class_rows(batch.text, batch.support_labels).flatten(0, 1) if self.support_text else None
+        support = self.embed(rearrange(batch.support, "e s t c h w -> (e s) t c h w"), text, "support")
+        query = self.embed(rearrange(batch.query, "e q t c h w -> (e q) t c h w"), None, "query")
+        support, query = (
+            {key: rearrange(value, "(e n) ... -> e n ...", e=episodes) for key, value in features.items()}
+            for features in (support, query)
+        )
+        return self.match(support, batch.support_labels, query, batch.text, batch.targets)
+
+    def use_metric(self, name: str, scale: float = 1.0, options: Mapping | None = None) -> None:
+        """Compare frames ``[T feature_dim]`` by this metric; one put in place after training has untrained weights.
+
+        ``scale`` is a factor on its logits. A wrong name or option is a UserError. Embed videos anew after a change.
+        """
+        try:
+            metric = build_metric(name, dim=self.feature_dim, frames=self.frames, **{"scale": scale, **(options or {})})
+        except (TypeError, ValueError) as cause:
+            raise UserError(f"metric {name!r} cannot be built: {cause}") from cause
+        like = self.backbone.visual.class_embedding
+        self.metric = metric.to(like.device, like.dtype).train(self.training)
+
+    def check_frames(self, clips: Tensor) -> None:
+        """UserError where ``clips [B T ...]`` are of another length than the method was built for."""
+        if clips.shape[1] != self.frames:
+            raise UserError(f"clips have {clips.shape[1]} frames, but the method was built with frames={self.frames}.")
+
+    def frame_tokens(self, clips: Tensor) -> Tensor:
+        """``[B T 3 H W] -> [(B T) 1+N D]``: the backbone's tokens before ``ln_pre``."""
+        self.check_frames(clips)
+        return self.backbone.tokens(rearrange(clips, "b t c h w -> (b t) c h w"))
+
+    def tokens_kept(self, layer: int, x: Tensor) -> int:
+        """How many tokens a block must give back: in training only the class token of the last is ever read.
+
+        In evaluation it is all of them, so that every matrix has the shape that open_clip gives it, and the same bits.
+        """
+        return 1 if self.training and layer == self.backbone.layers - 1 else x.shape[1]
+
+    def unsettled(self) -> list[tuple[str, object, str]]:
+        """Choices that no source settles: (constructor argument, value here, what the sources say)."""
+        return [(name, self.choices[name], source) for name, source in self.sources.items()]
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """The parameters that training changes, by name."""
+        return {name: p for name, p in self.named_parameters() if p.requires_grad}
+
+    def parameter_parts(self) -> dict[str, nn.Module | list[nn.Parameter]]:
+        """What ``accounting.parameters`` lists: both towers, then what the method adds, by name."""
+        parts = {"image tower": self.backbone.visual, "text tower": self.backbone}  # a parameter counts in the first
+        parts |= {name: module for name, module in self.named_children() if name != "backbone"}
+        return parts | {name: [p] for name, p in self.named_parameters(recurse=False)}
+
+    def train(self, mode: bool = True) -> "FewShotMethod":
+        """As ever, except that the backbone stays in evaluation mode: it has no dropout that a paper asks for."""
+        super().train(mode)
+        self.backbone.eval()
+        return self
+
+
+def class_rows(table: Tensor, labels: Tensor) -> Tensor:
+    """``table [E W ...]`` at ``labels [E S]`` -> ``[E S ...]``."""
+    return table[torch.arange(len(table), device=table.device)[:, None], labels]
+
+
+def class_means(x: Tensor, labels: Tensor, way: int) -> Tensor:
+    """``x [E S ...]`` averaged over each class's supports, ``labels [E S]`` -> ``[E W ...]``; unbalanced is fine."""
+    member = F.one_hot(labels, way).to(x.dtype)
+    weight = member / member.sum(1, keepdim=True).clamp(min=1)
+    return torch.einsum("esw,es...->ew...", weight, x)
+
+
+def cosine(x: Tensor, y: Tensor, eps: float = 0.0) -> Tensor:
+    """``x [E V C]``, ``y [E M C]`` -> ``x.y / (|x||y| + eps)``, ``[E V M]``, in no less than float32."""
+    x, y = (v.to(torch.promote_types(v.dtype, torch.float32)) for v in (x, y))
+    lengths = x.norm(dim=-1)[:, :, None] * y.norm(dim=-1)[:, None] + eps
+    return (x[:, :, None] * y[:, None]).sum(-1) / lengths.clamp(min=1e-12)
+
+
+def arithmetic_mix(first: Tensor, second: Tensor, weight: float) -> Tensor:
+    """``log(a softmax(first) + (1-a) softmax(second))`` over the last axis, for any ``a`` in [0, 1]."""
+    log = [math.log(w) if w > 0 else -math.inf for w in (weight, 1 - weight)]
+    return torch.logaddexp(log[0] + first.log_softmax(-1), log[1] + second.log_softmax(-1))
+
+
+def check_weight(name: str, weight: float) -> float:
+    """``weight``, or UserError where it is no mixing weight."""
+    if not 0 <= weight <= 1:
+        raise UserError(f"{name} must lie between 0 and 1, got {weight!r}.")
+    return weight
+
+
+def one_of(name: str, value: object, choices: tuple) -> object:
+    """``value``, or UserError naming the argument and what it may be."""
+    if value not in choices:
+        raise UserError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}.")
+    return value
+
+
+def tagged(features: Features, tag: str) -> Features:
+    """Prefix keys, so that a metric's features and a method's own can share one dict; ``untagged`` takes them back."""
+    return {f"{tag}.{key}": value for key, value in features.items()}
+
+
+def untagged(features: Features, tag: str) -> Features:
+    return {key.removeprefix(f"{tag}."): value for key, value in features.items() if key.startswith(f"{tag}.")}

@@ -1,0 +1,72 @@
+"""Frozen CLIP under a frame metric: what the pretrained image tower gives untrained; the floor to compare with.
+
+Frame features are CLIP's own (class token, ln_post, projection); nothing is trained. ``text_weight`` mixes in CLIP's
+zero-shot distribution over the episode's class texts, as MA-FSAR mixes: ``p = a p_text + (1-a) p_metric``; 0 is off.
+There is no paper and no released code: both variants are the same.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from einops import rearrange
+from torch import Tensor
+from torch.nn import functional as F
+
+from vidlib.methods.base import (
+    Features,
+    FewShotMethod,
+    Match,
+    arithmetic_mix,
+    check_weight,
+    cosine,
+    one_of,
+    tagged,
+    untagged,
+)
+
+if TYPE_CHECKING:
+    from vidlib.backbones.clip import CLIPBackbone
+    from vidlib.data.episodes import Targets
+
+
+class FrozenCLIP(FewShotMethod):
+    """metric, metric_options: the frame metric; metric_scale: factor on its logits; text_weight: see above."""
+
+    def __init__(
+        self,
+        backbone: "CLIPBackbone",
+        frames: int = 8,
+        *,
+        metric: str = "otam",
+        metric_options: Mapping | None = None,
+        metric_scale: float = 1.0,
+        text_weight: float = 0.0,
+        variant: str = "paper",
+    ) -> None:
+        super().__init__(backbone, frames, backbone.embed_dim)
+        one_of("variant", variant, ("paper", "released"))
+        self.use_metric(metric, metric_scale, metric_options)
+        self.metric.requires_grad_(False)
+        self.text_weight = check_weight("text_weight", text_weight)
+
+    def embed(self, clips: Tensor, text: Tensor | None, role: str) -> Features:
+        """``pooled`` [B C], the mean over frames, and ``metric.*``."""
+        self.check_frames(clips)
+        features = self.backbone.encode_image(rearrange(clips, "b t c h w -> (b t) c h w"))
+        features = rearrange(features, "(b t) c -> b t c", t=self.frames)
+        return {"pooled": features.mean(1)} | tagged(self.metric.prepare(features), "metric")
+
+    def match(
+        self, support: Features, labels: Tensor, query: Features, text: Tensor, targets: "Targets | None" = None
+    ) -> Match:
+        """Parts "q2s" (metric) and "q2t" (zero-shot text) ``[E Q W]``; the loss only for the record, nothing trains."""
+        q2s = self.metric.compare(untagged(support, "metric"), labels, untagged(query, "metric"), text.shape[1])
+        parts = {"q2s": q2s, "q2t": self.backbone.logit_scale * cosine(query["pooled"], text)}
+        match = Match(self.mix(parts, self.text_weight), {}, parts)
+        if targets is not None:
+            match.losses["q2s"] = F.cross_entropy(q2s.flatten(0, 1), targets.query_labels.flatten())
+        return match
+
+    def mix(self, parts: Mapping[str, Tensor], weight: float) -> Tensor:
+        """``log p`` of ``p = a p_text + (1-a) p_metric``."""
+        return arithmetic_mix(parts["q2t"], parts["q2s"], weight)

@@ -1,0 +1,131 @@
+"""What one optimiser step of ``training.fit`` needs: its learning rate, seeds, episodes, sums over processes."""
+
+import hashlib
+import math
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+from vidlib import checkpoints
+from vidlib.devices import place
+from vidlib.errors import UserError
+
+REMEDY = "try a lower lr, a longer warmup, clip_grad 1, or precision 32-true"
+
+
+def rate_at(step: int, steps: int, warmup: float, schedule: str) -> float:
+    """Part of the peak learning rate in optimiser step ``step`` (from 1): linear rise, then cosine to 0 or constant."""
+    rise = round(warmup * steps)
+    if step <= rise:
+        return step / rise
+    if schedule == "constant":
+        return 1.0
+    return 0.5 * (1 + math.cos(math.pi * (step - 1 - rise) / max(1, steps - rise)))
+
+
+def seed_everything(seed: int, episode: int) -> None:
+    """Seed torch, numpy and random from (seed, episode): dropout and the like depend on nothing else."""
+    number = int.from_bytes(hashlib.sha256(f"{seed} {episode}".encode()).digest()[:4], "big")
+    torch.manual_seed(number)
+    np.random.seed(number)
+    random.seed(number)
+
+
+def parameter_groups(method: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """AdamW's two groups: vectors, scalars, embeddings and tokens do not decay, matrices do."""
+    tables = {id(p) for m in method.modules() if isinstance(m, nn.Embedding) for p in m.parameters(recurse=False)}
+    still, decaying = [], []
+    for name, p in checkpoints.trainable_parameters(method).items():
+        last = name.rsplit(".", 1)[-1]
+        (still if p.ndim < 2 or id(p) in tables or "embed" in last or "token" in last else decaying).append(p)
+    groups = [{"params": decaying, "weight_decay": weight_decay}, {"params": still, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
+
+
+class Share:
+    """This process's episodes of every step, loaded ahead by ``workers`` processes, on the device in its precision.
+
+    Of a step's episodes, process r of n takes every n-th from the r-th on; shares may be uneven or empty.
+    """
+
+    def __init__(self, fabric: Fabric, source: Any, first: int, steps: int, episodes: int, per_step: int, workers: int):
+        self.fabric = fabric
+        self.episodes = {
+            step: range((step - 1) * per_step + fabric.global_rank, min(step * per_step, episodes), fabric.world_size)
+            for step in range(first, steps + 1)
+        }
+        order = [episode for share in self.episodes.values() for episode in share]
+        own = torch.Generator()  # else the loader draws from the global one
+        loader = DataLoader(_Items(source), batch_size=None, sampler=order, num_workers=workers, generator=own)
+        self.batches = iter(loader)
+
+    def of_step(self, step: int) -> Iterator[tuple[int, Any]]:
+        """(index, batch) of this process's episodes of ``step``; steps must be asked for in order."""
+        for episode in self.episodes[step]:
+            yield episode, place(self.fabric, next(self.batches))
+
+
+class _Items(Dataset):
+    def __init__(self, source: Any):
+        self.source = source
+
+    def __getitem__(self, index: int) -> Any:
+        return self.source[index]
+
+
+def measure(match: Any, batch: Any, episode: int) -> dict[str, float]:
+    """The episode's loss, named losses and accuracy; a ``UserError`` names the episode whose loss is not finite."""
+    values = {"loss": match.loss, **{f"loss.{name}": value for name, value in match.losses.items()}}
+    numbers = {name: float(value.detach()) for name, value in values.items()}
+    for name, number in numbers.items():
+        if not math.isfinite(number):
+            raise UserError(f"{name} of episode {episode} is {number}, not a finite number: {REMEDY}")
+    hits = match.logits.detach().argmax(-1) == batch.targets.query_labels
+    return numbers | {"accuracy": float(hits.float().mean())}
+
+
+def gather(fabric: Fabric, measured: list[dict[str, float]]) -> list[dict[str, float]]:
+    """The step's measures of all processes, in the order of the episodes."""
+    if fabric.world_size == 1:
+        return measured
+    parts: list[list] = [[] for _ in range(fabric.world_size)]
+    torch.distributed.all_gather_object(parts, measured)
+    longest = max(map(len, parts))
+    return [part[i] for i in range(longest) for part in parts if i < len(part)]
+
+
+def sum_gradients(fabric: Fabric, parameters: list[nn.Parameter]) -> None:
+    """Sum gradients over the processes, in place; a parameter that no process used keeps no gradient."""
+    if fabric.world_size == 1:
+        return
+    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+    used = torch.tensor([float(p.grad is not None) for p in parameters], device=fabric.device)
+    used = fabric.all_reduce(used, reduce_op="sum").tolist()
+    flat = fabric.all_reduce(torch.cat([g.flatten() for g in gradients]), reduce_op="sum")
+    for p, any_use, part in zip(parameters, used, flat.split([p.numel() for p in parameters]), strict=True):
+        p.grad = part.view_as(p) if any_use else None
+
+
+def mean(measured: list[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of every named number over the episodes that have it."""
+    names = list(dict.fromkeys(name for line in measured for name in line))
+    values = {name: [line[name] for line in measured if name in line] for name in names}
+    return {name: math.fsum(column) / len(column) for name, column in values.items()}
+
+
+@contextmanager
+def deterministic_kernels(wanted: bool) -> Iterator[None]:
+    """Deterministic kernels inside, the former setting afterwards."""
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(wanted or before)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)

@@ -1,0 +1,126 @@
+"""Where the class token looks: last-layer attention over patches, laid over the frames, as in MA-FSAR's Figure 1b.
+
+`T` frames, `H` heads, `N` tokens in the order class token, patches row by row, extra tokens.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from einops import rearrange, reduce
+from matplotlib import pyplot as plt
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from torch import Tensor
+from torch.nn import functional as F
+
+from vidlib.errors import UserError
+from vidlib.viz import style
+
+# From clear to dark, so that strong attention is dark in grey too and the frame shows where there is none.
+_SCALE = plt.get_cmap("plasma_r")(np.linspace(0.15, 1, 256))
+COLORS = ListedColormap(np.column_stack([_SCALE[:, :3], np.linspace(0, 0.9, 256)]), name="clear_to_dark")
+
+
+def class_token_maps(weights: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Attention weights ``[T H N N]``, query axis before key axis -> ``[T gh gw]``: class token to patches, head mean.
+
+    ``grid`` is the number of patches down and across. A map adds up to less than one: the rest is the class token's
+    attention to itself and to extra tokens (``extra_mass``).
+    """
+    rows = _class_rows(weights, grid)
+    return rearrange(rows[:, 1:1 + grid[0] * grid[1]], "t (gh gw) -> t gh gw", gh=grid[0])
+
+
+def extra_mass(weights: Tensor, grid: tuple[int, int]) -> Tensor:
+    """The part of the class token's attention that goes to tokens after the patches, ``[T H N N] -> [T]``; 0 to 1."""
+    return _class_rows(weights, grid)[:, 1 + grid[0] * grid[1]:].sum(-1)
+
+
+def _class_rows(weights: Tensor, grid: tuple[int, int]) -> Tensor:
+    patches = grid[0] * grid[1]
+    if weights.ndim != 4 or weights.shape[-1] != weights.shape[-2] or weights.shape[-1] < 1 + patches:
+        raise UserError(f"weights: a grid of {grid[0]} x {grid[1]} patches needs [frames, heads, N, N] with N of at "
+                        f"least {1 + patches}, not {list(weights.shape)}")
+    return reduce(weights[:, :, 0].float(), "t h n -> t n", "mean")
+
+
+def upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """``[T gh gw] -> [T height width]``, bilinear between the patches' centres."""
+    maps = rearrange(maps.float(), "t gh gw -> t 1 gh gw")
+    return rearrange(F.interpolate(maps, size, mode="bilinear", align_corners=False), "t 1 h w -> t h w")
+
+
+def maps(frames: np.ndarray, found: Mapping[str, Tensor], masses: Mapping[str, Tensor] | None = None, *,
+         title: str = "") -> Figure:
+    """One column per frame; the first row shows the frames, the next ones each method's map over them.
+
+    ``frames [T H W 3]`` are pixels (uint8, or float from 0 to 1), ``found`` maps a method's name to its ``[T gh gw]``
+    (``class_token_maps``), ``masses`` to the attention that its extra tokens take, ``[T]``, written under its frames.
+    In each column one colour scale holds for all methods: from none to that frame's strongest patch in any of them.
+    """
+    frames = np.asarray(frames)
+    frames = frames if frames.dtype == np.uint8 else (np.clip(frames, 0, 1) * 255).round().astype(np.uint8)
+    count, height, width, _ = frames.shape
+    masses = masses or {}
+    for name, value in found.items():
+        if len(value) != count:
+            raise UserError(f"found: {name} has {len(value)} maps for {count} frames")
+    if found:
+        peak = torch.stack([value.float().cpu().amax((1, 2)) for value in found.values()]).amax(0).clamp(min=1e-12)
+    side = min(1.45, 11.5 / count)
+    tall, margin, key, below = side * height / width, 1.15, 0.95, 0.2
+    title = style.wrap(title, style.title_width(margin + count * (side + 0.05) + key))
+    heading = 0.2 * len(title.split("\n")) + 0.2 if title else 0.1
+    page = (margin + count * (side + 0.05) + key, heading + (1 + len(found)) * (tall + below) + 0.1)
+    fig, grid = plt.subplots(1 + len(found), count, figsize=page, squeeze=False, gridspec_kw={
+        "left": margin / page[0], "right": 1 - key / page[0], "top": 1 - heading / page[1], "bottom": below / page[1],
+        "wspace": 0.05 / side, "hspace": below / tall})
+    for t in range(count):
+        grid[0, t].imshow(frames[t], interpolation="nearest")
+        grid[0, t].set_xlabel(f"frame {t + 1}", fontsize=style.SMALL, labelpad=2)
+    for row, (name, value) in enumerate(found.items(), 1):
+        large = upsample(value.cpu(), (height, width)) / peak[:, None, None]
+        for t in range(count):
+            ax = grid[row, t]
+            ax.imshow(_pale(frames[t]), interpolation="nearest")
+            strength = np.clip(large[t].numpy(force=True), 0, 1)
+            ax.imshow(strength, cmap=COLORS, vmin=0, vmax=1)
+            if name in masses:
+                ax.set_xlabel(f"extra {100 * float(masses[name][t]):.0f}%", fontsize=style.SMALL, labelpad=2)
+    for row, name in enumerate(("frames", *found)):
+        grid[row, 0].text(-0.08, 0.5, style.wrap(name, 12), transform=grid[row, 0].transAxes, ha="right", va="center",
+                          fontsize=style.NORMAL, color=style.INK)
+    for ax in grid.flat:
+        ax.set_xticks([])
+        ax.set_yticks([])
+        for spine in ax.spines.values():
+            spine.set_visible(False)
+    if found:
+        top, bottom = grid[1, 0].get_position().y1, grid[-1, 0].get_position().y0
+        bar = fig.colorbar(plt.cm.ScalarMappable(plt.Normalize(0, 1), COLORS),
+                           cax=fig.add_axes([1 - (key - 0.12) / page[0], bottom, 0.13 / page[0], top - bottom]))
+        bar.set_label("attention / frame's strongest patch", fontsize=style.SMALL)
+        bar.ax.tick_params(labelsize=style.SMALL)
+        bar.outline.set_visible(False)
+    if title:
+        fig.text(0.06 / page[0], 1 - 0.07 / page[1], title, fontsize=style.TITLE, ha="left", va="top", color=style.INK)
+    return fig
+
+
+def _pale(frame: np.ndarray) -> np.ndarray:
+    """A frame ``[H W 3]`` half way to grey and a third of the way to white, so that colour on it means attention."""
+    grey = frame.astype(float).mean(-1, keepdims=True)
+    return (170 / 255 * (0.4 * frame + 0.6 * grey) + 85).round().astype(np.uint8)
+
+
+def table(found: Mapping[str, Tensor], masses: Mapping[str, Tensor] | None = None) -> pd.DataFrame:
+    """The drawn numbers, for ``style.save``: method, frame (from 1), row, column, attention, extra (its frame's)."""
+    lines: list[dict] = []
+    for name, value in found.items():
+        extra: Sequence[float] = (masses or {}).get(name, torch.full((len(value),), float("nan"))).tolist()
+        for (t, i, j), weight in np.ndenumerate(value.numpy(force=True)):
+            lines.append({"method": name, "frame": t + 1, "row": i, "column": j, "attention": float(weight),
+                          "extra": extra[t]})
+    return pd.DataFrame(lines)
