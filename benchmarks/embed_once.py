@@ -1,9 +1,9 @@
 """Embed-once evaluation against embedding every episode anew: a ratio from one run, and the same predictions.
 
-``python benchmarks/embed_once.py`` prints one line; exit code 1 if the ratio is under 10, or a prediction differs that is no
-near-tie. MA-FSAR on clip-mini's architecture with random weights and random clips, so that videos are read for nothing:
-reading, which embed-once also saves, would make the ratio larger. Both are measured in CPU time on one thread. The ratio
-grows with the number of episodes, since embedding once costs the same for any; this is a small number of them.
+``python benchmarks/embed_once.py`` prints one line; exit code 1 if the ratio is under 10, or a prediction differs that
+is no near-tie. MA-FSAR on clip-mini's architecture with random weights and random clips, so that videos are read for
+nothing: reading, which embed-once also saves, would make the ratio larger. Both are measured in CPU time on one thread.
+The ratio grows with the number of episodes, since embedding once costs the same for any; this is a small number.
 """
 
 import sys
@@ -71,10 +71,10 @@ def main() -> int:
     ratio = slow / fast
     met = ratio >= CLAIM and wrong == 0
     print(
-        f"evaluation of {EPISODES} episodes, {WAY}-way 1-shot on {len(rows)} videos, MA-FSAR: embed once {fast:.1f} s, every "
-        f"episode anew {slow:.1f} s: {ratio:.0f} times faster (claim: at least {CLAIM}, {'met' if met else 'NOT MET'}); "
-        f"predictions that differ: {different.sum()} of {len(different)}, {wrong} of them no near-tie; near-ties "
-        f"{anew.near_ties}; accuracy {np.mean(anew.truth == anew.predicted):.2f}"
+        f"evaluation of {EPISODES} episodes, {WAY}-way 1-shot on {len(rows)} videos, MA-FSAR: embed once {fast:.1f} s, "
+        f"every episode anew {slow:.1f} s: {ratio:.0f} times faster (claim: at least {CLAIM}, "
+        f"{'met' if met else 'NOT MET'}); predictions that differ: {different.sum()} of {len(different)}, {wrong} of "
+        f"them no near-tie; near-ties {anew.near_ties}; accuracy {np.mean(anew.truth == anew.predicted):.2f}"
     )
     return 0 if met else 1
 

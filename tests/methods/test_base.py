@@ -1,0 +1,223 @@
+"""What holds for every method: shapes, gradients, freezing, saving, symmetries, independence."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from tests.methods.small import FRAMES, NAMES, WAY, backbone, batch, make, one, same
+from vidlib import accounting, checkpoints, methods
+from vidlib.errors import UserError
+from vidlib.methods.base import arithmetic_mix, class_means, class_rows, cosine
+from vidlib.params import RunParams
+
+TRAINED = [name for name in NAMES if name != "frozen_clip"]
+VARIED = [
+    *((name, {}) for name in NAMES),
+    ("clip_fsar", {"merge_before": False, "inference": "combined"}),
+    ("frozen_clip", {"text_weight": 0.4}),
+    ("ma_fsar", {"shots": "distance", "tpcm": "output", "text_set": "train", "kl": "both", "pooled": "after"}),
+]
+varied = pytest.mark.parametrize(("name", "arguments"), VARIED, ids=lambda v: v if isinstance(v, str) else "+".join(v))
+
+
+@varied
+@pytest.mark.parametrize("shots", [(1, 1, 1), (5, 5, 5), (2, 1, 3)])
+def test_forward_gives_logits_and_losses_for_any_shots(name, arguments, shots):
+    match = make(name, **arguments).eval()(batch(shots=shots))
+    assert match.logits.shape == (2, 4, WAY)
+    assert all(part.shape == (2, 4, WAY) for part in match.parts.values())
+    assert torch.isfinite(match.logits).all() and torch.isfinite(match.loss)
+    assert match.loss.ndim == 0 and same(match.loss, sum(match.losses.values()))
+
+
+@pytest.mark.parametrize("metric", ["otam", "bimhm", "trx", "prototype", "cosine"])
+@pytest.mark.parametrize("name", NAMES)
+def test_every_metric_plugs_in(name, metric):
+    method = make(name, metric=metric)
+    loss = method(batch(shots=(2, 1, 1))).loss
+    assert torch.isfinite(loss)
+    if metric == "trx" and name != "frozen_clip":
+        loss.backward()
+        assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in method.metric.parameters())
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_gradients_reach_what_is_trained_and_nothing_else(name):
+    method = make(name).train()
+    method(batch()).loss.backward()
+    without = [n for n, p in method.trainable().items() if p.grad is None or p.grad.abs().sum() == 0]
+    assert without == []
+    assert [n for n, p in method.named_parameters() if not p.requires_grad and p.grad is not None] == []
+
+
+def test_what_is_trained():
+    prefixes = {
+        "ma_fsar": {"adapters", "text_projections", "temporal_embedding", "tpcm"},
+        "aim": {"adapters", "temporal_embedding", "backbone.clip.visual.ln_post"},
+        "clip_fsar": {"backbone.clip.visual", "context", "scale"},
+        "frozen_clip": set(),
+    }
+    for name in NAMES:
+        trained = make(name).trainable()
+        assert all(any(n.startswith(p) for p in prefixes[name]) for n in trained), name
+        assert {p for p in prefixes[name] if any(n.startswith(p) for n in trained)} == prefixes[name]
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_trained_weights_saved_and_loaded_give_the_same_bits(name, tmp_path):
+    episodes = batch()
+    trained = make(name).eval()
+    checkpoints.save_trainable(trained, tmp_path / "weights.safetensors")
+    fresh = methods.build(name, backbone(), frames=FRAMES).eval()
+    assert not torch.equal(fresh(episodes).logits, trained(episodes).logits)
+    checkpoints.load_trainable(fresh, tmp_path / "weights.safetensors")
+    assert torch.equal(fresh(episodes).logits, trained(episodes).logits)
+
+
+@varied
+def test_a_batch_of_episodes_is_the_episodes_one_by_one(name, arguments):
+    method, whole = make(name, **arguments).eval(), batch(episodes=3, shots=(2, 1, 1))
+    singles = [method(one(whole, e)) for e in range(3)]
+    together = method(whole)
+    assert same(together.logits, torch.cat([m.logits for m in singles]))
+    assert same(together.loss, torch.stack([m.loss for m in singles]).mean())
+
+
+@varied
+def test_an_embedding_and_a_query_depend_on_no_other_video(name, arguments):
+    method = make(name, **arguments).eval()
+    episodes = batch(episodes=1, shots=(2, 2, 2))
+    with torch.no_grad():
+        for role, clips in (("support", episodes.support[0]), ("query", episodes.query[0])):
+            text = torch.randn(len(clips), 16) if role == "support" and method.support_text else None
+            together = method.embed(clips, text, role)
+            alone = method.embed(clips[1:2], None if text is None else text[1:2], role)
+            assert all(same(together[key][1:2], alone[key]) for key in alone)
+        before = method(episodes).logits
+        episodes.query[:, 1:] = torch.randn_like(episodes.query[:, 1:])
+        after = method(episodes).logits
+    assert same(before[:, 0], after[:, 0])
+    assert not same(before[:, 1:], after[:, 1:])
+
+
+@varied
+def test_the_order_of_supports_does_not_matter(name, arguments):
+    method, episodes = make(name, **arguments).eval(), batch(episodes=1, shots=(2, 1, 3))
+    order = torch.randperm(6)
+    other = dataclasses.replace(
+        episodes, support=episodes.support[:, order], support_labels=episodes.support_labels[:, order]
+    )
+    one_way, other_way = method(episodes), method(other)
+    assert same(one_way.logits, other_way.logits) and same(one_way.loss, other_way.loss)
+
+
+@varied
+def test_renaming_the_classes_permutes_the_logits(name, arguments):
+    method, episodes = make(name, **arguments).eval(), batch(episodes=1, shots=(2, 1, 1))
+    new = torch.tensor([2, 0, 1])  # class c becomes new[c]
+    old = new.argsort()
+    targets = dataclasses.replace(
+        episodes.targets, query_labels=new[episodes.targets.query_labels], class_ids=episodes.targets.class_ids[:, old]
+    )
+    other = dataclasses.replace(
+        episodes, support_labels=new[episodes.support_labels], text=episodes.text[:, old], targets=targets
+    )
+    one_way, other_way = method(episodes), method(other)
+    assert same(one_way.logits[..., old], other_way.logits) and same(one_way.loss, other_way.loss)
+    assert not same(one_way.logits, other_way.logits)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_permuted_texts_change_only_what_reads_text(name):
+    method, episodes = make(name).eval(), batch(episodes=1)
+    other = dataclasses.replace(episodes, text=episodes.text.roll(1, dims=1))
+    one_way, other_way = method(episodes), method(other)
+    assert torch.equal(one_way.parts["q2s"], other_way.parts["q2s"]) == (name in ("aim", "frozen_clip"))
+    if "q2t" in one_way.parts:
+        assert same(one_way.parts["q2t"].roll(1, dims=-1), other_way.parts["q2t"])
+    assert torch.equal(one_way.logits, other_way.logits) == (name in ("aim", "frozen_clip"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_bfloat16_autocast_is_finite_and_close(name):
+    method, episodes = make(name).train(), batch()
+    exact = method(episodes)
+    with torch.autocast("cpu", torch.bfloat16):
+        match = method(episodes)
+    assert torch.isfinite(match.logits).all()
+    assert (match.logits - exact.logits).abs().max() < 0.15 * exact.logits.abs().max()
+    if method.trainable():
+        match.loss.backward()
+        assert all(torch.isfinite(p.grad).all() for p in method.trainable().values())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_parts_add_up_and_choices_are_listed(name):
+    method = make(name)
+    table = accounting.parameters(method)
+    assert "rest" not in table.index
+    assert table.loc["all", "trainable"] == sum(p.numel() for p in method.trainable().values())
+    for argument, value, source in method.unsettled():
+        assert methods.METHODS[name].__init__.__kwdefaults__[argument] == value or (name, argument) == (
+            "aim",
+            "drop_path",
+        )
+        assert len(source) > 5
+
+
+def test_the_backbone_stays_in_evaluation_mode():
+    method = make("ma_fsar").train()
+    assert method.training and method.adapters.training
+    assert not any(module.training for module in method.backbone.modules())
+
+
+def test_clips_of_another_length_are_refused():
+    for name in NAMES:
+        with pytest.raises(UserError, match="4 frames.*frames=3"):
+            make(name).embed(torch.randn(1, 4, 3, 16, 16), None, "query")
+
+
+def test_build_follows_params_and_names_what_is_wrong():
+    params = RunParams(method="ma_fsar", frames=4, mix=0.25, metric="bimhm", ablation="no_joint")
+    method = methods.build(params, backbone(), metric_scale=3.0)
+    assert (method.frames, method.mix_weight, method.metric.scale) == (4, 0.25, 3.0)
+    assert type(method.metric).__name__ == "BiMHM" and method.adapters[0].joint is None
+    for name, table in methods.ABLATIONS.items():
+        for ablation in table:
+            methods.build(RunParams(method=name, ablation=ablation), backbone())
+    with pytest.raises(UserError, match="ablation 'no_jiont'.*'no_joint'"):
+        methods.build(RunParams(method="ma_fsar", ablation="no_jiont"), backbone())
+    with pytest.raises(UserError, match="ma_fasr.*'ma_fsar'"):
+        methods.build("ma_fasr", backbone())
+    with pytest.raises(UserError, match="'ratoi'.*'ratio'"):
+        methods.build("ma_fsar", backbone(), ratoi=0.5)
+    with pytest.raises(UserError, match="metric 'dtw'"):
+        methods.build("ma_fsar", backbone(), metric="dtw")
+    with pytest.raises(UserError, match="tpcm must be one of"):
+        methods.build("ma_fsar", backbone(), tpcm="sum")
+    with pytest.raises(UserError, match="mix_weight must lie between 0 and 1"):
+        methods.build("ma_fsar", backbone(), mix_weight=1.5)
+
+
+def test_another_metric_can_take_the_place_of_the_trained_one():
+    method, episodes = make("ma_fsar").eval(), batch()
+    before = method(episodes).parts
+    method.use_metric("prototype", options={"kind": "cosine"})
+    after = method(episodes).parts
+    assert not same(before["q2s"], after["q2s"]) and torch.equal(before["q2t"], after["q2t"])
+
+
+def test_small_functions():
+    table = torch.arange(12.0).view(2, 3, 2)
+    labels = torch.tensor([[2, 0], [1, 1]])
+    assert torch.equal(class_rows(table, labels), torch.stack([table[0, [2, 0]], table[1, [1, 1]]]))
+    x, labels = torch.randn(1, 4, 5), torch.tensor([[1, 0, 1, 1]])
+    assert same(class_means(x, labels, 2)[0], torch.stack([x[0, 1], x[0, [0, 2, 3]].mean(0)]))
+    y = torch.randn(1, 3, 5)
+    assert same(cosine(x, y)[0], torch.nn.functional.cosine_similarity(x[0][:, None], y[0][None], dim=-1))
+    first, second = torch.randn(2, 4), torch.randn(2, 4)
+    mixed = 0.3 * first.softmax(-1) + 0.7 * second.softmax(-1)
+    assert same(arithmetic_mix(first, second, 0.3).exp(), mixed)
+    assert same(arithmetic_mix(first, second, 0.0), second.log_softmax(-1))
+    assert same(arithmetic_mix(first, second, 1.0), first.log_softmax(-1))
