@@ -10,7 +10,6 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -19,10 +18,11 @@ from vidlib.backbones import clip  # noqa: E402
 from vidlib.data.episodes import EpisodeSampler  # noqa: E402
 from vidlib.data.manifest import Manifest, Row  # noqa: E402
 from vidlib.devices import make_fabric  # noqa: E402
-from vidlib.evaluation import evaluate, evaluate_each_episode  # noqa: E402
+from vidlib.evaluation import embed_videos, evaluate, evaluate_each_episode, match_episodes  # noqa: E402
 from vidlib.results import NEAR  # noqa: E402
 
-CLAIM, CLASSES, VIDEOS, EPISODES, WAY, FRAMES = 10, 12, 15, 600, 5, 8
+CLAIM, CLASSES, VIDEOS, EPISODES, WAY, FRAMES = 10, 12, 10, 400, 5, 8
+MANY, LIMIT = 10_000, 90.0  # episodes and seconds, once features exist
 
 
 class RandomClips:
@@ -34,7 +34,7 @@ class RandomClips:
         classes = torch.randn(CLASSES, FRAMES, 3, size, size, generator=draw)
         names = manifest.classes("test")
         self.clips = [
-            classes[names.index(row.cls)] + 2 * torch.randn(FRAMES, 3, size, size, generator=draw)
+            classes[names.index(row.cls)] + 0.3 * torch.randn(FRAMES, 3, size, size, generator=draw)
             for row in manifest.videos("test")
         ]
 
@@ -66,15 +66,20 @@ def main() -> int:
     fast, once = seconds(lambda: evaluate(method, clips, sampler, EPISODES, text, fabric=fabric))
     slow, anew = seconds(lambda: evaluate_each_episode(method, clips, sampler, EPISODES, text, fabric=fabric))
 
+    listed = [sampler[i] for i in range(MANY)]
+    features = embed_videos(method, clips, listed, text, fabric=fabric)
+    matching, _ = seconds(lambda: match_episodes(method, features, sampler, listed, text, fabric=fabric))
+
     different = once.predicted != anew.predicted
     wrong = int((different & (anew.margin > NEAR)).sum())
     ratio = slow / fast
-    met = ratio >= CLAIM and wrong == 0
+    met = ratio >= CLAIM and wrong == 0 and matching < LIMIT
     print(
         f"evaluation of {EPISODES} episodes, {WAY}-way 1-shot on {len(rows)} videos, MA-FSAR: embed once {fast:.1f} s, "
         f"every episode anew {slow:.1f} s: {ratio:.0f} times faster (claim: at least {CLAIM}, "
         f"{'met' if met else 'NOT MET'}); predictions that differ: {different.sum()} of {len(different)}, {wrong} of "
-        f"them no near-tie; near-ties {anew.near_ties}; accuracy {np.mean(anew.truth == anew.predicted):.2f}"
+        f"them no near-tie; near-ties {anew.near_ties}; accuracy {anew.accuracy:.2f}; "
+        f"{MANY:,} episodes matched on features in {matching:.1f} s of one core"
     )
     return 0 if met else 1
 

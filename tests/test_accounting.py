@@ -18,10 +18,12 @@ def tower(device: str = "cpu", **change: int) -> VisionTransformer:
 
 # ---------------------------------------------------------------- multiply-adds
 
+
 def test_gmacs_of_vit_b_16_equal_the_closed_form():
     shape = open_clip.get_model_config("ViT-B-16")["vision_cfg"]
-    vit = tower("meta", image_size=224, patch_size=16, width=shape["width"], layers=shape["layers"], heads=12,
-                output_dim=512)
+    vit = tower(
+        "meta", image_size=224, patch_size=16, width=shape["width"], layers=shape["layers"], heads=12, output_dim=512
+    )
     counted = accounting.gmacs(vit, torch.zeros(2, 3, 224, 224, device="meta")) / 2
     assert counted == pytest.approx(accounting.vit_gmacs(224, 16, 768, 12, 4.0, 512), rel=1e-12)
     assert counted == pytest.approx(17.563, abs=5e-4)  # 35.13 GFLOPs, halved
@@ -60,6 +62,7 @@ def test_a_patch_that_does_not_fit_is_named():
 
 # ---------------------------------------------------------------- parameters
 
+
 class Shared(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -92,6 +95,7 @@ def test_named_parts_and_the_rest():
 
 
 # ---------------------------------------------------------------- time and memory
+
 
 def test_throughput_counts_clips_per_second():
     calls = []

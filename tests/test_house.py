@@ -1,4 +1,4 @@
-"""The house rules that a machine can check: dependencies agree, floors hold, code is clean, notebooks are stored bare."""
+"""The house rules that a machine can check: dependencies agree, floors hold, code is clean, notebooks are bare."""
 
 import ast
 import json
@@ -15,13 +15,17 @@ ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 FLOORS = [  # bottom first; a room imports only from floors below its own, or from its own folder
     {"errors", "paths", "progress", "params"},
-    {"runs", "checkpoints", "published", "accounting"},
+    {"digests", "lock", "devices", "runs", "checkpoints", "published", "accounting"},
     {"data"},
     {"matching", "layers", "backbones"},
     {"methods"},
-    {"evaluation"},
+    {"stepping", "results"},
+    {"opening", "evaluation"},
+    {"loop"},
     {"training"},
     {"viz"},
+    {"study"},
+    {"claims"},
 ]
 
 

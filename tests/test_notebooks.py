@@ -1,4 +1,4 @@
-"""Every notebook runs, at smoke size here and at its defaults under `make test-notebooks` (VIDLIB_NOTEBOOK_SIZE=default)."""
+"""Every notebook runs: at smoke size here, at its defaults under `make test-notebooks`."""
 
 import json
 import os

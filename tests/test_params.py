@@ -57,7 +57,9 @@ def test_params_are_frozen():
 
 def test_paths_are_made_absolute_once(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    params = MAFSARParams.parse({"dataset": "folder:clips", "runs": "here", "backbone": "ViT-B-32", "pretrained": "w.pt"})
+    params = MAFSARParams.parse(
+        {"dataset": "folder:clips", "runs": "here", "backbone": "ViT-B-32", "pretrained": "w.pt"}
+    )
     assert params.dataset == f"folder:{tmp_path}/clips"
     assert params.runs == f"{tmp_path}/here"
     assert params.pretrained == f"{tmp_path}/w.pt"

@@ -40,8 +40,9 @@ def test_loading_twice_gives_independent_tables():
     assert published.load()["value"].gt(0).all()
 
 
-@pytest.mark.parametrize("name, value", [("method", "CLIP-FSRA"), ("dataset", "SSv2-Smal"),
-                                         ("protocol", "5-way 2-shot")])
+@pytest.mark.parametrize(
+    "name, value", [("method", "CLIP-FSRA"), ("dataset", "SSv2-Smal"), ("protocol", "5-way 2-shot")]
+)
 def test_an_unknown_name_is_an_error_that_knows_better(name, value):
     with pytest.raises(UserError, match=f"{name}: .*{value}.*known and near: .*(CLIP-FSAR|SSv2-Small|5-way 1-shot)"):
         published.rows(**{name: value})

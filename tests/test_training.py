@@ -10,8 +10,7 @@ import torch
 from tests.data.small import write_folder
 from tests.tiny import Tiny, TinyClips, sampler, texts
 from tests.tiny import training as source_of
-from vidlib import checkpoints, methods, stepping, training
-from vidlib.backbones import clip
+from vidlib import checkpoints, methods, opening, runs, stepping, training
 from vidlib.data import benchmarks
 from vidlib.errors import UserError
 from vidlib.evaluation import evaluate
@@ -109,8 +108,9 @@ def test_only_matrices_decay():
     )
 
 
-def test_bfloat16_trains(tmp_path):
-    fit(Tiny(), source_of(6), episodes=6, folder=tmp_path, **COMMON | {"precision": "bf16-mixed"})
+def test_bfloat16_and_deterministic_kernels_train(tmp_path):
+    fit(Tiny(), source_of(6), episodes=6, folder=tmp_path, deterministic=True, **COMMON | {"precision": "bf16-mixed"})
+    assert not torch.are_deterministic_algorithms_enabled()
     assert all(math.isfinite(line["loss"]) for line in read_lines(tmp_path / "metrics.jsonl"))
 
 
@@ -169,24 +169,35 @@ def test_the_run_of_a_moved_folder_is_the_same_run(params, tmp_path):
     ids = []
     for dataset in (params.dataset, f"folder:{moved}"):
         here = params.model_copy(update={"dataset": dataset, "runs": str(tmp_path / "runs"), "seed": 5})
-        with training.open_run(here, benchmarks.load(dataset)) as run:
+        with runs.open_run(*training._identity(here, benchmarks.load(dataset))) as run:
             ids.append(run.id)
     (moved / "class1" / "0.mp4").write_bytes((moved / "class2" / "1.mp4").read_bytes())
-    with training.open_run(here, benchmarks.load(here.dataset)) as run:
+    with runs.open_run(*training._identity(here, benchmarks.load(here.dataset))) as run:
         ids.append(run.id)
     assert ids[0] == ids[1] != ids[2]
 
 
 def test_selected_weights_are_those_of_the_result(params):
     run = training.run(params)
-    stepping.seed_everything(params.seed, -1)
-    backbone = clip.load(params.backbone, params.pretrained)
-    method = methods.build(params, backbone)
-    meta = checkpoints.load_trainable(method, run.path("checkpoint.safetensors"))
-    assert meta["step"] == run.result["fit"]["selected"]
-    test = training.open_split(params, benchmarks.load(params.dataset), backbone, "test")
+    method, test = training.open_trained(run, benchmarks.load(params.dataset), "test")
     found = evaluate(method, test.clips, test.sampler, 6, test.text, device="cpu")
     assert np.array_equal(found.per_episode, EvalResult.load(run.path("episodes.npz")).per_episode)
+    untrained = methods.build(params, opening.open_backbone(params))
+    meta = checkpoints.load_trainable(untrained, run.path("checkpoint.safetensors"))
+    assert meta["step"] == run.result["fit"]["selected"]
+
+
+def test_cost_and_coverage_stand_beside_the_result(params):
+    result = training.run(params).result
+    method = opening.open_method(params)
+    assert result["cost"]["trainable"] == sum(p.numel() for p in method.trainable().values())
+    assert result["cost"]["gmacs"] > 0 and result["cost"]["training_memory"] > 0
+    assert [(c["split"], c["present"]) for c in result["coverage"]] == [("train", 9), ("val", 6), ("test", 6)]
+
+
+def test_a_record_is_found_only_where_there_is_one(params):
+    assert training.recorded(params).id == training.run(params).id
+    assert training.recorded(params.model_copy(update={"seed": 99})) is None
 
 
 def test_command_line_tells_one_sentence(tmp_path, monkeypatch):

@@ -27,6 +27,7 @@ Parts = Mapping[str, nn.Module | nn.Parameter | Iterable[nn.Parameter]]
 
 # ---------------------------------------------------------------- parameters
 
+
 def parameters(module: nn.Module, parts: Parts | None = None) -> pd.DataFrame:
     """Parameters by part: index ``part``, columns ``total`` and ``trainable``, last row ``all``.
 
@@ -35,8 +36,11 @@ def parameters(module: nn.Module, parts: Parts | None = None) -> pd.DataFrame:
     the first part that has it; what no part names is ``rest``. So the parts always add up to the last row.
     """
     if parts is None:
-        parts = module.parameter_parts() if hasattr(module, "parameter_parts") else {
-            **dict(module.named_children()), OWN: list(module.parameters(recurse=False))}
+        parts = (
+            module.parameter_parts()
+            if hasattr(module, "parameter_parts")
+            else {**dict(module.named_children()), OWN: list(module.parameters(recurse=False))}
+        )
     inside = {id(p) for p in module.parameters()}
     seen: set[int] = set()
     table: dict[str, tuple[int, int]] = {}
@@ -61,6 +65,7 @@ def _members(group: nn.Module | nn.Parameter | Iterable[nn.Parameter]) -> list[n
 
 
 # ---------------------------------------------------------------- multiply-adds
+
 
 def gmacs(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> float:
     """GMACs of one call ``fn(*args, **kwargs)``: half the FLOPs of its matrix products and convolutions.
@@ -88,8 +93,16 @@ def _unfused() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(before)
 
 
-def vit_gmacs(image: int, patch: int, width: int, layers: int, mlp_ratio: float = 4.0, embed_dim: int = 0,
-              extra: int = 0, channels: int = 3) -> float:
+def vit_gmacs(
+    image: int,
+    patch: int,
+    width: int,
+    layers: int,
+    mlp_ratio: float = 4.0,
+    embed_dim: int = 0,
+    extra: int = 0,
+    channels: int = 3,
+) -> float:
     """Closed form of one frame through a ViT, in GMACs, to check ``gmacs`` against.
 
     ``image`` and ``patch`` are sides in pixels; every block sees (image/patch)^2 patches, one class token and ``extra``
@@ -106,6 +119,7 @@ def vit_gmacs(image: int, patch: int, width: int, layers: int, mlp_ratio: float 
 
 
 # ---------------------------------------------------------------- time and memory
+
 
 def throughput(fn: Callable[[], Any], clips: int, seconds: float = 2.0, warmup: int = 1) -> float:
     """Clips per second of ``fn()``, which handles ``clips`` clips a call: repeated for at least ``seconds``.

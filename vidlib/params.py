@@ -1,7 +1,8 @@
 """Typed parameters: the one contract of notebook cell, recipe, command line, torchrun and run record.
 
 A notebook's parameters cell holds plain assignments; its guard cell turns them into a frozen model with
-``Params.from_notebook(globals())``, which names an unknown or wrong parameter in one sentence. The same model reads recipes.
+``Params.from_notebook(globals())``, which names an unknown or wrong parameter in one sentence. The same model reads
+recipes.
 """
 
 import difflib
@@ -120,9 +121,10 @@ class FewShotParams(Params):
     dataset: str = Field("moving_shapes", description="moving_shapes, moving_shapes_scene, folder:PATH or a benchmark")
     backbone: str = Field("clip-mini", description="clip-mini or an open_clip ViT")
     pretrained: str = Field("clip-mini", description="clip-mini, an open_clip tag, a local file, or empty for random")
-    template: str = Field("{}", description="sentence around a class name, as a photo of {}")
+    template: str = Field("a photo of {}", description="the sentence around a class name")
     variant: Literal["paper", "released"] = Field("paper", description="paper or released")
     metric: Metric = Field("otam", description="otam, bimhm, trx, prototype or cosine")
+    metric_scale: float = Field(4.0, gt=0, description="factor on the metric's logits before softmax")
     way: int = Field(5, ge=2, description="classes in an episode")
     shot: int = Field(1, ge=1, description="support videos per class")
     query: int = Field(1, ge=1, description="query videos per class")
@@ -136,7 +138,7 @@ class FewShotParams(Params):
     weight_decay: float = Field(1e-2, ge=0, description="AdamW weight decay")
     warmup: float = Field(0.1, ge=0, lt=1, description="part of the steps in which the learning rate rises")
     clip_grad: float = Field(1.0, ge=0, description="largest gradient norm, 0 for no clipping")
-    mix: float = Field(0.5, ge=0, le=1, description="weight of the text terms in loss and score")
+    mix: float = Field(0.1, ge=0, le=1, description="weight of the text terms in loss and score")
     seed: int = Field(0, ge=0, description="seed of weights, episodes and augmentation")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto, cpu, cuda or mps")
     devices: int = Field(1, ge=1, description="number of devices")
@@ -204,6 +206,13 @@ class MAFSARParams(FewShotParams):
     compare: str = Field("aim", description="trained methods to stand beside it, as in aim,clip_fsar")
     ablations: bool = Field(False, description="train the ablations that need training, else read their records")
     ablation_episodes: int = Field(300, ge=1, description="training episodes of each ablation")
+
+    @field_validator("variant")
+    @classmethod
+    def _only_the_paper(cls, value: str) -> str:
+        if value == "released":
+            raise ValueError("variant: MA-FSAR's code was never released; give 'paper'")
+        return value
 
     @property
     def compared(self) -> tuple[str, ...]:

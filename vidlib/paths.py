@@ -27,7 +27,7 @@ def data_dir() -> Path:
 
 
 def runs_dir() -> Path:
-    """Run folders: ``$VIDLIB_RUNS``, else ``runs/`` in the checkout, else the user data folder; never the working folder."""
+    """Run folders: ``$VIDLIB_RUNS``, else ``runs/`` in the checkout, else the user data folder."""
     if os.environ.get("VIDLIB_RUNS"):
         return Path(os.environ["VIDLIB_RUNS"])
     root = checkout()

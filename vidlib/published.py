@@ -15,8 +15,23 @@ import yaml
 
 from vidlib.errors import UserError
 
-COLUMNS = ("paper", "method", "backbone", "pretraining", "frames", "dataset", "split", "protocol", "metric", "value",
-           "trainable_params_M", "gflops", "videos_per_s", "source", "confidence")
+COLUMNS = (
+    "paper",
+    "method",
+    "backbone",
+    "pretraining",
+    "frames",
+    "dataset",
+    "split",
+    "protocol",
+    "metric",
+    "value",
+    "trainable_params_M",
+    "gflops",
+    "videos_per_s",
+    "source",
+    "confidence",
+)
 NUMBERS = ("frames", "value", "trainable_params_M", "gflops", "videos_per_s")
 REQUIRED = ("paper", "method", "dataset", "protocol", "metric", "value", "source", "confidence")
 MARKS = {  # from the least to the most trusted
@@ -31,14 +46,17 @@ _RERUN = "user re|user run|user log|reproduction|replication|retrain|re-run|port
 
 @functools.cache
 def _read() -> pd.DataFrame:
-    rows = yaml.load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"),
-                     getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    rows = yaml.load(
+        Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    )
     for number, row in enumerate(rows, 1):
         unknown = set(row) - set(COLUMNS)
         absent = [key for key in REQUIRED if row.get(key) is None]
         if unknown or absent or row["confidence"] not in MARKS:
-            raise UserError(f"published.yaml: row {number} needs {', '.join(REQUIRED)}, a confidence out of "
-                            f"{', '.join(MARKS)} and no other keys than {', '.join(COLUMNS)}; it is {row}")
+            raise UserError(
+                f"published.yaml: row {number} needs {', '.join(REQUIRED)}, a confidence out of "
+                f"{', '.join(MARKS)} and no other keys than {', '.join(COLUMNS)}; it is {row}"
+            )
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     table[list(NUMBERS)] = table[list(NUMBERS)].astype(float)
     table["confidence"] = pd.Categorical(table["confidence"], categories=list(MARKS), ordered=True)
@@ -54,8 +72,12 @@ def load() -> pd.DataFrame:
     return _read().copy()
 
 
-def rows(method: str | None = None, dataset: str | Iterable[str] | None = None,
-         protocol: str | Iterable[str] | None = None, metric: str | None = None) -> pd.DataFrame:
+def rows(
+    method: str | None = None,
+    dataset: str | Iterable[str] | None = None,
+    protocol: str | Iterable[str] | None = None,
+    metric: str | None = None,
+) -> pd.DataFrame:
     """The figures of a method (part of its own or its paper's name, any case), data set, protocol and metric.
 
     Raises ``UserError`` for a name that no row has; an empty table means that the combination was not published.
@@ -96,14 +118,21 @@ def mark(value: float, confidence: str, digits: int = 1) -> str:
 
 def table(figures: pd.DataFrame) -> pd.DataFrame:
     """``rows`` made ready to print: every figure and parameter count carries its mark, the source stands beside it."""
+
     def marked(column: str, digits: int) -> list[str]:
         return [mark(value, how, digits) for value, how in zip(figures[column], figures["confidence"], strict=True)]
 
-    return pd.DataFrame({
-        "method": figures["method"], "backbone": figures["backbone"], "dataset": figures["dataset"],
-        "protocol": figures["protocol"], "figure (%)": marked("value", 1),
-        "trainable (M)": marked("trainable_params_M", 2), "source": figures["source"],
-    })
+    return pd.DataFrame(
+        {
+            "method": figures["method"],
+            "backbone": figures["backbone"],
+            "dataset": figures["dataset"],
+            "protocol": figures["protocol"],
+            "figure (%)": marked("value", 1),
+            "trainable (M)": marked("trainable_params_M", 2),
+            "source": figures["source"],
+        }
+    )
 
 
 def comparison(dataset: str = "SSv2-Small", protocol: str = "5-way 1-shot", reruns: bool = False) -> pd.DataFrame:
@@ -115,8 +144,16 @@ def comparison(dataset: str = "SSv2-Small", protocol: str = "5-way 1-shot", reru
     found = rows(dataset=dataset, protocol=protocol)
     if not reruns:
         found = found[~found["method"].str.contains(_RERUN, case=False)]
-    return pd.DataFrame({
-        "name": found["method"].str.replace(", interpretation inferred", ", inferred", regex=False),
-        "trainable_M": found["trainable_params_M"], "accuracy": found["value"], "low": np.nan, "high": np.nan,
-        "gmacs": found["gflops"], "origin": "published", "confidence": found["confidence"], "source": found["source"],
-    }).reset_index(drop=True)
+    return pd.DataFrame(
+        {
+            "name": found["method"].str.replace(", interpretation inferred", ", inferred", regex=False),
+            "trainable_M": found["trainable_params_M"],
+            "accuracy": found["value"],
+            "low": np.nan,
+            "high": np.nan,
+            "gmacs": found["gflops"],
+            "origin": "published",
+            "confidence": found["confidence"],
+            "source": found["source"],
+        }
+    ).reset_index(drop=True)

@@ -192,8 +192,8 @@ def open_run(
     determining: Mapping[str, Any],
     other: Mapping[str, Any] | None = None,
     root: str | Path | None = None,
-    *,
     digests: Mapping[str, str] | None = None,
+    *,
     fresh: bool = False,
     say: Callable[[str], None] = print,
 ) -> Run:
@@ -231,6 +231,18 @@ def open_run(
         here["earlier"] = earlier + ([before] if before != here else [])
     write_json(folder / "environment.json", here)
     return Run(folder, home, state, lock)
+
+
+def find(
+    determining: Mapping[str, Any],
+    other: Mapping[str, Any] | None = None,
+    root: str | Path | None = None,
+    digests: Mapping[str, str] | None = None,
+) -> Run | None:
+    """The finished run that ``open_run`` would reuse for the same arguments, or None; nothing is made or locked."""
+    digests = {"vidlib": code_digest(), **(digests or {})}
+    home = Path(root or paths.runs_dir()) / run_id(determining, digests)
+    return Run(home, home, "finished", None) if (home / "result.json").is_file() else None
 
 
 def _settle(folder: Path, home: Path) -> Path:

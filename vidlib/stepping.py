@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import os
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -124,6 +125,8 @@ def mean(measured: list[Mapping[str, float]]) -> dict[str, float]:
 def deterministic_kernels(wanted: bool) -> Iterator[None]:
     """Deterministic kernels inside, the former setting afterwards."""
     before = torch.are_deterministic_algorithms_enabled()
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS asks for before it repeats itself
     torch.use_deterministic_algorithms(wanted or before)
     try:
         yield

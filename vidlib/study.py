@@ -1,7 +1,7 @@
 """A study of one method: its runs over seeds, the methods beside it, its ablations, and the tables that compare them.
 
-Ablations that need training are run where they are asked for and read from their run folders elsewhere; what has no record
-is listed as not run. They are judged on val: test is read once per run, for the final table.
+Ablations that need training are run where they are asked for and read from their run folders elsewhere; what has no
+record is listed as not run. They are judged on val: test is read once per run, for the final table.
 """
 
 import shlex
@@ -97,7 +97,7 @@ def result_table(found: Mapping[str, Sequence[runs.Run]]) -> pd.DataFrame:
 def selected_at(result: Mapping[str, Any]) -> str:
     """Which episode's weights were selected on val."""
     fit = result["fit"]
-    return "untrained" if fit is None else f"episode {fit['selected_episode']}"
+    return "untrained" if fit is None else f"step {fit['selected']} of {fit['steps']}"
 
 
 def mean_interval(results: Sequence[Mapping[str, Any]], what: str) -> str:
@@ -127,9 +127,9 @@ def differences(found: Mapping[str, Sequence[runs.Run]], of: str = "ma_fsar") ->
     return pd.DataFrame(rows).round(1)
 
 
-def tested(run: runs.Run, split: str = "test") -> EvalResult:
-    """A run's per-episode results on ``split``."""
-    return EvalResult.load(run.path("episodes.npz" if split == "test" else f"{split}.npz"))
+def tested(run: runs.Run) -> EvalResult:
+    """A run's per-episode results on the split that it reports."""
+    return EvalResult.load(run.path("episodes.npz"))
 
 
 def run_ablations(p: MAFSARParams, ablations: Iterable[Ablation] = MA_FSAR_ABLATIONS) -> dict[str, runs.Run]:
@@ -150,13 +150,13 @@ def ablation_table(found: Mapping[str, runs.Run], ablations: Iterable[Ablation] 
     Another number of ways makes other episodes, so its difference is not paired but of two intervals.
     """
     rows = []
-    full = tested(found[FULL.label], "val") if FULL.label in found else None
+    full = tested(found[FULL.label]) if FULL.label in found else None
     for ablation in (FULL, *ablations):
         run = found.get(ablation.label)
         row = {"ablation": ablation.label, "accuracy": np.nan, "interval": np.nan, "difference": np.nan, "half": np.nan}
         row |= {"trained (M)": np.nan, "memory (MiB)": np.nan, "seconds": np.nan}
         if run is not None:
-            result, here = run.result, tested(run, "val")
+            result, here = run.result, tested(run)
             row |= {"accuracy": 100 * here.accuracy, "interval": 100 * here.interval}
             row |= {"trained (M)": result["cost"]["trainable"] / 1e6, "memory (MiB)": result["cost"]["training_memory"]}
             row["seconds"] = result["fit"]["seconds"]
@@ -181,8 +181,8 @@ def ablation_rows(table: pd.DataFrame) -> pd.DataFrame:
 def without_training(p: MAFSARParams, manifest: Manifest, run: runs.Run) -> tuple[pd.DataFrame, pd.DataFrame]:
     """MA-FSAR as ``run`` trained it, on val: accuracy (%) by mixing weight, and by the metric put in at test."""
     method, val = training.open_trained(run, manifest)
-    episodes = [val.sampler[i] for i in range(p.test_episodes)]
     run.count_reading("val", "ablations without training")
+    episodes = [val.sampler[i] for i in range(p.test_episodes)]
     features = evaluation.embed_videos(method, val.clips, episodes, val.text, label="val")
     kept = evaluation.match_episodes(method, features, val.sampler, episodes, val.text, keep_parts=True)
     mixed = {}
@@ -238,18 +238,26 @@ def describe(p: MAFSARParams, manifest: Manifest, found: Mapping[str, Sequence[r
     """Print the protocol of the result table: what was tested on what, how often test was read, how to repeat it."""
     run = found["ma_fsar"][0]
     test = run.result["test"]
-    world = " (the embedded world, not a benchmark of the field)" if manifest.name in WORLDS else ""
-    print(f"Data: {manifest.name}{world}; {coverage_line(run.result)}.")
+    shape = f"{p.way}-way {p.shot}-shot, {p.query} query per class, {p.frames} frames at segment centres, novel classes"
+    print(f"Data: {data_name(manifest)}; {coverage_line(run.result)}.")
     print(
-        f"Protocol: {p.way}-way {p.shot}-shot, {p.query} query per class, {p.frames} frames at segment centres, novel classes; "
-        f"{test['episodes']:,} test episodes, list {test['checksum'][:12]}; weights selected on val."
+        f"Protocol: {shape}; {test['episodes']:,} test episodes, list {test['checksum'][:12]}; weights selected on val."
     )
     print(f"Seeds: {', '.join(map(str, seeds(p)))}. Interval: {interval_note(p.seeds)}.")
     for name, same in found.items():
         readings = ", ".join(f"{split} {n}" for split, n in sorted(same[0].readings().items()))
-        print(f"{LABELS[name]}: run {same[0].id}, finished {same[0].result['finished'][:16]} UTC; split readings: {readings}.")
-    changed = {k: v for k, v in p if v != type(p).model_fields[k].default and k not in p.PLACE}
-    print("Command: papermill notebooks/ma_fsar.ipynb out.ipynb" + "".join(f" -p {k} {shlex.quote(str(v))}" for k, v in changed.items()))
+        finished = same[0].result["finished"][:16]
+        print(f"{LABELS[name]}: run {same[0].id}, finished {finished} UTC; times each split was read: {readings}.")
+    default = type(p).model_fields
+    changed = {name: value for name, value in p if value != default[name].default and name not in p.PLACE}
+    options = "".join(f" -p {name} {shlex.quote(str(value))}" for name, value in changed.items())
+    print(f"Command: papermill notebooks/ma_fsar.ipynb out.ipynb{options}")
+
+
+def data_name(manifest: Manifest) -> str:
+    """The data set's name, and for an embedded world what it is not."""
+    world = " (the embedded world, not a benchmark of the field)" if manifest.name in WORLDS else ""
+    return f"{manifest.name}{world}"
 
 
 def interval_note(number: int) -> str:

@@ -9,56 +9,80 @@ import os
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from lightning.fabric import Fabric
+from torch import nn
 
-from vidlib import methods, runs, stepping
-from vidlib.backbones import clip
-from vidlib.data import benchmarks
-from vidlib.data.clips import Clips
-from vidlib.data.episodes import EpisodeDataset, EpisodeSampler
+from vidlib import accounting, checkpoints, runs
 from vidlib.data.manifest import Manifest
-from vidlib.data.transforms import ClipTransform
-from vidlib.devices import make_fabric, pick_precision
+from vidlib.devices import make_fabric, pick_precision, place
 from vidlib.digests import file_digest, folder_digest
 from vidlib.errors import UserError
 from vidlib.evaluation import evaluate
-from vidlib.loop import STATE, Fit, fit
+from vidlib.loop import STATE, WEIGHTS, Fit, fit
+from vidlib.methods import FewShotMethod
+from vidlib.opening import Split, open_manifest, open_method, open_split
 from vidlib.params import RunParams
 
-EVALUATION_SEED = 0  # of val and test episodes: every method and every training seed meets the same ones
+CONTROLS = {"": {}, "frames_shuffled": {"frame_order": "shuffled"}, "texts_permuted": {"text_order": "permuted"}}
 
 
-@dataclass
-class Split:
-    """One split ready to use: clips, episodes, and the raw class texts [K D] in the order of ``sampler.classes``."""
+def run(params: RunParams) -> runs.Run:
+    """Train, select on val, report on ``params.report`` with both controls: a finished run, reused where there is one.
 
-    clips: Clips
-    sampler: EpisodeSampler
-    text: Tensor
+    With ``devices`` > 1 the work is done by torchrun in processes of its own; none is started inside this one.
+    """
+    if params.devices > 1 and not torch.distributed.is_torchelastic_launched():
+        return _run_apart(params)
+    manifest = open_manifest(params)
+    fabric = make_fabric(params.device, params.precision)
+    record = runs.open_run(*_identity(params, manifest), fresh=params.fresh) if fabric.is_global_zero else None
+    folder, state = fabric.broadcast((record.folder, record.state) if record else None)
+    if state == "finished":
+        return record or runs.Run(folder, folder, state, None)
 
-    def training(self, episodes: int) -> EpisodeDataset:
-        """The first ``episodes`` episodes with augmentation and targets, as ``fit`` wants them."""
-        return EpisodeDataset(self.clips, self.sampler, self.text, True, episodes)
+    method = open_method(params)
+    done = _train(params, manifest, fabric, method, folder, record)
+    if record is None:  # another process than the first: its part is done
+        return runs.Run(folder, folder, "finished", None)
+    with record:
+        split = open_split(params, manifest, method.backbone, params.report)
+        result = {"fit": asdict(done) if done else None, "cost": _cost(method, split, fabric)}
+        result |= {"unsettled": method.unsettled(), "coverage": manifest.coverage().table.to_dict("records")}
+        listed = (split.clips, split.sampler, params.test_episodes, split.text)
+        for name, control in CONTROLS.items():
+            record.count_reading(params.report, name or "report")
+            found = evaluate(method, *listed, fabric=fabric, **control)
+            found.save(record.path(f"{name or 'episodes'}.npz"))
+            result[name or params.report] = found.summary()
+        record.path(STATE).unlink(missing_ok=True)
+        record.finish(result)
+    return record
 
 
-def open_split(params: RunParams, manifest: Manifest, backbone: Any, name: str) -> Split:
-    """Clips, episodes and class texts of split ``name`` as ``params`` ask for them."""
-    size = {"size": backbone.image_size, "mean": backbone.mean, "std": backbone.std, "flip": not manifest.directional}
-    crop = (0.8, 1.0) if params.dataset.startswith("moving_shapes") else (0.5, 1.0)  # there a place can tell the class
-    learn = ClipTransform(**size, train=True, scale=crop) if name == "train" else None
-    clips = Clips(manifest, name, params.frames, learn, ClipTransform(**size, train=False), params.seed)
-    seed = params.seed if name == "train" else EVALUATION_SEED
-    sampler = EpisodeSampler(manifest, name, params.way, params.shot, params.query, seed)
-    return Split(clips, sampler, backbone.encode_text([manifest.text(cls) for cls in sampler.classes]))
+def recorded(params: RunParams) -> runs.Run | None:
+    """The finished run of ``params`` if there is one; nothing is run."""
+    return runs.find(*_identity(params, open_manifest(params)))
 
 
-def open_run(params: RunParams, manifest: Manifest, fresh: bool = False) -> runs.Run:
-    """The run folder of ``params`` on ``manifest``; paths among them enter its id by their content."""
+def open_trained(run: runs.Run, manifest: Manifest, split: str = "val") -> tuple[FewShotMethod, Split]:
+    """A finished run's method with its selected weights, in evaluation mode, and one split, opened as for the run."""
+    params = RunParams.parse(run.params)
+    method = open_method(params)
+    if run.path(WEIGHTS).is_file():
+        checkpoints.load_trainable(method, run.path(WEIGHTS))
+    return method.eval(), open_split(params, manifest, method.backbone, split)
+
+
+def _identity(params: RunParams, manifest: Manifest) -> tuple[dict, dict, str | None, dict]:
+    """What ``runs.open_run`` and ``runs.find`` want: determining parameters, the others, the folder, the digests.
+
+    Paths among the determining ones enter by their content.
+    """
     determining = params.determining() | {"precision": pick_precision(params.precision, params.device)}
     other = {name: value for name, value in params if name not in determining}
     found = {f"split {name}": manifest.checksum(name) for name in manifest.splits}
@@ -68,49 +92,14 @@ def open_run(params: RunParams, manifest: Manifest, fresh: bool = False) -> runs
     if Path(params.pretrained).is_file():
         other["pretrained"] = determining.pop("pretrained")
         found["pretrained"] = file_digest(params.pretrained)
-    return runs.open_run(determining, other, params.runs or None, digests=found, fresh=fresh)
+    return determining, other, params.runs or None, found
 
 
-def run(params: RunParams) -> runs.Run:
-    """Train, select on val, test once with both controls: the finished run of ``params``, reused where there is one.
-
-    With ``devices`` > 1 the work is done by torchrun in processes of its own; none is started inside this one.
-    """
-    if params.devices > 1 and not torch.distributed.is_torchelastic_launched():
-        return _run_apart(params)
-    manifest = benchmarks.load(params.dataset)
-    fabric = make_fabric(params.device, params.precision)
-    record = open_run(params, manifest, params.fresh) if fabric.is_global_zero else None
-    folder, state = fabric.broadcast((record.folder, record.state) if record else None)
-    if state == "finished":
-        return record or runs.Run(folder, folder, state, None)
-
-    stepping.seed_everything(params.seed, -1)
-    backbone = clip.load(params.backbone, params.pretrained)
-    method = methods.build(params, backbone)
-    losses = _train(params, manifest, fabric, method, folder, record)
-    if record is None:  # another process than the first: its part is done
-        return runs.Run(folder, folder, "finished", None)
-    with record:
-        test = open_split(params, manifest, backbone, "test")
-        result = {"fit": asdict(losses) if losses else None, "unsettled": method.unsettled()}
-        for name, control in CONTROLS.items():
-            record.count_reading("test", name)
-            listed = (test.clips, test.sampler, params.test_episodes, test.text)
-            found = evaluate(method, *listed, fabric=fabric, **control)
-            found.save(record.path("episodes.npz" if name == "test" else f"{name}.npz"))
-            result[name] = found.summary()
-        record.path(STATE).unlink(missing_ok=True)
-        record.finish(result)
-    return record
-
-
-CONTROLS = {"test": {}, "frames_shuffled": {"frame_order": "shuffled"}, "texts_permuted": {"text_order": "permuted"}}
-
-
-def _train(params, manifest, fabric, method, folder, record) -> Fit | None:
+def _train(
+    params: RunParams, manifest: Manifest, fabric: Fabric, method: FewShotMethod, folder: Path, record: runs.Run | None
+) -> Fit | None:
     """Fit ``method`` as ``params`` say, selecting on val; None where there is nothing to train."""
-    if params.train_episodes == 0 or not any(p.requires_grad for p in method.parameters()):
+    if params.train_episodes == 0 or not method.trainable():
         fabric.to_device(method)
         return None
     train = open_split(params, manifest, method.backbone, "train")
@@ -138,13 +127,36 @@ def _train(params, manifest, fabric, method, folder, record) -> Fit | None:
         val_every=max(1, params.val_every // params.episodes_per_step),
         deterministic=params.deterministic,
         workers=params.workers,
+        label=f"{params.method} {params.ablation}".strip(),
     )
+
+
+def _cost(method: FewShotMethod, split: Split, fabric: Fabric) -> dict[str, Any]:
+    """Parameters, GMACs per query clip, clips embedded per second, MiB at the peak of one training episode."""
+    total = accounting.parameters(method).loc[accounting.ALL]
+    clip = place(fabric, split.clips.test(0))[None]
+    with torch.no_grad(), fabric.autocast():
+        speed = accounting.throughput(lambda: method.embed(clip, None, "query"), 1, seconds=0.5)
+    cost = {"total": int(total["total"]), "trainable": int(total["trainable"]), "clips_per_second": speed}
+    cost["gmacs"] = accounting.gmacs(method.embed, clip, None, "query")
+    cost["training_memory"] = None
+    if method.trainable():
+        batch = place(fabric, split.training(1)[0])
+
+        def episode() -> None:
+            with fabric.autocast():
+                match = method(batch)
+            fabric.backward(match.loss)
+
+        cost["training_memory"] = accounting.peak_memory(episode, holding=method)
+        method.zero_grad(set_to_none=True)
+    return cost
 
 
 def _run_apart(params: RunParams) -> runs.Run:
     """Have torchrun do the run in ``params.devices`` processes, passing on what they print."""
-    with tempfile.TemporaryDirectory() as place:
-        file, trouble = Path(place, "params.json"), Path(place, "stderr")
+    with tempfile.TemporaryDirectory() as folder:
+        file, trouble = Path(folder, "params.json"), Path(folder, "stderr")
         file.write_text(params.model_dump_json())
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={params.devices}"]
         command += ["-m", "vidlib.training", "--params", str(file)]
@@ -161,7 +173,7 @@ def _run_apart(params: RunParams) -> runs.Run:
             raise UserError(
                 f"devices: the run in {params.devices} processes ended with code {child.returncode}, see above"
             )
-    return open_run(params, benchmarks.load(params.dataset))
+    return recorded(params)
 
 
 def _error_file(params_file: Path) -> Path:

@@ -19,7 +19,7 @@ def test_nothing_trains_even_with_a_metric_that_could():
 
 def test_a_support_video_as_query_is_nearest_to_itself():
     method, episodes = make("frozen_clip", metric="cosine").eval(), batch(episodes=1)
-    episodes.query = episodes.support.clone()
+    episodes.query, episodes.targets = episodes.support.clone(), None
     assert torch.equal(method(episodes).logits.argmax(-1), episodes.support_labels)
 
 

@@ -6,10 +6,15 @@ from tests.viz.conftest import boxes, overlapping
 from vidlib.errors import UserError
 from vidlib.viz import ablation
 
-ROWS = pd.DataFrame([("text off", "test", -6.1, -7.0, -5.2), ("frames shuffled", "test", -14.0, -15.5, -13.0),
-                     ("no joint adaptation", "trained", 1.0, -0.5, 2.5),
-                     ("4 frames", "trained", np.nan, np.nan, np.nan)],
-                    columns=["name", "kind", "delta", "low", "high"])
+ROWS = pd.DataFrame(
+    [
+        ("text off", "test", -6.1, -7.0, -5.2),
+        ("frames shuffled", "test", -14.0, -15.5, -13.0),
+        ("no joint adaptation", "trained", 1.0, -0.5, 2.5),
+        ("4 frames", "trained", np.nan, np.nan, np.nan),
+    ],
+    columns=["name", "kind", "delta", "low", "high"],
+)
 
 
 def test_dots_intervals_and_what_was_not_run():

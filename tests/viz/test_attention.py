@@ -72,7 +72,8 @@ def test_the_table_holds_every_patch():
     table = attention.table(found)
     assert len(table) == 4 * 6 and table["extra"].isna().all()
     assert table.query("frame == 2 and row == 1 and column == 2")["attention"].item() == pytest.approx(
-        found["AIM"][1, 1, 2].item())
+        found["AIM"][1, 1, 2].item()
+    )
 
 
 def test_maps_of_other_frames_are_refused(frames):

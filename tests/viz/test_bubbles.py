@@ -10,8 +10,12 @@ from vidlib.viz import bubbles, style
 
 @pytest.fixture
 def ours() -> pd.DataFrame:
-    rows = [("MA-FSAR", 0.31, 57.2, 0.19), ("AIM", 0.22, 49.0, 0.23), ("CLIP-FSAR", 0.97, 52.3, 0.13),
-            ("frozen CLIP", 0.0, 25.1, 0.13)]
+    rows = [
+        ("MA-FSAR", 0.31, 57.2, 0.19),
+        ("AIM", 0.22, 49.0, 0.23),
+        ("CLIP-FSAR", 0.97, 52.3, 0.13),
+        ("frozen CLIP", 0.0, 25.1, 0.13),
+    ]
     table = pd.DataFrame(rows, columns=["name", "trainable_M", "accuracy", "gmacs"])
     return table.assign(low=table["accuracy"] - 1.3, high=table["accuracy"] + 1.3, origin="ours", confidence="verified")
 
@@ -21,8 +25,12 @@ def bubbles_of(ax) -> dict:
 
 
 def labels_of(ax) -> list:
-    return [t for t in ax.texts if t.get_text() and t.get_window_extent().intersection(
-        t.get_window_extent(), ax.get_window_extent()) is not None]
+    return [
+        t
+        for t in ax.texts
+        if t.get_text()
+        and t.get_window_extent().intersection(t.get_window_extent(), ax.get_window_extent()) is not None
+    ]
 
 
 def test_one_bubble_per_method_with_area_by_cost(ours):
@@ -53,8 +61,12 @@ def test_published_rows_without_count_are_noted_not_guessed():
 
 def test_panels_keep_ours_and_published_apart(ours, tmp_path):
     rows = published.comparison()
-    fig, table = bubbles.panels(ours, rows, ours_title="embedded world moving_shapes, 5-way 1-shot " * 2,
-                                published_title="SSv2-Small, 5-way 1-shot")
+    fig, table = bubbles.panels(
+        ours,
+        rows,
+        ours_title="embedded world moving_shapes, 5-way 1-shot " * 2,
+        published_title="SSv2-Small, 5-way 1-shot",
+    )
     left, right = fig.axes
     assert set(bubbles_of(left)) == {"MA-FSAR", "AIM", "CLIP-FSAR"} and "MA-CLIP (v1)" in bubbles_of(right)
     hatches = {c.get_hatch() for c in bubbles_of(left).values()}, {c.get_hatch() for c in bubbles_of(right).values()}

@@ -51,8 +51,9 @@ def test_labels_of_crowded_points_do_not_overlap_and_are_not_cut_off(seed):
     found = boxes(labels)
     assert not overlapping(found)
     frame = ax.get_window_extent()
-    assert all(frame.x0 - 1 <= b.x0 and b.x1 <= frame.x1 + 1 and frame.y0 - 1 <= b.y0 and b.y1 <= frame.y1 + 1
-               for b in found)
+    assert all(
+        frame.x0 - 1 <= b.x0 and b.x1 <= frame.x1 + 1 and frame.y0 - 1 <= b.y0 and b.y1 <= frame.y1 + 1 for b in found
+    )
     centres = ax.transData.transform(points)
     assert not any(box.contains(*centre) for box in found for centre in centres)
 

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-START_SECONDS = 120.0  # a cold disk may take long to import; a call's own time counts from when the child is ready
+START_SECONDS = 300.0  # importing takes long on a cold disk or a busy machine; a call's own time counts from ready
 ORPHAN_SECONDS = 5.0  # the child ends itself this long after its call's limit, should its parent be gone
 
 

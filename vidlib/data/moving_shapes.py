@@ -1,10 +1,10 @@
-"""The embedded world: two small few-shot benchmarks, rendered as real H.264 clips on first use, so that everything runs anywhere.
+"""The embedded world: two small few-shot benchmarks, rendered as real H.264 clips on first use, to run anywhere.
 
-``moving_shapes``: the class is the motion; shape, colour, size, ground, place, pace, start and bystanders are nuisances.
+``moving_shapes``: the class is the motion; shape, colour, size, ground, place, pace, bystanders are nuisances.
 ``moving_shapes_scene``: the class is what is there; the motion is a nuisance. Neither is a benchmark of the field.
 
-Class lists cost nothing (``classes``); ``manifest`` renders. Clips are pure functions of (SEED, flavour, class, number), and
-each file is renamed into place whole, so that a killed rendering goes on where it stopped and two at once do no harm.
+Class lists cost nothing (``classes``); ``manifest`` renders. A clip is a pure function of (SEED, flavour, class,
+number), and each file is renamed into place whole: a killed rendering goes on where it stopped, two at once do no harm.
 """
 
 import hashlib
@@ -31,9 +31,9 @@ FLAVOURS = ("moving_shapes", "moving_shapes_scene")
 SEED = 2026
 CLIPS = 32  # videos per class
 SPLITS = ("train", "val", "test")
-CHECKSUM = {  # of class lists, splits, counts and drawn frames; a world that differs must have another name for its results
-    "moving_shapes": "",
-    "moving_shapes_scene": "",
+CHECKSUM = {  # see checksum(); a world that differs must have another name for its results
+    "moving_shapes": "53fd045e8a4da98e7e467001074b4510cf1fcef9f0ca8ef172c1cc6e0249cc40",
+    "moving_shapes_scene": "8e6a301e1c6323ce31e5c7a00927ad1cef68e128e245c7d32b84d61b77e5c850",
 }
 NOTE = "The embedded world, drawn by vidlib itself; not a benchmark of the field."
 WORKERS = max(2, min(8, os.cpu_count() or 2))
@@ -96,7 +96,7 @@ def _listing(flavour: str) -> list[tuple[str, str, int, str]]:
 
 
 def manifest(flavour: str = "moving_shapes", cache: Path | None = None) -> Manifest:
-    """The manifest of a flavour; its clips are rendered into ``cache`` (default: ``cache_dir()``) where they are not there yet.
+    """The manifest of a flavour; clips that are not there yet are rendered into ``cache`` (default: ``cache_dir()``).
 
     Raises UserError for an unknown flavour, and where the folder cannot be written or a rendering process fails.
     """
@@ -115,7 +115,9 @@ def _render(flavour: str, root: Path, listing: list[tuple[str, str, int, str]]) 
         for folder in {(root / file).parent for *_, file in listing}:
             folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"the cache folder {root} cannot be written ({error}); set VIDLIB_CACHE to another folder") from None
+        raise UserError(
+            f"the cache folder {root} cannot be written ({error}); set VIDLIB_CACHE to another folder"
+        ) from None
     # Child processes by command line, not multiprocessing: nothing of the caller's __main__ is run again in them.
     package = str(Path(__file__).resolve().parents[2])
     environment = dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")])))

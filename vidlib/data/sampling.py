@@ -13,8 +13,8 @@ from vidlib.errors import UserError
 def segment_indices(total: int, frames: int, rng: np.random.Generator | None = None, length: int = 1) -> np.ndarray:
     """TSN: ``frames`` equal segments, one frame of each, int64 [frames * length].
 
-    With ``rng`` a random frame of each segment (training), without the middle one (testing). A video of ``frames`` frames
-    or fewer gives every frame, repeated evenly without ``rng`` and at random with it. ``length`` takes that many
+    With ``rng`` a random frame of each segment (training), without the middle one (testing). A video of ``frames``
+    frames or fewer gives every frame, repeated evenly without ``rng`` and at random with it. ``length`` takes that many
     neighbouring frames a segment (testing only). ActionCLIP's released ``Action_DATASETS`` counts the same from 1.
 
     Source: Temporal Segment Networks (Wang et al. 2016); MA-FSAR's paper samples "following TSN" without the formula.
@@ -71,11 +71,11 @@ def clip_fsar_segment_indices(total: int, frames: int, rng: np.random.Generator 
 def clip_fsar_interval_indices(
     total: int, frames: int, interval: int, fps: float, target_fps: float = 12.0, rng: np.random.Generator | None = None
 ) -> np.ndarray:
-    """CLIP-FSAR's released sampling of Kinetics (``interval`` 35), int64 [frames]: every ``interval``-th frame of a clip.
+    """CLIP-FSAR's released sampling of Kinetics (``interval`` 35), int64 [frames]: ``frames`` spread over a clip.
 
-    ``fps`` is the video's, ``target_fps`` what the interval is meant for, both in frames a second. With ``rng`` the clip
-    starts at random, without it in the middle. As released, the last index is placed with the unscaled interval, so
-    that in short videos the indices run backwards until they are cut at 0; kept, because checkpoints were tested so.
+    ``fps`` is the video's, ``target_fps`` what the interval is meant for, both in frames a second. With ``rng`` the
+    clip starts at random, without it in the middle. As released, the last index is placed with the unscaled interval,
+    so that in short videos the indices run backwards until they are cut at 0; kept, for checkpoints were tested so.
     """
     _check(total, frames)
     clip = frames * interval * fps / target_fps

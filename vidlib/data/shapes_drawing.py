@@ -1,7 +1,7 @@
 """Drawing for the embedded world: coloured shapes on textured grounds, from signed distances, with numpy alone.
 
-Coordinates run from 0 (left, top) to 1 (right, bottom) whatever the size in pixels. Only additions, products, square roots
-and comparisons touch the pixels, so that two machines draw the same bytes.
+Coordinates run from 0 (left, top) to 1 (right, bottom) whatever the size in pixels. Only additions, products, square
+roots and comparisons touch the pixels, so that two machines draw the same bytes.
 """
 
 import math
@@ -33,12 +33,21 @@ GROUND_COLOURS = {
     "light brown": (0.85, 0.76, 0.62),
 }
 PATTERNS = ("plain", "striped", "checked", "dotted", "shaded", "floor")
-_MARK = {"ring": 0.78, "cross": 0.66, "moon": 0.66, "bar": 0.70, "star": 0.42, "triangle": 0.30, "square": 0.5, "circle": 0.55}
+_MARK = {
+    "ring": 0.78,
+    "cross": 0.66,
+    "moon": 0.66,
+    "bar": 0.70,
+    "star": 0.42,
+    "triangle": 0.30,
+    "square": 0.5,
+    "circle": 0.55,
+}
 
 
 @dataclass(frozen=True)
 class Thing:
-    """One drawn object. ``size`` is the radius of the circle round it; ``angle`` in radians, clockwise on the screen."""
+    """One drawn object. ``size`` is the radius of the circle round it; ``angle`` in radians, clockwise."""
 
     shape: str
     colour: tuple[float, float, float]
@@ -180,7 +189,9 @@ def some_ground(rng: np.random.Generator, pattern: str = "", name: str = "") -> 
     first = vary(rng, GROUND_COLOURS[name], 0.05)
     step = (0.10 + 0.06 * float(rng.random())) * (1 if first[1] < 0.5 else -1)
     second = tuple(min(1.0, max(0.0, c + step)) for c in first)
-    return Ground(pattern, name, first, second, int(rng.integers(3)), 0.14 + 0.12 * float(rng.random()), 0.2 * float(rng.random()))
+    return Ground(
+        pattern, name, first, second, int(rng.integers(3)), 0.14 + 0.12 * float(rng.random()), 0.2 * float(rng.random())
+    )
 
 
 def stands_out(name: str, ground: Ground) -> bool:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vidlib.data.shapes_actions import ACTIONS, Action, Open, Pose
+from vidlib.data.shapes_actions import ACTIONS, Action
 from vidlib.data.shapes_drawing import (
     COLOURS,
     PATTERNS,
@@ -19,6 +19,7 @@ from vidlib.data.shapes_drawing import (
     stands_out,
     vary,
 )
+from vidlib.data.shapes_motions import Open, Pose
 
 FRAMES, PIXELS = 24, 72
 COUNTS = ("one", "two", "three", "four")
@@ -65,7 +66,8 @@ def _scenes() -> tuple[Scene, ...]:
     ]
     pairs = [(colours[i], SHAPES[(3 * i + 1) % 8], colours[(i + 3) % 10], SHAPES[(5 * i + 4) % 8]) for i in range(10)]
     scenes += [Scene("", f"{article(f'{a} {s}')} and {article(f'{b} {z}')}", 2, (a, b), (s, z)) for a, s, b, z in pairs]
-    scenes += [Scene("", f"{COUNTS[n - 1]} {c} things", n, (c,)) for n, c in ((2, "red"), (3, "blue"), (3, "yellow"), (2, "white"))]
+    counted = ((2, "red"), (3, "blue"), (3, "yellow"), (2, "white"))
+    scenes += [Scene("", f"{COUNTS[n - 1]} {c} things", n, (c,)) for n, c in counted]
     place = ("train", "train", "test", "train", "val", "train", "train", "test", "train")
     return tuple(scene._replace(split=place[i % 9]) for i, scene in enumerate(scenes))
 
@@ -84,7 +86,9 @@ def _phases(rng: np.random.Generator) -> list[float]:
     return phases
 
 
-def _bystanders(rng: np.random.Generator, ground: Ground, taken: list[tuple[float, float, float]], most: int) -> list[list[Thing]]:
+def _bystanders(
+    rng: np.random.Generator, ground: Ground, taken: list[tuple[float, float, float]], most: int = 2
+) -> list[list[Thing]]:
     """Small things that idle out of the way of ``taken`` (x, y, radius); one list of things per frame each."""
     found = []
     for _ in range(int(rng.integers(most + 1))):
@@ -123,7 +127,7 @@ def action_clip(action: Action, rng: np.random.Generator) -> np.ndarray:
     for i in range(action.things):
         colour = some_colour(rng, ground, names)
         names = (*names, colour)
-        low, high = (0.19, 0.23) if action.cast == "cover" and i == 0 else (0.08, 0.105) if action.cast == "cover" else (0.11, 0.15)
+        low, high = {"cover": ((0.19, 0.23), (0.08, 0.105))[min(i, 1)]}.get(action.cast, (0.11, 0.15))
         size = low + (high - low) * float(rng.random())
         shape = SHAPES[int(rng.integers(len(SHAPES)))]
         if action.cast == "cover" and i == 0:  # what hides has no hole and no gap
@@ -132,7 +136,9 @@ def action_clip(action: Action, rng: np.random.Generator) -> np.ndarray:
         if action.cast == "alike" and i:
             cast.append(cast[0])
             continue
-        cast.append(Thing(shape, vary(rng, COLOURS[colour], 0.05), size=size, angle=0.35 * (2 * float(rng.random()) - 1)))
+        cast.append(
+            Thing(shape, vary(rng, COLOURS[colour], 0.05), size=size, angle=0.35 * (2 * float(rng.random()) - 1))
+        )
     left_open = Open(1 if rng.random() < 0.5 else -1, 2 * math.pi * float(rng.random()), float(rng.random()))
     poses = [action.motion(t, left_open) for t in _phases(rng)]
 
@@ -143,15 +149,18 @@ def action_clip(action: Action, rng: np.random.Generator) -> np.ndarray:
         least, most = 0.13 - min(along), 0.87 - max(along)
         centre.append(least + (most - least) * float(rng.random()) if most > least else (least + most) / 2)
     actors = [
-        [_placed(thing, pose, centre[0] + reach * pose.x, centre[1] + reach * pose.y) for thing, pose in zip(cast, frame, strict=True)]
+        [
+            _placed(thing, pose, centre[0] + reach * pose.x, centre[1] + reach * pose.y)
+            for thing, pose in zip(cast, frame, strict=True)
+        ]
         for frame in poses
     ]
     taken = [(thing.x, thing.y, thing.size) for frame in actors[::3] for _, thing in frame]
-    return _film(ground, _bystanders(rng, ground, taken, 2), actors)
+    return _film(ground, _bystanders(rng, ground, taken), actors)
 
 
 def scene_clip(scene: Scene, rng: np.random.Generator) -> np.ndarray:
-    """One clip of a scene: uint8 [24 72 72 3]. What is there belongs to the class; how it moves is drawn from ``rng``."""
+    """One clip of a scene: uint8 [24 72 72 3]. What is there is the class; how it moves is drawn from ``rng``."""
     ground = some_ground(rng, scene.pattern)
     while not all(stands_out(colour, ground) for colour in scene.colours):
         ground = some_ground(rng, scene.pattern)
@@ -164,9 +173,12 @@ def scene_clip(scene: Scene, rng: np.random.Generator) -> np.ndarray:
         colour = scene.colours[i % len(scene.colours)] if scene.colours else colour or some_colour(rng, ground)
         shape = scene.shapes[i % len(scene.shapes)] if scene.shapes else shape or SHAPES[int(rng.integers(len(SHAPES)))]
         size = (0.16 if scene.count == 1 else 0.12) + 0.04 * float(rng.random())
-        cast.append(Thing(shape, vary(rng, COLOURS[colour], 0.05), size=size, angle=0.35 * (2 * float(rng.random()) - 1)))
+        cast.append(
+            Thing(shape, vary(rng, COLOURS[colour], 0.05), size=size, angle=0.35 * (2 * float(rng.random()) - 1))
+        )
         left_open = Open(1 if rng.random() < 0.5 else -1, 2 * math.pi * float(rng.random()), float(rng.random()))
-        motion, reach = drift[int(rng.integers(len(drift)))].motion, (0.14 if scene.count == 1 else 0.08) + 0.05 * float(rng.random())
+        motion = drift[int(rng.integers(len(drift)))].motion
+        reach = (0.14 if scene.count == 1 else 0.08) + 0.05 * float(rng.random())
         x, y = spots[int(order[i])]
         x, y = x + 0.1 * (float(rng.random()) - 0.5), y + 0.1 * (float(rng.random()) - 0.5)
         film = []
@@ -177,4 +189,4 @@ def scene_clip(scene: Scene, rng: np.random.Generator) -> np.ndarray:
         films.append(film)
     actors = [[film[i] for film in films] for i in range(FRAMES)]
     taken = [(thing.x, thing.y, thing.size) for frame in actors[::3] for _, thing in frame]
-    return _film(ground, _bystanders(rng, ground, taken, 2), actors)
+    return _film(ground, _bystanders(rng, ground, taken), actors)

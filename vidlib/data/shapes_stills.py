@@ -7,7 +7,17 @@ import math
 
 import numpy as np
 
-from vidlib.data.shapes_drawing import COLOURS, SHAPES, Ground, Thing, draw, paint_ground, some_colour, some_ground, vary
+from vidlib.data.shapes_drawing import (
+    COLOURS,
+    SHAPES,
+    Ground,
+    Thing,
+    draw,
+    paint_ground,
+    some_colour,
+    some_ground,
+    vary,
+)
 from vidlib.data.shapes_scenes import COUNTS, article, plural
 
 PIXELS = 64
@@ -75,10 +85,10 @@ class _Drawn:
         """'a small red star', 'two faint blue things'."""
         parts = ["faint" if self.thing.alpha < 1 else ""]
         parts += [_bucket(self.thing.size, SIZES) if rng.random() < 0.6 else ""]
-        named = rng.random() < 0.85
+        named = rng.random() < 0.9
         if not named and rng.random() < 0.5 and count == 1:
             return " ".join(filter(None, ["something", *parts, self.colour]))
-        parts += [self.colour if named is False or rng.random() < 0.8 else ""]
+        parts += [self.colour if not named or rng.random() < 0.88 else ""]
         noun = self.shape if named else "thing"
         parts += [noun if count == 1 else plural(noun)]
         words = " ".join(filter(None, parts))
@@ -159,25 +169,31 @@ def _look(rng: np.random.Generator, ground: Ground, avoid: tuple[str, ...] = ())
     return some_colour(rng, ground, avoid), SHAPES[int(rng.integers(len(SHAPES)))]
 
 
-def still(rng: np.random.Generator, cast: np.random.Generator, pixels: int = PIXELS) -> tuple[np.ndarray, str]:
-    """One picture and its caption: uint8 [pixels pixels 3], str.
+def still(
+    rng: np.random.Generator, cast: np.random.Generator, simple: float = 0.3, pixels: int = PIXELS
+) -> tuple[np.ndarray, str]:
+    """One picture and its caption: uint8 [pixels pixels 3], str; ``simple``: the share with one thing, fully described.
 
-    Ground, kind of scene, colours and shapes come from ``cast``, everything else from ``rng``: stills of one cast differ
-    in place, size, tilt and overlap alone.
+    Ground, kind of scene, colours and shapes come from ``cast``, everything else from ``rng``: stills of one cast
+    differ in place, size, tilt and overlap alone.
     """
-    ground, kind = some_ground(cast), cast.random()
+    ground, plain, kind = some_ground(cast), cast.random() < simple, cast.random()
     first = _look(cast, ground)
     second, count = _look(cast, ground, (first[0],)), int(cast.integers(2, 5))
-    if kind < 0.34:
+    if plain:
+        drawn = [_Drawn(rng, first)]
+        drawn[0].thing = drawn[0].thing.moved(alpha=1.0)
+        caption = f"{article(' '.join(first))} {drawn[0].where()}"
+    elif kind < 0.2:
         drawn = [_Drawn(rng, first)]
         caption = drawn[0].placed(rng)
-    elif kind < 0.86:
+    elif kind < 0.82:
         one, two = _Drawn(rng, first), _Drawn(rng, second)
         drawn = [one, two]
-        if kind > 0.66:
+        if kind > 0.62:
             caption = _overlap(rng, one, two)
         else:
-            if kind > 0.58:  # near each other, else seldom seen
+            if kind > 0.52:  # near each other, else seldom seen
                 turn, reach = 2 * math.pi * rng.random(), one.thing.size + two.thing.size + 0.03 * rng.random()
                 x, y = one.thing.x + reach * math.cos(turn), one.thing.y + reach * math.sin(turn)
                 two.thing = two.thing.moved(x=min(0.94, max(0.06, x)), y=min(0.94, max(0.06, y)))
@@ -185,17 +201,22 @@ def still(rng: np.random.Generator, cast: np.random.Generator, pixels: int = PIX
     else:
         drawn, caption = _many(rng, first, count)
     behind = []
-    for _ in range(int(rng.integers(3)) if rng.random() < 0.5 else 0):  # small and not spoken of
+    for _ in range(int(rng.integers(3)) if rng.random() < 0.4 else 0):  # small and not spoken of
         other = _Drawn(rng, _look(rng, ground)).thing.moved(size=0.045 + 0.03 * rng.random(), alpha=1.0)
         if all(math.dist((other.x, other.y), (d.thing.x, d.thing.y)) > d.thing.size + other.size for d in drawn):
             behind.append(other)
-    if rng.random() < 0.35:
+    if not plain and rng.random() < 0.35:
         texture = ground.pattern if ground.pattern != "floor" else "two-part"
-        caption += _some(rng, f" on a {texture} ground", f" on a {ground.name} ground", f" on a {ground.name} {texture} ground")
-    return draw(paint_ground(ground, pixels), behind + [d.thing for d in drawn]), PREFIXES[int(rng.integers(8))] + caption
+        caption += _some(
+            rng, f" on a {texture} ground", f" on a {ground.name} ground", f" on a {ground.name} {texture} ground"
+        )
+    picture = draw(paint_ground(ground, pixels), behind + [d.thing for d in drawn])
+    return picture, PREFIXES[int(rng.integers(len(PREFIXES)))] + caption
 
 
-def stills(seed: int, start: int, count: int, alike: int = 1, pixels: int = PIXELS) -> tuple[np.ndarray, list[str]]:
+def stills(
+    seed: int, start: int, count: int, alike: int = 1, simple: float = 0.3, pixels: int = PIXELS
+) -> tuple[np.ndarray, list[str]]:
     """Stills ``start`` .. ``start + count - 1`` of a seed: uint8 [count pixels pixels 3] and their captions.
 
     Runs of ``alike`` stills share their cast.
@@ -203,12 +224,12 @@ def stills(seed: int, start: int, count: int, alike: int = 1, pixels: int = PIXE
     pairs = []
     for i in range(start, start + count):
         cast = np.random.default_rng([seed, i // alike, 0])
-        pairs.append(still(np.random.default_rng([seed, i, 1]), cast, pixels))
+        pairs.append(still(np.random.default_rng([seed, i, 1]), cast, simple, pixels))
     return np.stack([image for image, _ in pairs]), [caption for _, caption in pairs]
 
 
 def plain_stills(seed: int, count: int, pixels: int = PIXELS) -> tuple[np.ndarray, list[dict[str, str]]]:
-    """Pictures of one thing, evenly over the nine places, with its ``shape``, ``colour`` and ``place``: for naming tests."""
+    """Pictures of one thing, evenly over nine places, with its ``shape``, ``colour`` and ``place``: to test naming."""
     images, facts = [], []
     for i in range(count):
         rng = np.random.default_rng([seed, i, 2])

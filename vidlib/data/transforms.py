@@ -1,8 +1,8 @@
 """From decoded frames to what a model takes: one crop, one flip, one colour change for all frames of a clip.
 
-Legend: `T` frames, `C` channels, `H` height, `W` width. Every random number comes from the generator passed in, so that a
-clip's augmentation depends on (seed, episode, slot) and not on the worker that computes it; torch's global state is
-neither read nor changed (torchvision's own random transforms would).
+Legend: `T` frames, `C` channels, `H` height, `W` width. Every random number comes from the generator passed in, so
+that a clip's augmentation depends on (seed, episode, slot) and not on the worker that computes it; torch's global state
+is neither read nor changed (torchvision's own random transforms would).
 """
 
 import math
@@ -23,14 +23,13 @@ _TRIES = 10  # crops drawn before the largest central one of an allowed shape is
 class ClipTransform:
     """uint8 frames [T H W C] to a float32 clip [T C size size], scaled to 0..1, then ``mean`` and ``std`` per channel.
 
-    Test (``train=False``): the short side is resized to ``resize`` pixels (default ``size``), then the centre is cropped.
-    Training: a crop of random area (``scale``, as a share of the picture) and shape (``ratio``, width to height), resized;
-    with ``scale=None`` the short side is resized to ``resize`` and a ``size`` x ``size`` window placed at random instead.
-    ``flip`` mirrors half of the training clips left to right: only where the benchmark is not directional. ``jitter`` is
-    the largest relative change of brightness, contrast and saturation, one draw for each clip.
+    Test (``train=False``): the short side is resized to ``resize`` pixels (default ``size``), the centre is cropped.
+    Training: a crop of random area (``scale``, a share of the picture) and shape (``ratio``, width to height), resized;
+    with ``scale=None`` the short side is resized to ``resize`` and a ``size`` x ``size`` window placed at random.
+    ``flip`` mirrors half of the training clips left to right: only where the benchmark is not directional. ``jitter``
+    is the largest relative change of brightness, contrast and saturation, one draw of each for a clip.
 
-    Where place tells the class (small worlds), keep the crop mild: ``scale=(0.8, 1)``. Crop, flip and jitter of the
-    few-shot papers: a random crop of 224 from 256 and, but for Something-Something, a flip; the rest is not stated.
+    Where place tells the class (small worlds), keep the crop mild: ``scale=(0.8, 1)``.
     """
 
     def __init__(
@@ -60,7 +59,9 @@ class ClipTransform:
 
     def __call__(self, frames: np.ndarray | Tensor, generator: torch.Generator | None = None) -> Tensor:
         """``frames`` uint8 [T H W C] -> float32 [T C size size]; training needs a ``generator``, testing uses none."""
-        clip = rearrange(torch.as_tensor(frames), "t h w c -> t c h w")
+        if isinstance(frames, np.ndarray):
+            frames = torch.from_numpy(np.require(frames, requirements=("C", "W")))  # a mapped file is read-only
+        clip = rearrange(frames, "t h w c -> t c h w")
         if not self.train:
             clip = F.center_crop(self._short_side(clip), [self.size, self.size])
         elif generator is None:
@@ -75,13 +76,13 @@ class ClipTransform:
         flip, brightness, contrast, saturation, down, across, *shapes = draws
         if self.scale is None:
             clip = self._short_side(clip)
-            top, left, height, width = *_place(clip.shape[-2:], (self.size, self.size), (down, across)), *[self.size] * 2
-            clip = F.crop(clip, top, left, height, width)
+            top, left = _place(clip.shape[-2:], (self.size, self.size), (down, across))
+            clip = F.crop(clip, top, left, self.size, self.size)
         else:
             height, width = self._shape(clip.shape[-2:], shapes)
             top, left = _place(clip.shape[-2:], (height, width), (down, across))
-            size = [self.size, self.size]
-            clip = F.resized_crop(clip, top, left, height, width, size, self.interpolation, antialias=True)
+            out = [self.size, self.size]
+            clip = F.resized_crop(clip, top, left, height, width, out, self.interpolation, antialias=True)
         if self.flip and flip < 0.5:
             clip = F.horizontal_flip(clip)
         if self.jitter:

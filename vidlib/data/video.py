@@ -1,8 +1,8 @@
 """Frames of a video file: exactly those that PyAV's full sequential decode gives, whoever reads them.
 
-The reference is PyAV with its default settings: the video stream of the largest picture (cover pictures apart), frames
-in presentation order, rgb24, the display matrix (rotation, mirroring) applied. A file has as many frames as decode; where
-FFmpeg stops with an error midway, those before it. Frames of another size than the first are scaled to the first's.
+The reference is PyAV with its default settings: the video stream of the largest picture (cover pictures apart),
+frames in presentation order, rgb24, the display matrix (rotation, mirroring) applied. A file has as many frames as
+decode; where FFmpeg stops with an error midway, those before it. Frames that change size are scaled to the first's.
 
 decord seeks, and so reads a few frames of a long file without decoding the rest, but silently returns wrong frames on
 AVI, edit lists, open groups of pictures and damaged data. It serves a file only when ``count_frames`` has decoded it
@@ -39,7 +39,7 @@ class VideoError(UserError):
 
 @dataclass(frozen=True)
 class Probe:
-    """What a file holds, from its header and first frame; ``height`` and ``width`` in pixels as ``read_frames`` gives them."""
+    """What a file holds, by its header and first frame; ``height`` and ``width`` in pixels as ``read_frames`` gives."""
 
     container: str
     codec: str
@@ -162,8 +162,8 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
 def _matrix(frame: Any) -> tuple[int, int, int, int] | None:
     """(a, b, c, d) of the display matrix: shown x = a x + c y, shown y = b x + d y; None without one.
 
-    Read from a converted copy: PyAV's side data keep their frame alive, and a decoder whose buffers are held back patches
-    damaged frames with other contents.
+    Read from a converted copy: PyAV's side data keep their frame alive, and a decoder whose buffers are held back
+    patches damaged frames with other contents.
     """
     matrix = frame.reformat(format="rgb24").side_data.get("DISPLAYMATRIX") if frame.format.name != "rgb24" else None
     if matrix is None:
@@ -173,7 +173,7 @@ def _matrix(frame: Any) -> tuple[int, int, int, int] | None:
 
 
 def _picture(frame: Any, size: tuple[int, int], matrix: tuple[int, int, int, int] | None) -> np.ndarray:
-    """uint8 [H W 3] of a PyAV frame, scaled to ``size`` (width, height) if it has another, turned as it is to be shown."""
+    """uint8 [H W 3] of a PyAV frame, scaled to ``size`` (width, height) if it has another, turned as it is shown."""
     if (frame.width, frame.height) == size:
         picture = frame.to_ndarray(format="rgb24")
     else:
@@ -209,7 +209,7 @@ def _read_pyav(path: Path, indices: np.ndarray | None) -> np.ndarray:
     if indices is None:
         return np.stack(list(kept.values()))
     if len(kept) < len(wanted):
-        raise VideoError(f"{path} has {count} frames that decode, so there is no frame {indices.max()} (counted from 0)")
+        raise VideoError(f"{path} has {count} frames that decode: there is no frame {indices.max()} (counted from 0)")
     return np.stack([kept[index] for index in indices.tolist()])
 
 
@@ -249,12 +249,9 @@ def _sound(path: Path) -> int | None:
         packets = frames = 0
         try:
             for packet in container.demux(stream):
-                if packet.size:
-                    if packet.is_discard or packet.is_corrupt or packet.is_keyframe < (packets == 0):
-                        return None
-                    if packet.is_keyframe and _IDR not in _nal_types(bytes(packet), prefix):
-                        return None
-                    packets += 1
+                packets += packet.size > 0  # the last packet is empty: it asks the decoder for what it holds back
+                if packet.size and packet.is_keyframe and _IDR not in _nal_types(bytes(packet), prefix):
+                    return None
                 for frame in packet.decode():
                     same = (frame.width, frame.height) == size and frame.format.name == DECORD_PIXELS
                     if frame.is_corrupt or frame.interlaced_frame or not same or (not frames and _matrix(frame)):

@@ -70,7 +70,8 @@ def arguments(params: "RunParams") -> dict[str, object]:
         raise UserError(
             f"ablation {params.ablation!r} is unknown for {params.method}; {_suggest(params.ablation, known)}"
         )
-    shared = {"frames": params.frames, "metric": params.metric, "variant": params.variant}
+    shared = {"frames": params.frames, "variant": params.variant}
+    shared |= {"metric": params.metric, "metric_scale": params.metric_scale}
     mix = {"mix_weight": params.mix} if params.method == "ma_fsar" else {}
     return shared | mix | known.get(params.ablation, {})
 

@@ -84,7 +84,7 @@ class AIM(FewShotMethod):
         one_of("num_tadapter", num_tadapter, (1, 2))
         self.choices = {name: value for name, value in locals().items() if name in self.sources}
         self.scale, self.project = adapter_scale, project
-        rates = torch.linspace(0, drop_path, backbone.layers).tolist()
+        rates = [drop_path * i / max(1, backbone.layers - 1) for i in range(backbone.layers)]
         self.adapters = nn.ModuleList(LayerAdapters(backbone.width, ratio, num_tadapter, rate) for rate in rates)
         self.temporal_embedding = nn.Parameter(torch.zeros(frames, backbone.width))
         backbone.visual.ln_post.requires_grad_(True)

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
 LOSSES = ("q2s", "s2t", "q2t")
 UNSETTLED = {
+    "frames": "recalled 8, the field's standard",
     "metric_scale": "not stated; the metric's distances enter softmax as they are",
     "ratio": "AIM's 0.25; fits the recalled 18.54 M trainable parameters",
     "scale": "recalled 0.5, AIM's default",
@@ -309,7 +310,7 @@ class MAFSAR(FewShotMethod):
 
 
 def similarity_kl(logits: Tensor, truth: Tensor, direction: str = "video") -> Tensor:
-    """KL(truth || softmax logits), averaged over videos; ``logits``, ``truth [E V M]``, truth 1 where video fits text.
+    """KL(truth || softmax logits), mean over videos, then episodes; ``logits``, ``truth [E V M]``, truth 1 for a fit.
 
     Rows of ``truth`` are normalised, so several right texts share the mass. ``direction="both"`` averages in the same
     from text to video, over the texts that some video fits (ActionCLIP's form; MA-FSAR's is not stated).
@@ -317,6 +318,6 @@ def similarity_kl(logits: Tensor, truth: Tensor, direction: str = "video") -> Te
     truth = truth.to(logits.dtype)
     if direction == "both":
         return (similarity_kl(logits, truth) + similarity_kl(logits.transpose(1, 2), truth.transpose(1, 2))) / 2
-    mass = truth.sum(-1, keepdim=True)
-    kl = F.kl_div(logits.log_softmax(-1), truth / mass.clamp(min=1), reduction="none").sum(-1)
-    return kl.sum() / (mass > 0).sum()
+    mass = truth.sum(-1)
+    kl = F.kl_div(logits.log_softmax(-1), truth / mass[..., None].clamp(min=1), reduction="none").sum(-1)
+    return (kl.sum(1) / (mass > 0).sum(1)).mean()

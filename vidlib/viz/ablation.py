@@ -14,8 +14,15 @@ LOOK = {  # how an ablation came about -> marker, colour, what it is called in t
 }
 
 
-def plot(rows: pd.DataFrame, ax: Axes | None = None, *, title: str = "", full: str = "full method",
-         baseline: float | None = None, interval: str = "paired 95% interval over episodes") -> Axes:
+def plot(
+    rows: pd.DataFrame,
+    ax: Axes | None = None,
+    *,
+    title: str = "",
+    full: str = "full method",
+    baseline: float | None = None,
+    interval: str = "paired 95% interval over episodes",
+) -> Axes:
     """One line per ablation: a dot at its accuracy minus the full method's, in points, with its interval.
 
     ``rows`` has the columns name, delta, low, high (points of accuracy; the paired interval of the difference) and kind
@@ -24,8 +31,9 @@ def plot(rows: pd.DataFrame, ax: Axes | None = None, *, title: str = "", full: s
     """
     absent = [column for column in ("name", "delta", "low", "high", "kind") if column not in rows]
     if absent:
-        raise UserError(f"rows: an ablation plot needs the columns name, delta, low, high and kind; "
-                        f"{', '.join(absent)} not there")
+        raise UserError(
+            f"rows: an ablation plot needs the columns name, delta, low, high and kind; {', '.join(absent)} not there"
+        )
     strange = sorted(set(rows["kind"]) - set(LOOK))
     if strange:
         raise UserError(f"rows: kind is {' or '.join(LOOK)}, not {', '.join(map(str, strange))}")
@@ -38,8 +46,20 @@ def plot(rows: pd.DataFrame, ax: Axes | None = None, *, title: str = "", full: s
             continue
         part = run.iloc[at]
         reach = np.abs(part[["low", "high"]].to_numpy(float).T - part["delta"].to_numpy(float))
-        ax.errorbar(part["delta"], at, xerr=np.nan_to_num(reach), fmt=marker, color=color, markersize=7, capsize=3.5,
-                    linewidth=1.5, markeredgecolor=style.INK, markeredgewidth=0.7, label=label, zorder=3)
+        ax.errorbar(
+            part["delta"],
+            at,
+            xerr=np.nan_to_num(reach),
+            fmt=marker,
+            color=color,
+            markersize=7,
+            capsize=3.5,
+            linewidth=1.5,
+            markeredgecolor=style.INK,
+            markeredgewidth=0.7,
+            label=label,
+            zorder=3,
+        )
     ax.axvline(0, color=style.INK, linewidth=1.1, zorder=2)
     style.dress(ax, f"accuracy minus that of {full} (points); bars: {interval}", grid="x")
     ax.set_yticks(range(len(run)), [style.wrap(str(name), 44) for name in run["name"]], fontsize=style.NORMAL)
@@ -49,8 +69,16 @@ def plot(rows: pd.DataFrame, ax: Axes | None = None, *, title: str = "", full: s
     span = max(np.nanmax(reach) - np.nanmin(reach), 2.0)
     if not len(run):
         ax.set_xlim(-1, 1)
-        ax.text(0.5, 0.5, "none run yet", transform=ax.transAxes, ha="center", fontsize=style.NORMAL, color=style.INK,
-                backgroundcolor="white")
+        ax.text(
+            0.5,
+            0.5,
+            "none run yet",
+            transform=ax.transAxes,
+            ha="center",
+            fontsize=style.NORMAL,
+            color=style.INK,
+            backgroundcolor="white",
+        )
     else:
         ax.set_xlim(np.nanmin(reach) - 0.06 * span, np.nanmax(reach) + 0.24 * span)
     right = ax.get_xlim()[1]
@@ -58,15 +86,39 @@ def plot(rows: pd.DataFrame, ax: Axes | None = None, *, title: str = "", full: s
         text = f"{delta:+.1f}".replace("-", "\N{MINUS SIGN}")
         ax.text(right, line, text, ha="right", va="center", fontsize=style.SMALL + 0.5, color=style.INK)
     if baseline is not None:
-        ax.annotate(f"{full}: {baseline:.1f}%", (0, 1), xycoords=("data", "axes fraction"), xytext=(0, 3),
-                    textcoords="offset points", ha="center", va="bottom", fontsize=style.SMALL, color=style.INK)
+        ax.annotate(
+            f"{full}: {baseline:.1f}%",
+            (0, 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(0, 3),
+            textcoords="offset points",
+            ha="center",
+            va="bottom",
+            fontsize=style.SMALL,
+            color=style.INK,
+        )
     below = f"Not run: {', '.join(map(str, idle['name']))}." if len(idle) else ""
     if len(run):
         lower = ax.transAxes + ScaledTranslation(0, -40 / 72, ax.figure.dpi_scale_trans)
-        ax.legend(fontsize=style.SMALL, frameon=False, loc="upper left", ncols=2, bbox_to_anchor=(0.0, 0.0),
-                  bbox_transform=lower, borderaxespad=0.0)
+        ax.legend(
+            fontsize=style.SMALL,
+            frameon=False,
+            loc="upper left",
+            ncols=2,
+            bbox_to_anchor=(0.0, 0.0),
+            bbox_transform=lower,
+            borderaxespad=0.0,
+        )
     if below:
-        ax.annotate(style.wrap(below, 100), (0, 0), xycoords="axes fraction", xytext=(0, -62 if len(run) else -40),
-                    textcoords="offset points", va="top", fontsize=style.SMALL, color=style.INK)
+        ax.annotate(
+            style.wrap(below, 100),
+            (0, 0),
+            xycoords="axes fraction",
+            xytext=(0, -62 if len(run) else -40),
+            textcoords="offset points",
+            va="top",
+            fontsize=style.SMALL,
+            color=style.INK,
+        )
     style.title(ax, title, pad=22)
     return ax

@@ -30,19 +30,21 @@ def class_token_maps(weights: Tensor, grid: tuple[int, int]) -> Tensor:
     attention to itself and to extra tokens (``extra_mass``).
     """
     rows = _class_rows(weights, grid)
-    return rearrange(rows[:, 1:1 + grid[0] * grid[1]], "t (gh gw) -> t gh gw", gh=grid[0])
+    return rearrange(rows[:, 1 : 1 + grid[0] * grid[1]], "t (gh gw) -> t gh gw", gh=grid[0])
 
 
 def extra_mass(weights: Tensor, grid: tuple[int, int]) -> Tensor:
     """The part of the class token's attention that goes to tokens after the patches, ``[T H N N] -> [T]``; 0 to 1."""
-    return _class_rows(weights, grid)[:, 1 + grid[0] * grid[1]:].sum(-1)
+    return _class_rows(weights, grid)[:, 1 + grid[0] * grid[1] :].sum(-1)
 
 
 def _class_rows(weights: Tensor, grid: tuple[int, int]) -> Tensor:
     patches = grid[0] * grid[1]
     if weights.ndim != 4 or weights.shape[-1] != weights.shape[-2] or weights.shape[-1] < 1 + patches:
-        raise UserError(f"weights: a grid of {grid[0]} x {grid[1]} patches needs [frames, heads, N, N] with N of at "
-                        f"least {1 + patches}, not {list(weights.shape)}")
+        raise UserError(
+            f"weights: a grid of {grid[0]} x {grid[1]} patches needs [frames, heads, N, N] with N of at "
+            f"least {1 + patches}, not {list(weights.shape)}"
+        )
     return reduce(weights[:, :, 0].float(), "t h n -> t n", "mean")
 
 
@@ -52,8 +54,9 @@ def upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:
     return rearrange(F.interpolate(maps, size, mode="bilinear", align_corners=False), "t 1 h w -> t h w")
 
 
-def maps(frames: np.ndarray, found: Mapping[str, Tensor], masses: Mapping[str, Tensor] | None = None, *,
-         title: str = "") -> Figure:
+def maps(
+    frames: np.ndarray, found: Mapping[str, Tensor], masses: Mapping[str, Tensor] | None = None, *, title: str = ""
+) -> Figure:
     """One column per frame; the first row shows the frames, the next ones each method's map over them.
 
     ``frames [T H W 3]`` are pixels (uint8, or float from 0 to 1), ``found`` maps a method's name to its ``[T gh gw]``
@@ -74,9 +77,20 @@ def maps(frames: np.ndarray, found: Mapping[str, Tensor], masses: Mapping[str, T
     title = style.wrap(title, style.title_width(margin + count * (side + 0.05) + key))
     heading = 0.2 * len(title.split("\n")) + 0.2 if title else 0.1
     page = (margin + count * (side + 0.05) + key, heading + (1 + len(found)) * (tall + below) + 0.1)
-    fig, grid = plt.subplots(1 + len(found), count, figsize=page, squeeze=False, gridspec_kw={
-        "left": margin / page[0], "right": 1 - key / page[0], "top": 1 - heading / page[1], "bottom": below / page[1],
-        "wspace": 0.05 / side, "hspace": below / tall})
+    fig, grid = plt.subplots(
+        1 + len(found),
+        count,
+        figsize=page,
+        squeeze=False,
+        gridspec_kw={
+            "left": margin / page[0],
+            "right": 1 - key / page[0],
+            "top": 1 - heading / page[1],
+            "bottom": below / page[1],
+            "wspace": 0.05 / side,
+            "hspace": below / tall,
+        },
+    )
     for t in range(count):
         grid[0, t].imshow(frames[t], interpolation="nearest")
         grid[0, t].set_xlabel(f"frame {t + 1}", fontsize=style.SMALL, labelpad=2)
@@ -90,8 +104,16 @@ def maps(frames: np.ndarray, found: Mapping[str, Tensor], masses: Mapping[str, T
             if name in masses:
                 ax.set_xlabel(f"extra {100 * float(masses[name][t]):.0f}%", fontsize=style.SMALL, labelpad=2)
     for row, name in enumerate(("frames", *found)):
-        grid[row, 0].text(-0.08, 0.5, style.wrap(name, 12), transform=grid[row, 0].transAxes, ha="right", va="center",
-                          fontsize=style.NORMAL, color=style.INK)
+        grid[row, 0].text(
+            -0.08,
+            0.5,
+            style.wrap(name, 12),
+            transform=grid[row, 0].transAxes,
+            ha="right",
+            va="center",
+            fontsize=style.NORMAL,
+            color=style.INK,
+        )
     for ax in grid.flat:
         ax.set_xticks([])
         ax.set_yticks([])
@@ -99,8 +121,10 @@ def maps(frames: np.ndarray, found: Mapping[str, Tensor], masses: Mapping[str, T
             spine.set_visible(False)
     if found:
         top, bottom = grid[1, 0].get_position().y1, grid[-1, 0].get_position().y0
-        bar = fig.colorbar(plt.cm.ScalarMappable(plt.Normalize(0, 1), COLORS),
-                           cax=fig.add_axes([1 - (key - 0.12) / page[0], bottom, 0.13 / page[0], top - bottom]))
+        bar = fig.colorbar(
+            plt.cm.ScalarMappable(plt.Normalize(0, 1), COLORS),
+            cax=fig.add_axes([1 - (key - 0.12) / page[0], bottom, 0.13 / page[0], top - bottom]),
+        )
         bar.set_label("attention / frame's strongest patch", fontsize=style.SMALL)
         bar.ax.tick_params(labelsize=style.SMALL)
         bar.outline.set_visible(False)
@@ -121,6 +145,7 @@ def table(found: Mapping[str, Tensor], masses: Mapping[str, Tensor] | None = Non
     for name, value in found.items():
         extra: Sequence[float] = (masses or {}).get(name, torch.full((len(value),), float("nan"))).tolist()
         for (t, i, j), weight in np.ndenumerate(value.numpy(force=True)):
-            lines.append({"method": name, "frame": t + 1, "row": i, "column": j, "attention": float(weight),
-                          "extra": extra[t]})
+            lines.append(
+                {"method": name, "frame": t + 1, "row": i, "column": j, "attention": float(weight), "extra": extra[t]}
+            )
     return pd.DataFrame(lines)

@@ -23,8 +23,9 @@ _SMALLEST, _LARGEST = 60.0, 750.0  # areas in square points
 AREAS = {"gmacs": "GMACs per clip", "total_M": "total parameters (M)"}
 
 
-def plot(rows: pd.DataFrame, ax: Axes | None = None, *, title: str = "", area: str = "gmacs",
-         notes: bool = True) -> Axes:
+def plot(
+    rows: pd.DataFrame, ax: Axes | None = None, *, title: str = "", area: str = "gmacs", notes: bool = True
+) -> Axes:
     """Bubbles of one panel: x trainable parameters (millions, log), y accuracy (per cent), bar its interval.
 
     ``rows`` has the columns name, trainable_M, accuracy, origin ("ours" or "published"), confidence, and where known
@@ -49,19 +50,35 @@ def plot(rows: pd.DataFrame, ax: Axes | None = None, *, title: str = "", area: s
     style.title(ax, title)
     _key(ax, drawn, area)
     if notes:
-        ax.text(0.0, -0.26, style.wrap(note(rows, area), 88), transform=ax.transAxes, fontsize=style.SMALL,
-                va="top", color=style.INK)
-    style.place_labels(ax, list(zip(drawn["trainable_M"], drawn["accuracy"], strict=True)),
-                       [_label(row) for _, row in drawn.iterrows()], np.sqrt(sizes / np.pi),
-                       [*_bars(ax, drawn), *(box(ax) for box in lines)])
+        ax.text(
+            0.0,
+            -0.26,
+            style.wrap(note(rows, area), 88),
+            transform=ax.transAxes,
+            fontsize=style.SMALL,
+            va="top",
+            color=style.INK,
+        )
+    style.place_labels(
+        ax,
+        list(zip(drawn["trainable_M"], drawn["accuracy"], strict=True)),
+        [_label(row) for _, row in drawn.iterrows()],
+        np.sqrt(sizes / np.pi),
+        [*_bars(ax, drawn), *(box(ax) for box in lines)],
+    )
     return ax
 
 
-def panels(ours: pd.DataFrame, published: pd.DataFrame, *, ours_title: str, published_title: str,
-           area: str = "gmacs") -> tuple[Figure, pd.DataFrame]:
+def panels(
+    ours: pd.DataFrame, published: pd.DataFrame, *, ours_title: str, published_title: str, area: str = "gmacs"
+) -> tuple[Figure, pd.DataFrame]:
     """Two panels, ours left and published right; returns the figure and the table that it drew (for ``style.save``)."""
-    fig, axes = plt.subplots(1, 2, figsize=(13.0, 6.6), gridspec_kw={
-        "left": 0.055, "right": 0.985, "top": 0.87, "bottom": 0.27, "wspace": 0.16})
+    fig, axes = plt.subplots(
+        1,
+        2,
+        figsize=(13.0, 6.6),
+        gridspec_kw={"left": 0.055, "right": 0.985, "top": 0.87, "bottom": 0.27, "wspace": 0.16},
+    )
     plot(ours, axes[0], title=ours_title, area=area)
     plot(published, axes[1], title=published_title, area=area)
     table = pd.concat([_complete(ours, area), _complete(published, area)], ignore_index=True)
@@ -90,8 +107,10 @@ def note(rows: pd.DataFrame, area: str = "gmacs") -> str:
 def _complete(rows: pd.DataFrame, area: str) -> pd.DataFrame:
     absent = [column for column in ("name", "trainable_M", "accuracy", "origin") if column not in rows]
     if absent:
-        raise UserError(f"rows: a bubble plot needs the columns name, trainable_M, accuracy and origin; "
-                        f"{', '.join(absent)} not there")
+        raise UserError(
+            f"rows: a bubble plot needs the columns name, trainable_M, accuracy and origin; "
+            f"{', '.join(absent)} not there"
+        )
     rows = rows.copy().reset_index(drop=True)
     for column in ("low", "high", area):
         rows[column] = pd.to_numeric(rows[column]) if column in rows else np.nan
@@ -122,11 +141,23 @@ def _bubble(ax: Axes, row: pd.Series, size: float) -> None:
     look = style.LOOK[row["origin"]]
     if np.isfinite(row["low"]) and np.isfinite(row["high"]):
         reach = [[row["accuracy"] - row["low"]], [row["high"] - row["accuracy"]]]
-        ax.errorbar(row["trainable_M"], row["accuracy"], yerr=reach, color=style.INK, capsize=4, linewidth=1.4,
-                    zorder=4)
-    ax.scatter(row["trainable_M"], row["accuracy"], s=size, marker=look["marker"], facecolor=look["facecolor"],
-               edgecolor=look["edgecolor"], hatch=look["hatch"], linewidth=1.3, alpha=0.85, zorder=3,
-               linestyle="--" if row["confidence"] in style.UNCHECKED else "-", gid=f"bubble:{row['name']}")
+        ax.errorbar(
+            row["trainable_M"], row["accuracy"], yerr=reach, color=style.INK, capsize=4, linewidth=1.4, zorder=4
+        )
+    ax.scatter(
+        row["trainable_M"],
+        row["accuracy"],
+        s=size,
+        marker=look["marker"],
+        facecolor=look["facecolor"],
+        edgecolor=look["edgecolor"],
+        hatch=look["hatch"],
+        linewidth=1.3,
+        alpha=0.85,
+        zorder=3,
+        linestyle="--" if row["confidence"] in style.UNCHECKED else "-",
+        gid=f"bubble:{row['name']}",
+    )
 
 
 def _line(ax: Axes, row: pd.Series) -> Callable[[Axes], Bbox]:
@@ -135,9 +166,18 @@ def _line(ax: Axes, row: pd.Series) -> Callable[[Axes], Bbox]:
     if np.isfinite(row["low"]) and np.isfinite(row["high"]):
         ax.axhspan(row["low"], row["high"], color=style.GREY, alpha=0.25, linewidth=0, zorder=1)
     top = np.nanmax([row["accuracy"], row["high"]])
-    text = ax.annotate(f"{_label(row)}: trains nothing", (0.99, top), xycoords=("axes fraction", "data"),
-                       xytext=(0, 3), textcoords="offset points", ha="right", va="bottom", fontsize=style.SMALL,
-                       color=style.INK, zorder=6)
+    text = ax.annotate(
+        f"{_label(row)}: trains nothing",
+        (0.99, top),
+        xycoords=("axes fraction", "data"),
+        xytext=(0, 3),
+        textcoords="offset points",
+        ha="right",
+        va="bottom",
+        fontsize=style.SMALL,
+        color=style.INK,
+        zorder=6,
+    )
     text.set_in_layout(False)
     return lambda ax: text.get_window_extent(ax.figure.canvas.get_renderer())
 
@@ -161,8 +201,10 @@ def _limits(ax: Axes, drawn: pd.DataFrame, still: pd.DataFrame) -> None:
 def _bars(ax: Axes, drawn: pd.DataFrame) -> list[Bbox]:
     """The interval bars in pixels, so that no label is written on one."""
     known = drawn[drawn["low"].notna() & drawn["high"].notna()]
-    ends = [ax.transData.transform([(x, low), (x, high)]) for x, low, high
-            in zip(known["trainable_M"], known["low"], known["high"], strict=True)]
+    ends = [
+        ax.transData.transform([(x, low), (x, high)])
+        for x, low, high in zip(known["trainable_M"], known["low"], known["high"], strict=True)
+    ]
     air = 5 * ax.figure.dpi / 72
     return [Bbox.from_extents(low[0] - air, low[1] - air, high[0] + air, high[1] + air) for low, high in ends]
 
@@ -172,11 +214,32 @@ def _key(ax: Axes, drawn: pd.DataFrame, area: str) -> None:
     handles = []
     for origin in sorted(set(drawn["origin"])):
         look = style.LOOK[origin]
-        handles.append(ax.scatter([], [], s=80, marker=look["marker"], facecolor=look["facecolor"], hatch=look["hatch"],
-                                  edgecolor=look["edgecolor"], label=_meaning(origin, set(drawn["confidence"]))))
+        handles.append(
+            ax.scatter(
+                [],
+                [],
+                s=80,
+                marker=look["marker"],
+                facecolor=look["facecolor"],
+                hatch=look["hatch"],
+                edgecolor=look["edgecolor"],
+                label=_meaning(origin, set(drawn["confidence"])),
+            )
+        )
         if set(drawn["confidence"]) & set(style.UNCHECKED):
-            handles.append(ax.scatter([], [], s=80, marker=look["marker"], facecolor=look["facecolor"], linestyle="--",
-                                      hatch=look["hatch"], edgecolor=look["edgecolor"], label="recalled, unchecked"))
+            handles.append(
+                ax.scatter(
+                    [],
+                    [],
+                    s=80,
+                    marker=look["marker"],
+                    facecolor=look["facecolor"],
+                    linestyle="--",
+                    hatch=look["hatch"],
+                    edgecolor=look["edgecolor"],
+                    label="recalled, unchecked",
+                )
+            )
     if drawn["low"].notna().any():
         handles.append(Line2D([], [], color=style.INK, marker="_", linewidth=1.4, label="95% interval"))
     known = drawn[area].dropna()
@@ -186,11 +249,30 @@ def _key(ax: Axes, drawn: pd.DataFrame, area: str) -> None:
             unit = f" {AREAS.get(area, area)}" if value == values[-1] else ""
             look = style.LOOK[drawn["origin"].iloc[0]]
             size = float(np.clip(_LARGEST * value / known.max(), _SMALLEST, _LARGEST))
-            handles.append(ax.scatter([], [], s=size, marker=look["marker"], facecolor="none", edgecolor=style.GREY,
-                                      label=f"{value:g}{unit}"))
+            handles.append(
+                ax.scatter(
+                    [],
+                    [],
+                    s=size,
+                    marker=look["marker"],
+                    facecolor="none",
+                    edgecolor=style.GREY,
+                    label=f"{value:g}{unit}",
+                )
+            )
     if handles:
-        ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(-0.02, -0.13), ncols=len(handles), frameon=False,
-                  fontsize=style.SMALL, handlelength=3.2, handletextpad=0.6, columnspacing=1.2, borderpad=0.4)
+        ax.legend(
+            handles=handles,
+            loc="upper left",
+            bbox_to_anchor=(-0.02, -0.13),
+            ncols=len(handles),
+            frameon=False,
+            fontsize=style.SMALL,
+            handlelength=3.2,
+            handletextpad=0.6,
+            columnspacing=1.2,
+            borderpad=0.4,
+        )
 
 
 def _meaning(origin: str, confidence: set[str]) -> str:

@@ -28,11 +28,25 @@ def plot(matrix: np.ndarray, names: Sequence[str], ax: Axes | None = None, *, ti
         for row, column in np.argwhere(np.isfinite(share)):
             value = share[row, column]
             if value >= 0.5:
-                ax.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=style.SMALL,
-                        fontweight="bold" if row == column else "normal", color="white" if value > 55 else style.INK)
+                ax.text(
+                    column,
+                    row,
+                    f"{value:.0f}",
+                    ha="center",
+                    va="center",
+                    fontsize=style.SMALL,
+                    fontweight="bold" if row == column else "normal",
+                    color="white" if value > 55 else style.INK,
+                )
     style.dress(ax, "predicted class", "true class", grid=None)
-    ax.set_xticks(range(count), [style.wrap(name, 26) for name in names], rotation=45, ha="right",
-                  rotation_mode="anchor", fontsize=style.SMALL)
+    ax.set_xticks(
+        range(count),
+        [style.wrap(name, 26) for name in names],
+        rotation=45,
+        ha="right",
+        rotation_mode="anchor",
+        fontsize=style.SMALL,
+    )
     ax.set_yticks(range(count), [style.wrap(name, 26) for name in names], fontsize=style.SMALL)
     ax.set_xticks(np.arange(count + 1) - 0.5, minor=True)
     ax.set_yticks(np.arange(count + 1) - 0.5, minor=True)
@@ -51,8 +65,10 @@ def shares(matrix: np.ndarray, names: Sequence[str]) -> np.ndarray:
     """Counts ``[K K]`` as per cent of each row; NaN where a class was never asked."""
     matrix = np.asarray(matrix, float)
     if matrix.shape != (len(names), len(names)):
-        raise UserError(f"matrix: {len(names)} classes need {len(names)} x {len(names)} counts, not "
-                        f"{' x '.join(map(str, matrix.shape))}")
+        raise UserError(
+            f"matrix: {len(names)} classes need {len(names)} x {len(names)} counts, not "
+            f"{' x '.join(map(str, matrix.shape))}"
+        )
     total = matrix.sum(1, keepdims=True)
     return np.divide(100 * matrix, total, out=np.full_like(matrix, np.nan), where=total > 0)
 
@@ -60,5 +76,10 @@ def shares(matrix: np.ndarray, names: Sequence[str]) -> np.ndarray:
 def table(matrix: np.ndarray, names: Sequence[str]) -> pd.DataFrame:
     """The drawn numbers, for ``style.save``: columns true, predicted, count, share (per cent of the true class)."""
     share = shares(matrix, names)
-    return pd.DataFrame([{"true": names[i], "predicted": names[j], "count": np.asarray(matrix)[i, j],
-                          "share": share[i, j]} for i in range(len(names)) for j in range(len(names))])
+    return pd.DataFrame(
+        [
+            {"true": names[i], "predicted": names[j], "count": np.asarray(matrix)[i, j], "share": share[i, j]}
+            for i in range(len(names))
+            for j in range(len(names))
+        ]
+    )

@@ -21,8 +21,9 @@ def to_uint8(clip: object, mean: Sequence[float], std: Sequence[float]) -> np.nd
     return (np.clip(array.transpose(0, 2, 3, 1), 0, 1) * 255).round().astype(np.uint8)
 
 
-def clip(frames: np.ndarray, ax: Axes | None = None, *, title: str = "", numbers: bool = True,
-         edge: str | None = None) -> Axes:
+def clip(
+    frames: np.ndarray, ax: Axes | None = None, *, title: str = "", numbers: bool = True, edge: str | None = None
+) -> Axes:
     """One clip ``[T H W 3]`` (uint8, or float from 0 to 1) as a row of frames, in time from left to right.
 
     ``numbers`` writes the frames' numbers, from 1, below; ``edge`` is the colour of a line round each frame.
@@ -52,8 +53,16 @@ def clip(frames: np.ndarray, ax: Axes | None = None, *, title: str = "", numbers
     return ax
 
 
-def episode(support: np.ndarray, support_labels: Sequence[int], query: np.ndarray, query_labels: Sequence[int],
-            classes: Sequence[str], *, title: str = "", each: int = 1) -> Figure:
+def episode(
+    support: np.ndarray,
+    support_labels: Sequence[int],
+    query: np.ndarray,
+    query_labels: Sequence[int],
+    classes: Sequence[str],
+    *,
+    title: str = "",
+    each: int = 1,
+) -> Figure:
     """A drawn episode: one row per class, its support clips on the left and its query clips on the right.
 
     ``support [S T H W 3]`` and ``query [Q T H W 3]`` are pixels (uint8, or float from 0 to 1), labels count from 0 in
@@ -72,30 +81,54 @@ def episode(support: np.ndarray, support_labels: Sequence[int], query: np.ndarra
     title = style.wrap(title, style.title_width(width))
     heading = 0.38 + (0.2 * len(title.split("\n")) + 0.1 if title else 0.0)
     height = heading + lines * (tall + 0.1) + 0.15
-    fig, grid = plt.subplots(lines, 2, figsize=(width, height), squeeze=False, gridspec_kw={
-        "left": margin / width, "right": 1 - 0.08 / width, "top": 1 - heading / height, "bottom": 0.25 / height,
-        "wspace": 0.25 / strip, "hspace": 0.1 / tall})
+    fig, grid = plt.subplots(
+        lines,
+        2,
+        figsize=(width, height),
+        squeeze=False,
+        gridspec_kw={
+            "left": margin / width,
+            "right": 1 - 0.08 / width,
+            "top": 1 - heading / height,
+            "bottom": 0.25 / height,
+            "wspace": 0.25 / strip,
+            "hspace": 0.1 / tall,
+        },
+    )
     for column, (clips, labels, name) in enumerate(sides):
         for label in range(rows):
             shown = clips[labels == label][:each]
             for line in range(each):
                 ax = grid[label * each + line, column]
                 if line < len(shown):
-                    clip(shown[line], ax, numbers=label == rows - 1 and line == min(each, len(shown)) - 1,
-                         edge=style.BLUE if column == 0 else style.ORANGE)
+                    clip(
+                        shown[line],
+                        ax,
+                        numbers=label == rows - 1 and line == min(each, len(shown)) - 1,
+                        edge=style.BLUE if column == 0 else style.ORANGE,
+                    )
                 else:
                     ax.set_axis_off()
         most, least = (f(np.bincount(labels, minlength=rows)) for f in (max, min))
         of = f"{most} per class" if most == least else f"{least} to {most} per class"
         what = "with its class text" if column == 0 else "to be classified"
         part = f", {each} shown" if most > each else ""
-        grid[0, column].set_title(f"{name}, {of}{part}: {what}", fontsize=style.NORMAL, loc="left",
-                                  color=style.INK, pad=5)
+        grid[0, column].set_title(
+            f"{name}, {of}{part}: {what}", fontsize=style.NORMAL, loc="left", color=style.INK, pad=5
+        )
     for label, name in enumerate(classes):
         ax = grid[label * each, 0]
         middle = 0.5 - (each - 1) / 2 * (1 + 0.1 / tall)  # of the class's lines, in heights of the first
-        ax.text(-0.012, middle, style.wrap(name, 22), transform=ax.transAxes, ha="right", va="center",
-                fontsize=style.NORMAL, color=style.INK)
+        ax.text(
+            -0.012,
+            middle,
+            style.wrap(name, 22),
+            transform=ax.transAxes,
+            ha="right",
+            va="center",
+            fontsize=style.NORMAL,
+            color=style.INK,
+        )
     if title:
         fig.text(0.08 / width, 1 - 0.08 / height, title, fontsize=style.TITLE, ha="left", va="top", color=style.INK)
     return fig

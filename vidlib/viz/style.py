@@ -66,8 +66,9 @@ def title_width(inches: float) -> int:
 
 def wrap(text: str, width: int) -> str:
     """``text`` broken into lines of at most ``width`` characters; line breaks already there stay."""
-    return "\n".join(itertools.chain.from_iterable(textwrap.wrap(line, max(width, 8)) or [""]
-                                                   for line in text.split("\n")))
+    return "\n".join(
+        itertools.chain.from_iterable(textwrap.wrap(line, max(width, 8)) or [""] for line in text.split("\n"))
+    )
 
 
 def save(fig: Figure, folder: str | Path, name: str, data: pd.DataFrame, formats: Sequence[str] = ("png",)) -> Path:
@@ -89,8 +90,14 @@ def smooth(values: Sequence[float], window: int) -> np.ndarray:
     return pd.Series(np.asarray(values, float)).rolling(max(1, window), center=True, min_periods=1).mean().to_numpy()
 
 
-def place_labels(ax: Axes, points: Sequence[tuple[float, float]], texts: Sequence[str], radii: Sequence[float],
-                 avoid: Iterable[Bbox] = (), fontsize: float = SMALL) -> list[Annotation]:
+def place_labels(
+    ax: Axes,
+    points: Sequence[tuple[float, float]],
+    texts: Sequence[str],
+    radii: Sequence[float],
+    avoid: Iterable[Bbox] = (),
+    fontsize: float = SMALL,
+) -> list[Annotation]:
     """Write each text beside its point (data units; ``radii`` in typographic points) without overlaps or cut-off text.
 
     For one label after the other, from left to right, the places around its point are tried from near to far, and the
@@ -107,8 +114,18 @@ def place_labels(ax: Axes, points: Sequence[tuple[float, float]], texts: Sequenc
     order = sorted(range(len(texts)), key=lambda i: (centres[i][0], -centres[i][1], texts[i]))
     made: dict[int, Annotation] = {}
     for i in order:
-        label = ax.annotate(texts[i], points[i], xytext=(0, 0), textcoords="offset points", fontsize=fontsize,
-                            ha="center", va="center", color=INK, linespacing=1.05, zorder=6)
+        label = ax.annotate(
+            texts[i],
+            points[i],
+            xytext=(0, 0),
+            textcoords="offset points",
+            fontsize=fontsize,
+            ha="center",
+            va="center",
+            color=INK,
+            linespacing=1.05,
+            zorder=6,
+        )
         label.set_in_layout(False)
         box = label.get_window_extent(renderer)
         ring, box = _best(_places(centres[i], radii[i] * pixel, box.width, box.height, pixel), taken, frame)
@@ -116,9 +133,14 @@ def place_labels(ax: Axes, points: Sequence[tuple[float, float]], texts: Sequenc
         taken.append(box)
         if ring >= 2:
             edge = np.clip(centres[i], box.min, box.max)
-            leader = ax.annotate("", points[i], xytext=tuple((edge - centres[i]) / pixel), textcoords="offset points",
-                                 arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.7, "shrinkA": 0,
-                                             "shrinkB": radii[i]}, zorder=5)
+            leader = ax.annotate(
+                "",
+                points[i],
+                xytext=tuple((edge - centres[i]) / pixel),
+                textcoords="offset points",
+                arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.7, "shrinkA": 0, "shrinkB": radii[i]},
+                zorder=5,
+            )
             leader.set_in_layout(False)
         made[i] = label
     return [made[i] for i in range(len(texts))]

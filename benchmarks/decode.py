@@ -1,0 +1,90 @@
+"""Reading 8 frames of a clip: decord, PyAV and ``read_frames`` with and without its child process, in clips a second.
+
+    python benchmarks/decode.py [repeats]
+
+The clips are made here: H.264 in MP4, short (64 px, one group of pictures) and long (several groups, where seeking can
+pay). Every reader's frames are compared with PyAV's before anything is timed; ratios are to PyAV, from one run.
+"""
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pandas as pd
+
+from vidlib.data import video
+from vidlib.data.sampling import segment_indices
+
+FRAMES = 8
+CLIPS = {  # height, width, frames, frames between keyframes
+    "short, 64 x 64, 32 frames": (64, 64, 32, 250),
+    "long, 240 x 320, 300 frames, keyframe each 250": (240, 320, 300, 250),
+    "long, 240 x 320, 300 frames, keyframe each 12": (240, 320, 300, 12),
+}
+
+
+def render(path: Path, height: int, width: int, frames: int, group: int) -> None:
+    """An H.264 clip of moving noise, blurred so that it compresses as pictures do."""
+    blocks = np.random.default_rng(0).integers(0, 256, (height // 8 + 2, width // 8 + 2, 3), dtype=np.uint8)
+    still = blocks.repeat(8, 0).repeat(8, 1)[:height, :width]
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"g": str(group)})
+        stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
+        for index in range(frames):
+            frame = av.VideoFrame.from_ndarray(np.roll(still, (index, 2 * index), (0, 1)), format="rgb24")
+            frame.pts, frame.time_base = index, Fraction(1, 25)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+def per_second(read: Callable[[], np.ndarray], repeats: int) -> float:
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        read()
+        times.append(time.perf_counter() - began)
+    return 1 / float(np.median(times))
+
+
+def measure(path: Path, repeats: int) -> dict[str, float]:
+    """Clips a second of each reader on one file."""
+    count = video.count_frames(path, timeout=None)
+    video.count_frames(path)
+    indices = segment_indices(count, FRAMES)
+    readers = {
+        "PyAV": lambda: video._read_pyav(path, indices),
+        "decord": lambda: video._read_decord(path, indices, count),
+        "read_frames, this process": lambda: video.read_frames(path, indices, timeout=None),
+        "read_frames, child process": lambda: video.read_frames(path, indices),
+        "count_frames, first time": lambda: video._sound(path),
+    }
+    expected = readers["PyAV"]()
+    if readers["decord"]() is None:  # no wheel here
+        del readers["decord"]
+    for name, read in readers.items():
+        if not name.startswith("count") and not np.array_equal(read(), expected):
+            raise AssertionError(f"{name} gives other frames than PyAV for {path.name}")
+    return {name: per_second(read, repeats) for name, read in readers.items()}
+
+
+def main(repeats: int = 15) -> pd.DataFrame:
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for kind, shape in CLIPS.items():
+            path = Path(folder) / "clip.mp4"
+            render(path, *shape)
+            speeds = measure(path, repeats)
+            for reader, speed in speeds.items():
+                rows.append({"clip": kind, "reader": reader, "clips/s": speed, "x PyAV": speed / speeds["PyAV"]})
+    table = pd.DataFrame(rows)
+    print(table.to_string(index=False, float_format="{:.2f}".format))
+    return table
+
+
+if __name__ == "__main__":
+    main(*(int(argument) for argument in sys.argv[1:]))

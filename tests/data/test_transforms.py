@@ -1,0 +1,147 @@
+"""Transforms of a clip: the same for all its frames, from the generator alone, and no flip unless asked for."""
+
+import numpy as np
+import pytest
+import torch
+
+from vidlib.data.transforms import ClipTransform
+from vidlib.errors import UserError
+
+MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
+PLAIN = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
+
+
+def noise(frames=4, height=48, width=64, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (frames, height, width, 3), dtype=np.uint8)
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+OPTIONS = {
+    "resized crop": {},
+    "window": {"scale": None, "resize": 40},
+    "flip": {"flip": True},
+    "jitter": {"jitter": 0.4},
+    "all": {"flip": True, "jitter": 0.4, "scale": (0.2, 0.9)},
+}
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_all_frames_of_a_clip_get_the_same(options):
+    still = np.repeat(noise(1), 5, axis=0)
+    for seed in range(4):
+        clip = ClipTransform(32, MEAN, STD, train=True, **options)(still, seeded(seed))
+        assert clip.shape == (5, 3, 32, 32) and clip.dtype == torch.float32 and clip.is_contiguous()
+        assert (clip == clip[:1]).all()
+
+
+def test_a_colour_change_does_not_depend_on_the_other_frames_place():
+    frames = np.stack([np.full((32, 32, 3), grey, np.uint8) for grey in (20, 120, 220, 120)])
+    clip = ClipTransform(32, **PLAIN, train=True, jitter=0.5)(frames, seeded(1))
+    assert torch.equal(clip[1], clip[3])
+    assert clip[0].mean() < clip[1].mean() < clip[2].mean()
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_chance_comes_from_the_generator_alone(options):
+    transform, frames = ClipTransform(32, MEAN, STD, train=True, **options), noise()
+    before = torch.random.get_rng_state()
+    first = transform(frames, seeded(3))
+    torch.rand(7)
+    assert torch.equal(first, transform(frames, seeded(3)))
+    assert len({transform(frames, seeded(seed)).sum().item() for seed in range(8)}) > 1
+    torch.random.set_rng_state(before)
+    transform(frames, seeded(3))
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_every_option_draws_alike():
+    ends = []
+    for options in OPTIONS.values():
+        generator = seeded(3)
+        ClipTransform(32, MEAN, STD, train=True, **options)(noise(), generator)
+        ends.append(torch.rand(1, generator=generator).item())
+    assert len(set(ends)) == 1
+
+
+def test_a_flip_only_where_direction_does_not_matter():
+    whole = {"scale": (1.0, 1.0), "ratio": (1.0, 1.0)}
+    frames = noise(height=32, width=32)
+    straight = torch.from_numpy(frames).permute(0, 3, 1, 2) / 255
+    flipped = 0
+    for seed in range(60):
+        assert torch.allclose(ClipTransform(32, **PLAIN, train=True, **whole)(frames, seeded(seed)), straight)
+        clip = ClipTransform(32, **PLAIN, train=True, flip=True, **whole)(frames, seeded(seed))
+        mirrored = torch.allclose(clip, straight.flip(-1))
+        assert mirrored or torch.allclose(clip, straight)
+        flipped += mirrored
+    assert 18 < flipped < 42
+
+
+def test_testing_takes_the_centre_of_the_resized_picture():
+    frames = np.zeros((2, 40, 80, 3), np.uint8)
+    frames[:, :, 20:60] = 255  # what a centre crop of the short side keeps
+    transform = ClipTransform(40, MEAN, STD, train=False)
+    clip = transform(frames)
+    white = (1 - torch.tensor(MEAN)) / torch.tensor(STD)
+    assert torch.allclose(clip, white[:, None, None].expand(2, 3, 40, 40))
+    assert torch.equal(clip, transform(frames, seeded(0)))
+    assert ClipTransform(32, MEAN, STD, train=False, resize=48)(noise(2, 100, 60)).shape == (2, 3, 32, 32)
+
+
+def test_a_picture_of_the_right_size_is_not_resampled():
+    frames = noise(height=32, width=32)
+    clip = ClipTransform(32, **PLAIN, train=False)(frames)
+    assert torch.equal((clip * 255).round().to(torch.uint8), torch.from_numpy(frames).permute(0, 3, 1, 2))
+
+
+def test_a_crop_has_the_area_and_shape_it_may_have():
+    transform = ClipTransform(32, MEAN, STD, train=True, scale=(0.3, 0.6), ratio=(0.8, 1.25))
+    areas = []
+    for seed in range(200):
+        height, width = transform._shape((96, 128), torch.rand(20, generator=seeded(seed)).tolist())
+        assert 0.78 < width / height < 1.28
+        areas.append(height * width / (96 * 128))
+    assert 0.28 < min(areas) < 0.33 and 0.57 < max(areas) < 0.62
+
+
+def test_a_mild_crop_keeps_what_lies_in_the_middle():
+    frames = np.zeros((1, 64, 64, 3), np.uint8)
+    frames[:, 16:48, 16:48] = 255
+    for seed in range(20):
+        clip = ClipTransform(64, **PLAIN, train=True, scale=(0.8, 1.0))(frames, seeded(seed))
+        assert 0.24 < clip.mean() < 0.33  # a quarter of the picture, at most a fifth of which is cut away
+
+
+def test_long_thin_pictures_are_cropped_within_their_edges():
+    for shape in ((8, 200), (200, 8)):
+        clip = ClipTransform(16, MEAN, STD, train=True, scale=(0.9, 1.0))(noise(2, *shape), seeded(0))
+        assert clip.shape == (2, 3, 16, 16)
+
+
+def test_read_only_frames_and_tensors_are_taken():
+    frames = noise()
+    frames.flags.writeable = False
+    transform = ClipTransform(32, MEAN, STD, train=False)
+    assert torch.equal(transform(frames), transform(torch.from_numpy(frames.copy())))
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"scale": (0.0, 1.0)}, "scale"),
+        ({"ratio": (2, 1)}, "ratio"),
+        ({"jitter": 1.0}, "jitter"),
+        ({"resize": 8}, "size"),
+    ],
+)
+def test_impossible_options_are_named(options, named):
+    with pytest.raises(UserError, match=named):
+        ClipTransform(32, MEAN, STD, train=True, **options)
+
+
+def test_training_needs_a_generator():
+    with pytest.raises(UserError, match="generator"):
+        ClipTransform(32, MEAN, STD, train=True)(noise())
