@@ -85,8 +85,8 @@ def test_clips_are_pure_functions_and_every_class_moves(flavour):
     for kind in kinds:
         clip = moving_shapes.clip_frames(flavour, kind.name, 3)
         assert clip.shape == (24, 72, 72, 3) and clip.dtype == np.uint8
-        if flavour == "moving_shapes":
-            changed = np.abs(clip[:-1].astype(int) - clip[1:]).max((1, 2, 3)) > 30
+        if flavour == "moving_shapes":  # many frames differ plainly from the one in the middle
+            changed = np.abs(clip.astype(int) - clip[12]).max((1, 2, 3)) > 30
             assert changed.sum() >= 8, kind.name
     again = moving_shapes.clip_frames(flavour, kinds[0].name, 3)
     np.testing.assert_array_equal(again, moving_shapes.clip_frames(flavour, kinds[0].name, 3))
@@ -96,7 +96,9 @@ def test_clips_are_pure_functions_and_every_class_moves(flavour):
 def test_encoded_clips_are_h264_near_what_was_drawn_and_the_same_each_time(tmp_path):
     frames = moving_shapes.clip_frames("moving_shapes", "growing", 0)
     data = moving_shapes.encode(frames)
-    assert data == moving_shapes.encode(frames)
+    for number in range(12):  # with rate control, libx264 gave other bytes once in ten times, after other clips
+        moving_shapes.encode(moving_shapes.clip_frames("moving_shapes", "falling straight down", number))
+        assert moving_shapes.encode(frames) == data
     (tmp_path / "clip.mp4").write_bytes(data)
     with av.open(str(tmp_path / "clip.mp4")) as container:
         assert container.streams.video[0].codec_context.name == "h264"
