@@ -20,8 +20,6 @@ from vidlib import evaluation, runs, training
 from vidlib.data.benchmarks import WORLDS
 from vidlib.data.manifest import Manifest
 from vidlib.layers.attention import capture_attention
-from vidlib.matching import build_metric
-from vidlib.methods.base import tagged
 from vidlib.params import MAFSARParams, RunParams
 from vidlib.results import EvalResult, paired, percent
 from vidlib.viz import attention, filmstrip, style
@@ -190,12 +188,14 @@ def without_training(p: MAFSARParams, manifest: Manifest, run: runs.Run) -> tupl
         mixed[weight] = kept.remix(
             lambda parts, weight=weight: method.mix({k: torch.from_numpy(v) for k, v in parts.items()}, weight).numpy()
         )
-    swapped, trained_with = {}, method.metric
+    swapped = {}
     for name in ("otam", "bimhm", "prototype", "cosine"):  # those without weights of their own
-        method.metric = build_metric(name, dim=method.feature_dim, frames=method.frames)
-        ready = {role: {**f, **tagged(method.metric.prepare(f["frames"]), "metric")} for role, f in features.items()}
-        swapped[name] = evaluation.match_episodes(method, ready, val.sampler, episodes, val.text)
-    method.metric = trained_with
+        if name != p.metric:
+            method.use_metric(name, p.metric_scale)
+            features = evaluation.embed_videos(method, val.clips, episodes, val.text, label="val")
+            swapped[name] = evaluation.match_episodes(method, features, val.sampler, episodes, val.text)
+        else:
+            swapped[name] = kept
     return _accuracies(mixed, "mixing weight a"), _accuracies(swapped, f"metric at test (trained with {p.metric})")
 
 

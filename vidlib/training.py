@@ -9,15 +9,17 @@ import os
 import subprocess
 import sys
 import tempfile
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.fabric import Fabric
-from torch import nn
+from torch import Tensor, nn
 
 from vidlib import accounting, checkpoints, runs
+from vidlib.data.episodes import EpisodeBatch
 from vidlib.data.manifest import Manifest
 from vidlib.devices import make_fabric, pick_precision, place
 from vidlib.digests import file_digest, folder_digest
@@ -45,14 +47,16 @@ def run(params: RunParams) -> runs.Run:
     if state == "finished":
         return record or runs.Run(folder, folder, state, None)
 
-    method = open_method(params)
-    done = _train(params, manifest, fabric, method, folder, record)
-    if record is None:  # another process than the first: its part is done
-        return runs.Run(folder, folder, "finished", None)
-    with record:
+    with record or nullcontext():
+        method = open_method(params)
+        train = open_split(params, manifest, method.backbone, "train")
+        done = _train(params, manifest, fabric, method, train, folder, record)
+        if record is None:  # another process than the first: its part is done
+            return runs.Run(folder, folder, "finished", None)
         split = open_split(params, manifest, method.backbone, params.report)
-        result = {"fit": asdict(done) if done else None, "cost": _cost(method, split, fabric)}
-        result |= {"unsettled": method.unsettled(), "coverage": manifest.coverage().table.to_dict("records")}
+        cost = _cost(method, split.clips.test(0), train.training(1)[0], fabric)
+        result = {"fit": asdict(done) if done else None, "cost": cost, "unsettled": method.unsettled()}
+        result["coverage"] = manifest.coverage().table.to_dict("records")
         listed = (split.clips, split.sampler, params.test_episodes, split.text)
         for name, control in CONTROLS.items():
             record.count_reading(params.report, name or "report")
@@ -96,13 +100,18 @@ def _identity(params: RunParams, manifest: Manifest) -> tuple[dict, dict, str | 
 
 
 def _train(
-    params: RunParams, manifest: Manifest, fabric: Fabric, method: FewShotMethod, folder: Path, record: runs.Run | None
+    params: RunParams,
+    manifest: Manifest,
+    fabric: Fabric,
+    method: FewShotMethod,
+    train: Split,
+    folder: Path,
+    record: runs.Run | None,
 ) -> Fit | None:
     """Fit ``method`` as ``params`` say, selecting on val; None where there is nothing to train."""
     if params.train_episodes == 0 or not method.trainable():
         fabric.to_device(method)
         return None
-    train = open_split(params, manifest, method.backbone, "train")
     validate = None
     if params.val_episodes:
         val = open_split(params, manifest, method.backbone, "val")
@@ -131,17 +140,17 @@ def _train(
     )
 
 
-def _cost(method: FewShotMethod, split: Split, fabric: Fabric) -> dict[str, Any]:
-    """Parameters, GMACs per query clip, clips embedded per second, MiB at the peak of one training episode."""
+def _cost(method: FewShotMethod, clip: Tensor, batch: EpisodeBatch, fabric: Fabric) -> dict[str, Any]:
+    """Parameters, GMACs of a query clip [T C H W], clips embedded per second, MiB at the peak of a training episode."""
     total = accounting.parameters(method).loc[accounting.ALL]
-    clip = place(fabric, split.clips.test(0))[None]
+    clip = place(fabric, clip)[None]
     with torch.no_grad(), fabric.autocast():
         speed = accounting.throughput(lambda: method.embed(clip, None, "query"), 1, seconds=0.5)
     cost = {"total": int(total["total"]), "trainable": int(total["trainable"]), "clips_per_second": speed}
     cost["gmacs"] = accounting.gmacs(method.embed, clip, None, "query")
     cost["training_memory"] = None
     if method.trainable():
-        batch = place(fabric, split.training(1)[0])
+        batch = place(fabric, batch)
 
         def episode() -> None:
             with fabric.autocast():

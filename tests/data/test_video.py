@@ -342,12 +342,18 @@ def _nothing_left(path: Path) -> None:
     path.write_bytes(data[: data.find(b"mdat") + 40])
 
 
+def _unknown_codec(path: Path) -> None:
+    make(path)
+    path.write_bytes(path.read_bytes().replace(b"avc1", b"zzz1"))
+
+
 BROKEN = {
     "missing": (lambda path: None, "No such file"),
     "folder": (lambda path: path.mkdir(), "is a folder"),
     "empty": (lambda path: path.touch(), r"is empty \(0 bytes\)"),
     "text": (lambda path: path.write_text("not a video\n" * 50), "not a video that FFmpeg can read"),
     "audio": (_audio_only, r"has no video stream \(it holds audio\)"),
+    "unknown codec": (_unknown_codec, "in a format that FFmpeg cannot decode"),
     "headless": (_headless, "not a video that FFmpeg can read"),
     "nothing left": (_nothing_left, "not one frame decodes"),
 }
@@ -362,6 +368,15 @@ def test_a_broken_file_is_named_with_its_cause(kind, read, tmp_path):
         read(path, timeout=None)
     assert str(path) in str(caught.value) and isinstance(caught.value, UserError)
     assert "\n" not in str(caught.value)
+
+
+def test_what_nobody_foresaw_is_named_too(clips, monkeypatch):
+    def surprise(*args, **kwargs):
+        raise IndexError("tuple index\nout of range")
+
+    monkeypatch.setattr(av, "open", surprise)
+    with pytest.raises(VideoError, match=r"h264\.mp4 cannot be decoded: IndexError: tuple index out of range"):
+        read_frames(clips("h264"), [0], timeout=None)
 
 
 def test_errors_cross_the_process_boundary(tmp_path):

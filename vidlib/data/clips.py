@@ -18,6 +18,10 @@ from vidlib.errors import UserError
 # A short, small video is remembered whole, so that later episodes draw other frames of it without decoding again.
 SHORT, SMALL, WHOLE = 64, 256 << 10, 8 << 20  # frames, bytes of the file, bytes of the decoded frames
 
+# What one run decoded serves the next in the same process (a notebook trains several methods on the same clips).
+SHARED = 1 << 30  # bytes
+_shared: dict[tuple[str, int, int], np.ndarray] = {}
+
 Transform = Callable[[np.ndarray, torch.Generator | None], Tensor]
 
 
@@ -91,13 +95,12 @@ class Clips:
         if rng is None and row in self._centres:
             return self._centres[row]
         if row not in self._totals:
-            self._totals[row] = video.count_frames(path)
-            if self._totals[row] <= SHORT and path.stat().st_size <= SMALL:
-                whole = video.read_all(path)
-                if whole.nbytes <= WHOLE and self._room_for(whole.nbytes):
-                    self._whole[row] = whole
-                    self._used += whole.nbytes
-                    return self._frames(row, path, rng)
+            whole = _decoded_whole(path)
+            self._totals[row] = video.count_frames(path) if whole is None else len(whole)
+            if whole is not None and self._room_for(whole.nbytes):
+                self._whole[row] = whole
+                self._used += whole.nbytes
+                return self._frames(row, path, rng)
         frames = video.read_frames(path, segment_indices(self._totals[row], self.frames, rng))
         if rng is None and self._room_for(frames.nbytes):
             self._centres[row] = frames
@@ -107,3 +110,21 @@ class Clips:
     def _room_for(self, size: int) -> bool:
         worker = get_worker_info()
         return self._used + size <= self.cache_bytes // (worker.num_workers if worker else 1)
+
+
+def _decoded_whole(path: Path) -> np.ndarray | None:
+    """All frames [N H W C] of a short, small video; None of another."""
+    stat = path.stat()
+    if stat.st_size > SMALL:
+        return None
+    key = (str(path), stat.st_size, stat.st_mtime_ns)
+    if key in _shared:
+        return _shared[key]
+    if video.count_frames(path) > SHORT:
+        return None
+    whole = video.read_all(path)
+    if whole.nbytes > WHOLE:
+        return None
+    if sum(kept.nbytes for kept in _shared.values()) + whole.nbytes <= SHARED:
+        _shared[key] = whole
+    return whole

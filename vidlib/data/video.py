@@ -86,14 +86,16 @@ def probe(path: str | Path, timeout: float | None = TIMEOUT) -> Probe:
 
 def _guarded(timeout: float | None, function: Any, path: str | Path, *args: Any) -> Any:
     path = absolute(path)
-    if timeout is None:
-        return function(path, *args)
     try:
-        return _guard.call(function, path, *args, timeout=timeout)
+        return function(path, *args) if timeout is None else _guard.call(function, path, *args, timeout=timeout)
+    except VideoError:
+        raise
     except Late:
         raise VideoError(f"{path}: reading took longer than {timeout:g} s and was stopped") from None
     except Died as death:
         raise VideoError(f"{path}: the decoder crashed while reading it ({death})") from None
+    except Exception as error:  # damaged files surprise PyAV in many ways
+        raise VideoError(f"{path} cannot be decoded: {type(error).__name__}: {' '.join(str(error).split())}") from error
 
 
 def _read_frames(path: Path, indices: np.ndarray) -> np.ndarray:
@@ -152,11 +154,14 @@ def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
     except av.FFmpegError as error:
         raise VideoError(f"{path} is not a video that FFmpeg can read: {error.strerror}") from None
     with container:
-        streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
-        if not streams:
+        films = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+        if not films:
             held = ", ".join(stream.type for stream in container.streams) or "nothing"
             raise VideoError(f"{path} has no video stream (it holds {held})")
-        yield container, max(streams, key=lambda stream: stream.width * stream.height)
+        known = [stream for stream in films if stream.codec_context is not None]
+        if not known:
+            raise VideoError(f"{path} holds video in a format that FFmpeg cannot decode")
+        yield container, max(known, key=lambda stream: stream.width * stream.height)
 
 
 def _matrix(frame: Any) -> tuple[int, int, int, int] | None:
