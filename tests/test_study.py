@@ -8,6 +8,7 @@ import pytest
 
 from tests.data.small import write_folder
 from vidlib import claims, opening, study, training
+from vidlib.evaluation import evaluate
 from vidlib.params import MAFSARParams
 from vidlib.results import paired
 from vidlib.viz import ablation
@@ -69,21 +70,19 @@ def test_description_names_protocol_coverage_and_command(small, capsys):
         assert part in said
 
 
-def test_mixing_and_metrics_without_training(small):
+def test_mixing_and_changes_without_training(small):
     p, manifest, found = small
     run = found["ma_fsar"][0]
     before = run.readings()["val"]
-    mixing, metrics = study.without_training(p, manifest, run)
+    mixing, changed = study.without_training(p, manifest, run)
     assert run.readings()["val"] == before + 1
-    assert mixing.index.tolist()[0] == 0 and mixing.index.tolist()[-1] == 1
-    assert metrics.index.tolist() == ["otam", "bimhm", "prototype", "cosine"]
-    # What was trained with is what the run itself would find on val.
+    assert mixing.index.tolist() == [0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0]
+    assert {"as trained", "frames shuffled", "metric bimhm in the place of otam"} <= set(changed.index)
+    assert len(changed) == 6
     method, val = training.open_trained(run, manifest)
-    from vidlib.evaluation import evaluate
-
-    own = 100 * evaluate(method, val.clips, val.sampler, p.test_episodes, val.text).accuracy
-    assert metrics.loc["otam", "val accuracy (%)"] == pytest.approx(own)
-    assert mixing.loc[0.1, "val accuracy (%)"] == pytest.approx(own)
+    own = evaluate(method, val.clips, val.sampler, p.test_episodes, val.text, device="cpu").accuracy
+    assert changed.loc["as trained", "val accuracy (%)"] == pytest.approx(100 * own)
+    assert mixing.loc[p.mix, "val accuracy (%)"] == pytest.approx(100 * own)
 
 
 def test_ablations_without_a_record_are_not_run(small):

@@ -82,6 +82,7 @@ def embed_videos(
     method = _ready(fabric, method)
     text = place(fabric, text)
     roles: dict[str, dict[int, int]] = {"support": {}, "query": {}}
+    by_role = getattr(method, "by_role", True)
     for episode in episodes:
         for role, rows, labels in (
             ("support", episode.support, episode.support_labels),
@@ -89,7 +90,9 @@ def embed_videos(
         ):
             roles[role].update(zip(rows.tolist(), episode.class_ids[labels].tolist(), strict=True))
     rows = sorted(roles["support"].keys() | roles["query"].keys())
-    features: Features = {"support": {}, "query": {}}
+    if not by_role:
+        roles = {"query": dict.fromkeys(rows, 0)}
+    features: Features = {role: {} for role in roles}
     for start in track(range(0, len(rows), batch), f"{label}: embedding"):
         chunk = rows[start : start + batch]
         frames = place(fabric, torch.stack([clips.test(row) for row in chunk]))
@@ -106,7 +109,7 @@ def embed_videos(
                 if name not in features[role]:
                     features[role][name] = value.new_zeros(rows[-1] + 1, *value.shape[1:])
                 features[role][name][where] = value
-    return features
+    return features if by_role else {"support": features["query"], "query": features["query"]}
 
 
 def match_episodes(

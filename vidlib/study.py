@@ -69,8 +69,16 @@ def seeds(p: MAFSARParams) -> range:
 
 
 def run_methods(p: MAFSARParams, names: Sequence[str]) -> dict[str, list[runs.Run]]:
-    """One finished run per method and seed, in the order of ``names``; finished ones are reused, the others run now."""
-    return {name: [training.run(p.run_params(name, seed=seed)) for seed in seeds(p)] for name in names}
+    """One finished run per method and seed, in the order of ``names``; finished ones are reused, the others run now.
+
+    Pretrained and untrained, frozen CLIP is the same for every seed and runs once.
+    """
+    found = {}
+    for name in names:
+        same = name == "frozen_clip" and p.pretrained
+        found[name] = [training.run(p.run_params(name, seed=seed)) for seed in ([p.seed] if same else seeds(p))]
+        found[name] *= p.seeds if same else 1
+    return found
 
 
 def result_table(found: Mapping[str, Sequence[runs.Run]]) -> pd.DataFrame:
@@ -177,26 +185,31 @@ def ablation_rows(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def without_training(p: MAFSARParams, manifest: Manifest, run: runs.Run) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """MA-FSAR as ``run`` trained it, on val: accuracy (%) by mixing weight, and by the metric put in at test."""
+    """MA-FSAR as ``run`` trained it, on val: accuracy (%) by mixing weight, and with one thing changed at test."""
     method, val = training.open_trained(run, manifest)
     run.count_reading("val", "ablations without training")
-    episodes = [val.sampler[i] for i in range(p.test_episodes)]
-    features = evaluation.embed_videos(method, val.clips, episodes, val.text, label="val")
-    kept = evaluation.match_episodes(method, features, val.sampler, episodes, val.text, keep_parts=True)
-    mixed = {}
-    for weight in (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0):
-        mixed[weight] = kept.remix(
-            lambda parts, weight=weight: method.mix({k: torch.from_numpy(v) for k, v in parts.items()}, weight).numpy()
+
+    def tested_again(**control: str) -> EvalResult:
+        settings = {"keep_parts": True, "label": "val", "device": p.device, "precision": p.precision, **control}
+        return evaluation.evaluate(method, val.clips, val.sampler, p.test_episodes, val.text, **settings)
+
+    def at(result: EvalResult, weight: float) -> EvalResult:
+        return result.remix(
+            lambda parts: method.mix({k: torch.from_numpy(v) for k, v in parts.items()}, weight).numpy()
         )
-    swapped = {}
+
+    own = tested_again()
+    mixed = {weight: at(own, weight) for weight in (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)}
+    changed = {"as trained": own, "frames shuffled": tested_again(frame_order="shuffled")}
+    if method.support_text:
+        method.support_text = False
+        changed["text off (no class text anywhere, a = 0)"] = at(tested_again(), 0.0)
+        method.support_text = True
     for name in ("otam", "bimhm", "prototype", "cosine"):  # those without weights of their own
         if name != p.metric:
             method.use_metric(name, p.metric_scale)
-            features = evaluation.embed_videos(method, val.clips, episodes, val.text, label="val")
-            swapped[name] = evaluation.match_episodes(method, features, val.sampler, episodes, val.text)
-        else:
-            swapped[name] = kept
-    return _accuracies(mixed, "mixing weight a"), _accuracies(swapped, f"metric at test (trained with {p.metric})")
+            changed[f"metric {name} in the place of {p.metric}"] = tested_again()
+    return _accuracies(mixed, "mixing weight a"), _accuracies(changed, "changed at test")
 
 
 def _accuracies(found: Mapping[Any, EvalResult], what: str) -> pd.DataFrame:

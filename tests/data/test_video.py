@@ -375,6 +375,7 @@ def test_what_nobody_foresaw_is_named_too(clips, monkeypatch):
         raise IndexError("tuple index\nout of range")
 
     monkeypatch.setattr(av, "open", surprise)
+    monkeypatch.setattr(video, "_known", {})
     with pytest.raises(VideoError, match=r"h264\.mp4 cannot be decoded: IndexError: tuple index out of range"):
         read_frames(clips("h264"), [0], timeout=None)
 

@@ -225,3 +225,13 @@ def test_small_functions():
     assert same(arithmetic_mix(first, second, 0.3).exp(), mixed)
     assert same(arithmetic_mix(first, second, 0.0), second.log_softmax(-1))
     assert same(arithmetic_mix(first, second, 1.0), first.log_softmax(-1))
+
+
+@varied
+def test_a_method_that_says_so_embeds_a_video_alike_in_both_roles(name, arguments):
+    method, clips = make(name, **arguments).eval(), batch().support[0]
+    with torch.no_grad():
+        support, query = (method.embed(clips, None, role) for role in ("support", "query"))
+    alike = support.keys() == query.keys() and all(torch.equal(support[key], query[key]) for key in support)
+    assert alike or method.by_role
+    assert not (alike and name in ("aim", "frozen_clip") and method.by_role)

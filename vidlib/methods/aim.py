@@ -55,6 +55,7 @@ class AIM(FewShotMethod):
     metric, metric_options, metric_scale: the frame metric and a factor on its logits; not stated for AIM.
     """
 
+    by_role = False
     attention_calls = ("temporal", "local")
     sources = {
         "metric_scale": "AIM is not a few-shot method; the metric's distances enter softmax as they are",

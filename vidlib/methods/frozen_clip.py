@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 class FrozenCLIP(FewShotMethod):
     """metric, metric_options: the frame metric; metric_scale: factor on its logits; text_weight: see above."""
 
+    by_role = False
+
     def __init__(
         self,
         backbone: "CLIPBackbone",
