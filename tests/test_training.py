@@ -200,6 +200,19 @@ def test_a_record_is_found_only_where_there_is_one(params):
     assert training.recorded(params.model_copy(update={"seed": 99})) is None
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_video_that_stops_decoding_is_named_in_one_sentence(params, tmp_path, workers):
+    folder = write_folder(tmp_path / "clips", classes=7, clips=3)
+    broken = params.model_copy(update={"dataset": f"folder:{folder}", "runs": str(tmp_path), "workers": workers})
+    manifest = opening.open_manifest(broken)
+    method = opening.open_method(broken)
+    train = opening.open_split(broken, manifest, method.backbone, "train")
+    for row in manifest.videos("train"):
+        manifest.path(row).write_bytes(b"damaged after it was listed")
+    with pytest.raises(UserError, match=r"^[^\n]*\.mp4[^\n]*$"):
+        fit(method, train.training(2), episodes=2, folder=tmp_path / "run", workers=workers, **COMMON)
+
+
 def test_command_line_tells_one_sentence(tmp_path, monkeypatch):
     file = tmp_path / "bad.json"
     file.write_text('{"shoot": 3}')

@@ -70,7 +70,12 @@ class Share:
     def of_step(self, step: int) -> Iterator[tuple[int, Any]]:
         """(index, batch) of this process's episodes of ``step``; steps must be asked for in order."""
         for episode in self.episodes[step]:
-            yield episode, place(self.fabric, next(self.batches))
+            try:
+                batch = next(self.batches)
+            except UserError as error:  # from a loader process it comes wrapped in a traceback
+                sentence = str(error).strip().splitlines()[-1]
+                raise UserError(sentence.split("Error: ", 1)[-1]) from None
+            yield episode, place(self.fabric, batch)
 
 
 class _Items(Dataset):
