@@ -3,7 +3,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-export MPLBACKEND := Agg
 # The virtual environment's own kernel, whatever kernels the person has elsewhere.
 export JUPYTER_PREFER_ENV_PATH := 1
 

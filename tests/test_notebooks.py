@@ -21,7 +21,7 @@ SMOKE = os.environ.get("VIDLIB_NOTEBOOK_SIZE", "smoke") == "smoke"
 
 def _environment(runs: Path) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name not in ("JPY_SESSION_NAME", "PYTEST_ADDOPTS")}
-    return {**kept, "VIDLIB_RUNS": str(runs), "MPLBACKEND": "Agg", "JUPYTER_PREFER_ENV_PATH": "1"}
+    return {**kept, "VIDLIB_RUNS": str(runs), "JUPYTER_PREFER_ENV_PATH": "1"}
 
 
 def _prepare(path: Path, folder: Path) -> Path:

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from IPython.display import display
+from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from scipy import stats
 from torch import Tensor
@@ -41,6 +43,7 @@ class Ablation:
 
 
 FULL = Ablation("full method")
+ABLATION_TESTS = 2000  # val episodes that judge an ablation
 MA_FSAR_ABLATIONS = (
     Ablation("without global temporal adaptation", "no_temporal"),
     Ablation("without local adaptation", "no_local"),
@@ -139,8 +142,13 @@ def tested(run: runs.Run) -> EvalResult:
 
 
 def run_ablations(p: MAFSARParams, ablations: Iterable[Ablation] = MA_FSAR_ABLATIONS) -> dict[str, runs.Run]:
-    """The runs of all ablations that can be had: trained now where ``p.ablations``, else those with a record."""
-    base = p.run_params("ma_fsar", train_episodes=p.ablation_episodes, report="val")
+    """The runs of all ablations that can be had: trained now where ``p.ablations``, else those with a record.
+
+    They are judged on val, so nothing is selected there (the last weights count), and their size does not follow the
+    notebook's: a laptop recipe's records serve a default run.
+    """
+    size = {"train_episodes": p.ablation_episodes, "test_episodes": ABLATION_TESTS, "val_episodes": 0, "val_every": 1}
+    base = p.run_params("ma_fsar", report="val", **size)
     found = {}
     for ablation in (FULL, *ablations):
         params = ablation.of(base)
@@ -285,6 +293,9 @@ def coverage_line(result: Mapping[str, Any]) -> str:
     return ", ".join(f"{c['split']} {c['present']:,} of {c['listed']:,} listed videos" for c in result["coverage"])
 
 
-def keep(run: runs.Run, figure: Figure, name: str, data: pd.DataFrame) -> None:
-    """Write a figure and the table it drew into the run's folder."""
-    style.save(figure, run.path("figures"), name, data)
+def show(figure: Figure, run: runs.Run | None = None, name: str = "", data: pd.DataFrame | None = None) -> None:
+    """Display a figure, whatever the backend; with ``run``, write it and the table that it drew to the run's folder."""
+    if run is not None:
+        style.save(figure, run.path("figures"), name, data)
+    display(figure)
+    plt.close(figure)
