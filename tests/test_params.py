@@ -20,6 +20,8 @@ from vidlib.params import FewShotParams, MAFSARParams, Method, Metric, RunParams
         ({"backbone": "ViT-B-32"}, ["pretrained", "ViT-B-32"]),
         ({"lr": float("nan")}, ["lr", "finite"]),
         ({"mix": 1.5}, ["mix", "at most 1"]),
+        ({"metric": "trx", "frames": 2}, ["frames", "trx", "at least 3"]),
+        ({"variant": "released"}, ["variant", "'paper'"]),
         ({"shot": 0, "way": "x"}, ["shot", "way"]),
     ],
 )

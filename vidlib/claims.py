@@ -54,9 +54,9 @@ def _finds_itself(p: MAFSARParams, manifest: Manifest, found: Mapping[str, Seque
 
 def _fewer_parameters(p: MAFSARParams, method: FewShotMethod) -> Iterator[str]:
     ours = sum(x.numel() for x in method.trainable().values())
-    theirs = build("clip_fsar", method.backbone, p.frames)
+    theirs = build("clip_fsar", method.backbone, frames=p.frames)
     full = sum(x.numel() for x in theirs.trainable().values())
-    build("frozen_clip", method.backbone, p.frames)  # freezes the backbone again
+    build("frozen_clip", method.backbone, frames=p.frames)  # freezes the backbone again
     assert ours < full, f"MA-FSAR trains {ours:,} parameters, CLIP-FSAR {full:,}"
     yield f"holds: MA-FSAR trains fewer parameters than CLIP-FSAR on {p.backbone}: {ours:,} against {full:,}"
     if p.backbone.startswith("ViT-B-16") and p.frames == 8 and p.metric == "otam":

@@ -179,6 +179,10 @@ class FewShotParams(Params):
                 f"pretrained: clip-mini's weights do not fit backbone '{self.backbone}'; "
                 "give an open_clip tag, a local file, or an empty string for random weights"
             )
+        if self.metric == "trx" and self.frames < 3:
+            raise ValueError(
+                f"frames: {self.frames} are too few for metric trx, which compares triples; give at least 3"
+            )
         return self
 
     def run_params(self, method: str, **changes: Any) -> "RunParams":
