@@ -103,7 +103,7 @@ def test_ablations_without_a_record_are_not_run(small):
 
 def test_every_named_ablation_builds(small):
     p, manifest, found = small
-    base = p.run_params("ma_fsar", frames=4)
+    base = p.run_params("ma_fsar", frames=5)
     for change in study.MA_FSAR_ABLATIONS:
         params = change.of(base)
         assert params != base

@@ -15,7 +15,7 @@ from vidlib.params import MAFSARParams
 from vidlib.results import paired
 
 DEFAULT_GAIN, LAPTOP_GAIN, SHUFFLE_LOSS = 0.15, 0.28, 0.05
-ENOUGH_TRAINING, ENOUGH_TESTS, LAPTOP_TRAINING = 300, 1000, 1200
+ENOUGH_TRAINING, ENOUGH_TESTS, LAPTOP_TRAINING = 450, 1000, 1200
 B16_TRAINABLE = 18_535_168
 NAMED = ("dataset", "backbone", "pretrained", "way", "shot", "metric", "frames", "mix")
 

@@ -21,7 +21,9 @@ from torch import Tensor
 from vidlib import evaluation, runs, training
 from vidlib.data.benchmarks import WORLDS
 from vidlib.data.manifest import Manifest
+from vidlib.devices import make_fabric
 from vidlib.layers.attention import capture_attention
+from vidlib.methods.base import tagged
 from vidlib.params import MAFSARParams, RunParams
 from vidlib.results import EvalResult, paired, percent
 from vidlib.viz import attention, filmstrip, style
@@ -197,26 +199,36 @@ def without_training(p: MAFSARParams, manifest: Manifest, run: runs.Run) -> tupl
     method, val = training.open_trained(run, manifest)
     run.count_reading("val", "ablations without training")
 
-    def tested_again(**control: str) -> EvalResult:
-        settings = {"keep_parts": True, "label": "val", "device": p.device, "precision": p.precision, **control}
-        return evaluation.evaluate(method, val.clips, val.sampler, p.test_episodes, val.text, **settings)
+    fabric = make_fabric(p.device, p.precision)
+    episodes = [val.sampler[i] for i in range(p.test_episodes)]
+
+    def embedded(frame_order: str = "in order") -> evaluation.Features:
+        clips, _ = evaluation.with_controls(val.clips, val.text, val.sampler, frame_order, "own")
+        return evaluation.embed_videos(method, clips, episodes, val.text, fabric=fabric, label="val")
+
+    def matched(features: evaluation.Features) -> EvalResult:
+        settings = {"fabric": fabric, "keep_parts": True, "label": "val"}
+        return evaluation.match_episodes(method, features, val.sampler, episodes, val.text, **settings)
 
     def at(result: EvalResult, weight: float) -> EvalResult:
         return result.remix(
             lambda parts: method.mix({k: torch.from_numpy(v) for k, v in parts.items()}, weight).numpy()
         )
 
-    own = tested_again()
+    features = embedded()
+    own = matched(features)
     mixed = {weight: at(own, weight) for weight in (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)}
-    changed = {"as trained": own, "frames shuffled": tested_again(frame_order="shuffled")}
+    changed = {"as trained": own, "frames shuffled": matched(embedded("shuffled"))}
     if method.support_text:
         method.support_text = False
-        changed["text off (no class text anywhere, a = 0)"] = at(tested_again(), 0.0)
+        changed["text off (no class text anywhere, a = 0)"] = at(matched(embedded()), 0.0)
         method.support_text = True
     for name in ("otam", "bimhm", "prototype", "cosine"):  # those without weights of their own
         if name != p.metric:
             method.use_metric(name, p.metric_scale)
-            changed[f"metric {name} in the place of {p.metric}"] = tested_again()
+            for role in features.values():
+                role |= tagged(method.metric.prepare(role["frames"]), "metric")
+            changed[f"metric {name} in the place of {p.metric}"] = matched(features)
     return _accuracies(mixed, "mixing weight a"), _accuracies(changed, "changed at test")
 
 

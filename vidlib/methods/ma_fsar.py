@@ -250,15 +250,15 @@ class MAFSAR(FewShotMethod):
         return self.tpcm(joined, joined, joined)[:, : self.frames]
 
     def embed(self, clips: Tensor, text: Tensor | None, role: str) -> Features:
-        """``pooled`` [B C] and ``frames`` F~ [B T C] for prototypes or ``metric.*``; a query's text is ignored."""
+        """``pooled`` [B C], ``frames`` F~ [B T C] and, but for prototypes, ``metric.*``; a query's text is ignored."""
         if role == "query" or not self.support_text:
             text = None
         before = self.tower(clips, text, role)
         after = self.modulate(before, text)
-        pooled = {"pooled": (before if self.pooled == "before" else after).mean(1)}
+        features = {"pooled": (before if self.pooled == "before" else after).mean(1), "frames": after}
         if role == "support" and self.shots == "prototype":
-            return pooled | {"frames": after}
-        return pooled | tagged(self.metric.prepare(after), "metric")
+            return features
+        return features | tagged(self.metric.prepare(after), "metric")
 
     def match(
         self, support: Features, labels: Tensor, query: Features, text: Tensor, targets: "Targets | None" = None
