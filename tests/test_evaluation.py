@@ -139,6 +139,21 @@ def test_shuffled_frames_hurt_and_are_the_same_every_time():
         assert not torch.equal(a, b) and torch.equal(a.flatten(1).sort(0).values, b.flatten(1).sort(0).values)
 
 
+def test_controls_together_are_the_controls_one_by_one():
+    method, split = Tiny(), "test"
+    given = (method, TinyClips(split), sampler(split), 30, texts(split))
+    together = evaluation.evaluate_with_controls(*given)
+    for name, control in (
+        ("", {}),
+        ("frames_shuffled", {"frame_order": "shuffled"}),
+        ("texts_permuted", {"text_order": "permuted"}),
+    ):
+        alone = evaluate(*given, **control)
+        assert np.array_equal(together[name].predicted, alone.predicted) and together[name].controls == alone.controls
+    assert not np.array_equal(together[""].predicted, together["frames_shuffled"].predicted)
+    assert not np.array_equal(together[""].predicted, together["texts_permuted"].predicted)
+
+
 def test_permuted_text_leaves_no_class_its_own():
     for classes in (2, 5, 24):
         text = torch.randn(classes, 3)

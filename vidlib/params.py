@@ -131,7 +131,7 @@ class FewShotParams(Params):
     frames: int = Field(8, ge=2, le=64, description="frames per video")
     train_episodes: int = Field(450, ge=0, description="training episodes")
     val_episodes: int = Field(100, ge=0, description="val episodes at each selection, 0 keeps the last weights")
-    val_every: int = Field(150, ge=1, description="training episodes between selections")
+    val_every: int = Field(225, ge=1, description="training episodes between selections")
     test_episodes: int = Field(2000, ge=1, description="test episodes")
     episodes_per_step: int = Field(1, ge=1, description="episodes per optimiser step")
     lr: float = Field(2e-3, gt=0, description="peak learning rate")

@@ -24,13 +24,11 @@ from vidlib.data.manifest import Manifest
 from vidlib.devices import make_fabric, pick_precision, place
 from vidlib.digests import file_digest, folder_digest
 from vidlib.errors import UserError
-from vidlib.evaluation import evaluate
+from vidlib.evaluation import evaluate, evaluate_with_controls
 from vidlib.loop import STATE, WEIGHTS, Fit, fit
 from vidlib.methods import FewShotMethod
 from vidlib.opening import Split, open_manifest, open_method, open_split
 from vidlib.params import RunParams
-
-CONTROLS = {"": {}, "frames_shuffled": {"frame_order": "shuffled"}, "texts_permuted": {"text_order": "permuted"}}
 
 
 def run(params: RunParams) -> runs.Run:
@@ -58,11 +56,11 @@ def run(params: RunParams) -> runs.Run:
         result = {"fit": asdict(done) if done else None, "cost": cost, "unsettled": method.unsettled()}
         result["coverage"] = manifest.coverage().table.to_dict("records")
         listed = (split.clips, split.sampler, params.test_episodes, split.text)
-        for name, control in CONTROLS.items():
+        found = evaluate_with_controls(method, *listed, fabric=fabric)
+        for name, evaluated in found.items():
             record.count_reading(params.report, name or "report")
-            found = evaluate(method, *listed, fabric=fabric, **control)
-            found.save(record.path(f"{name or 'episodes'}.npz"))
-            result[name or params.report] = found.summary()
+            evaluated.save(record.path(f"{name or 'episodes'}.npz"))
+            result[name or params.report] = evaluated.summary()
         record.path(STATE).unlink(missing_ok=True)
         record.finish(result)
     return record

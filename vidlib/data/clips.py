@@ -120,10 +120,8 @@ def _decoded_whole(path: Path) -> np.ndarray | None:
     key = (str(path), stat.st_size, stat.st_mtime_ns)
     if key in _shared:
         return _shared[key]
-    if video.count_frames(path) > SHORT:
-        return None
     whole = video.read_all(path)
-    if whole.nbytes > WHOLE:
+    if len(whole) > SHORT or whole.nbytes > WHOLE:
         return None
     if sum(kept.nbytes for kept in _shared.values()) + whole.nbytes <= SHARED:
         _shared[key] = whole
