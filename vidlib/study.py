@@ -217,7 +217,7 @@ def without_training(p: MAFSARParams, manifest: Manifest, run: runs.Run) -> tupl
 
     features = embedded()
     own = matched(features)
-    mixed = {weight: at(own, weight) for weight in (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)}
+    mixed = {f"{weight:g}": at(own, weight) for weight in (0, 0.1, 0.25, 0.5, 0.75, 0.9, 1)}
     changed = {"as trained": own, "frames shuffled": matched(embedded("shuffled"))}
     if method.support_text:
         method.support_text = False

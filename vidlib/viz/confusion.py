@@ -41,10 +41,8 @@ def plot(matrix: np.ndarray, names: Sequence[str], ax: Axes | None = None, *, ti
     style.dress(ax, "predicted class", "true class", grid=None)
     ax.set_xticks(
         range(count),
-        [style.wrap(name, 26) for name in names],
-        rotation=45,
-        ha="right",
-        rotation_mode="anchor",
+        names,  # not wrapped: two lines side by side would run into the next label
+        rotation=90,
         fontsize=style.SMALL,
     )
     ax.set_yticks(range(count), [style.wrap(name, 26) for name in names], fontsize=style.SMALL)
