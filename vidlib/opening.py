@@ -39,12 +39,13 @@ class Split:
 def checked(params: P) -> P:
     """``params`` again, or a ``UserError`` of one sentence: unknown data set or weights, more ways than classes."""
     clip.check(params.backbone, params.pretrained)
-    for split, classes in benchmarks.splits_of(params.dataset).items():
-        if params.way > len(classes):
-            raise UserError(
-                f"way: {params.way} is more than the {len(classes)} classes of split {split} of {params.dataset}; "
-                f"give at most {len(classes)}"
-            )
+    counts = {split: len(classes) for split, classes in benchmarks.splits_of(params.dataset).items()}
+    split, fewest = min(counts.items(), key=lambda item: item[1])
+    if params.way > fewest:
+        raise UserError(
+            f"way: {params.way} is more than the {fewest} classes of split {split} of {params.dataset}; "
+            f"give at most {fewest}"
+        )
     if params.dataset.startswith(benchmarks.FOLDER):
         open_manifest(params)
     return params
