@@ -69,21 +69,27 @@ def evaluate(
 def evaluate_with_controls(
     method: nn.Module, clips: Any, sampler: Any, episodes: int, text: Tensor, *, fabric: Fabric | None = None
 ) -> dict[str, EvalResult]:
-    """``evaluate`` thrice: "" as it is, "frames_shuffled", "texts_permuted"; what a control leaves alone is reused."""
+    """``evaluate`` thrice: "" as it is, "frames_shuffled", and "texts_permuted" where ``method.uses_text``.
+
+    What a control leaves alone is reused.
+    """
     fabric = fabric or make_fabric()
+    texts_matter = getattr(method, "uses_text", True)
     if getattr(method, "whole_episode", False):
         settings = {
             "": {},
             "frames_shuffled": {"frame_order": "shuffled"},
-            "texts_permuted": {"text_order": "permuted"},
         }
+        if texts_matter:
+            settings["texts_permuted"] = {"text_order": "permuted"}
         given = (method, clips, sampler, episodes, text)
         return {name: evaluate(*given, fabric=fabric, **control) for name, control in settings.items()}
     listed = [sampler[i] for i in range(episodes)]
     shuffled, permuted = with_controls(clips, text, sampler, "shuffled", "permuted")
     own = embed_videos(method, clips, listed, text, fabric=fabric)
     features = {"": own, "frames_shuffled": embed_videos(method, shuffled, listed, text, fabric=fabric)}
-    features["texts_permuted"] = own
+    if texts_matter:
+        features["texts_permuted"] = own
     if getattr(method, "support_text", False):
         features["texts_permuted"] = own | embed_videos(
             method, clips, listed, permuted, fabric=fabric, wanted=("support",)

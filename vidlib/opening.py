@@ -8,9 +8,8 @@ from typing import TypeVar
 
 from torch import Tensor
 
-from vidlib import methods, stepping
-from vidlib.backbones import clip
-from vidlib.backbones.clip import CLIPBackbone
+from vidlib import backbones, methods, stepping
+from vidlib.backbones import Backbone
 from vidlib.data import benchmarks
 from vidlib.data.clips import Clips
 from vidlib.data.episodes import EpisodeDataset, EpisodeSampler
@@ -38,7 +37,7 @@ class Split:
 
 def checked(params: P) -> P:
     """``params`` again, or a ``UserError`` of one sentence: unknown data set or weights, more ways than classes."""
-    clip.check(params.backbone, params.pretrained)
+    backbones.check(params.backbone, params.pretrained)
     counts = {split: len(classes) for split, classes in benchmarks.splits_of(params.dataset).items()}
     split, fewest = min(counts.items(), key=lambda item: item[1])
     if params.way > fewest:
@@ -57,18 +56,20 @@ def open_manifest(params: FewShotParams) -> Manifest:
     return manifest.keep_readable() if params.dataset.startswith(benchmarks.FOLDER) else manifest
 
 
-def open_backbone(params: FewShotParams) -> CLIPBackbone:
+def open_backbone(params: FewShotParams) -> Backbone:
     """The pretrained towers; random weights follow from the seed."""
     stepping.seed_everything(params.seed, -1)
-    return clip.load(params.backbone, params.pretrained)
+    return backbones.load(params.backbone, params.pretrained, params.freeze_bn)
 
 
 def open_method(params: RunParams) -> methods.FewShotMethod:
     """The untrained method on a backbone of its own; what is drawn at random follows from the seed."""
-    return methods.build(params, open_backbone(params))
+    seen = len(benchmarks.splits_of(params.dataset)["train"])
+    classes = {"classes": seen} if methods.takes(params, "classes") else {}  # of an auxiliary class head
+    return methods.build(params, open_backbone(params), **classes)
 
 
-def open_split(params: FewShotParams, manifest: Manifest, backbone: CLIPBackbone, name: str) -> Split:
+def open_split(params: FewShotParams, manifest: Manifest, backbone: Backbone, name: str) -> Split:
     """Clips, episodes and class texts of split ``name`` as ``params`` ask for them."""
     size = {"size": backbone.image_size, "mean": backbone.mean, "std": backbone.std, "flip": not manifest.directional}
     crop = (0.8, 1.0) if manifest.name in benchmarks.WORLDS else (0.5, 1.0)  # there a place can tell the class

@@ -9,7 +9,7 @@ import difflib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, get_args
+from typing import Any, ClassVar, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -24,7 +24,10 @@ SEEN = "_vidlib_guarded"  # marks a kernel whose guard ran before: later cells' 
 
 # Names that later rooms implement; a test holds them against METRICS, METHODS and the precisions that Fabric knows.
 Metric = Literal["otam", "bimhm", "trx", "prototype", "cosine"]
-Method = Literal["ma_fsar", "aim", "clip_fsar", "frozen_clip"]
+METHOD_NAMES = (
+    *("ma_fsar", "sloshnet", "gghm", "clip_fsar", "aim"),
+    *("otam", "trx", "strm", "hyrsm", "molo", "protonet", "bimhm", "frozen_clip"),
+)
 Precision = Literal["auto", "32-true", "16-mixed", "bf16-mixed", "64-true"]
 
 
@@ -32,6 +35,18 @@ def closest(name: str, known: list[str] | tuple[str, ...]) -> str:
     """`` (did you mean 'shot'?)`` where one of ``known`` is close to ``name``, else an empty string."""
     near = difflib.get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=0.6)
     return f" (did you mean '{near[0]}'?)" if near else ""
+
+
+def known_method(value: str) -> str:
+    """``value`` where it names a method, or a user's as ``FILE.py:CLASS`` (its path made absolute); else ValueError."""
+    file, colon, name = value.rpartition(":")
+    if colon and file.endswith(".py"):
+        return f"{paths.absolute(file)}:{name}"
+    if value not in METHOD_NAMES:
+        raise ValueError(
+            f"method: '{value}' is not one of {', '.join(METHOD_NAMES)}, nor FILE.py:CLASS{closest(value, METHOD_NAMES)}"
+        )
+    return value
 
 
 class Params(BaseModel):
@@ -142,6 +157,7 @@ class FewShotParams(Params):
     seed: int = Field(0, ge=0, description="seed of weights, episodes and augmentation")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto, cpu, cuda or mps")
     devices: int = Field(1, ge=1, description="number of devices")
+    freeze_bn: bool = Field(True, description="a ResNet's BatchNorm keeps its statistics, scales and shifts")
     precision: Precision = Field("auto", description="auto, 32-true, bf16-mixed, 16-mixed or 64-true")
     deterministic: bool = Field(False, description="deterministic kernels on a GPU")
     workers: int = Field(0, ge=0, description="loader processes, 0 loads in this one")
@@ -194,9 +210,15 @@ class FewShotParams(Params):
 class RunParams(FewShotParams):
     """One execution: a method, one named change of it at most, one seed."""
 
-    method: Method = Field("ma_fsar", description="which method")
+    method: str = Field("ma_fsar", description="which method, or FILE.py:CLASS for one of your own")
+    options: dict[str, Any] = Field(default_factory=dict, description="constructor arguments of the method")
     ablation: str = Field("", description="a named change of the method, empty for the method itself")
     report: Literal["test", "val"] = Field("test", description="the split of the final table; ablations read val")
+
+    @field_validator("method")
+    @classmethod
+    def _known_method(cls, value: str) -> str:
+        return known_method(value)
 
     def determining(self) -> dict[str, Any]:
         """Everything that the result depends on: all but where and how often it runs."""
@@ -226,7 +248,7 @@ class MAFSARParams(FewShotParams):
     @field_validator("compare")
     @classmethod
     def _known_methods(cls, value: str) -> str:
-        known = [name for name in get_args(Method) if name != "ma_fsar"]
+        known = [name for name in METHOD_NAMES if name != "ma_fsar"]
         for name in filter(None, (part.strip() for part in value.split(","))):
             if name not in known:
                 raise ValueError(f"compare: '{name}' is not one of {', '.join(known)}{closest(name, known)}")

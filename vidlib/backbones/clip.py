@@ -67,9 +67,21 @@ class CLIPBackbone(nn.Module):
         self.grid = tuple(visual.grid_size)
         self.image_size = visual.image_size[0]
 
+    has_text = True
+
     @property
     def visual(self) -> nn.Module:
         return self.clip.visual
+
+    @property
+    def trunk(self) -> nn.Module:
+        """What full tuning trains."""
+        return self.clip.visual
+
+    @property
+    def map_dims(self) -> tuple[int, ...]:
+        """Channels of the four maps of ``stages``: a ViT has the same width everywhere."""
+        return (self.width,) * 4
 
     @property
     def blocks(self) -> nn.ModuleList:
@@ -104,6 +116,28 @@ class CLIPBackbone(nn.Module):
         """``[B 3 H W] -> [B C]``, open_clip's own features, not normalised."""
         return self.clip.encode_image(x)
 
+    def stages(self, x: Tensor) -> list[Tensor]:
+        """``[B 3 H W] -> 4 x [B D h w]``: the patch tokens after each quarter of the blocks, a ViT's four stages."""
+        tokens, maps = self.ln_pre(self.tokens(x)), []
+        ends = {max(1, round(self.layers * quarter / 4)) for quarter in (1, 2, 3, 4)}
+        for layer, block in enumerate(self.blocks, start=1):
+            tokens = block(tokens)
+            if layer in ends:
+                maps.append(tokens[:, 1:].transpose(1, 2).unflatten(2, self.grid))
+        return [maps[0]] * (4 - len(maps)) + maps
+
+    def pool(self, deepest: Tensor) -> Tensor:
+        """``[B D h w] -> [B C]``: the mean patch token, read out as the class token is. Not CLIP's own feature."""
+        return self.head(deepest.flatten(2).mean(-1))
+
+    def unfreeze(self) -> None:
+        """Full tuning: the image tower trains, the text tower stays."""
+        self.visual.requires_grad_(True)
+
+    def train(self, mode: bool = True) -> "CLIPBackbone":
+        """The towers stay in evaluation mode: they have no dropout that a paper asks for."""
+        return super().train(False)
+
     @torch.no_grad()
     def encode_text(self, names: Sequence[str], templates: Sequence[str] = TEMPLATES) -> Tensor:
         """``[W C]``: each name put into every template's ``{}``, encoded and averaged over templates; not normalised.
@@ -114,7 +148,7 @@ class CLIPBackbone(nn.Module):
             raise UserError(f"templates must be one or more strings that contain {{}}, got {list(templates)!r}.")
         device = self.visual.conv1.weight.device
         prompts = [template.format(name) for template in templates for name in names]
-        tokens = _tokenizer(self.name, self.clip.context_length)(prompts).to(device)
+        tokens = tokenizer(self.name, self.clip.context_length)(prompts).to(device)
         features = self.clip.encode_text(tokens)
         return features.unflatten(0, (len(templates), len(names))).mean(0)
 
@@ -266,11 +300,12 @@ def _openai_archive(path: Path) -> dict[str, Tensor] | None:
     return {key: value for key, value in state.items() if key not in sizes}
 
 
-def _tokenizer(backbone: str, context_length: int):
+def tokenizer(backbone: str, context_length: int):
+    """open_clip's tokenizer of that model: sentences -> int64 [N context_length]; UserError where it is not here."""
     if backbone not in open_clip.list_models():
         return open_clip.SimpleTokenizer(context_length=context_length)
     try:
-        return open_clip.get_tokenizer(backbone, context_length=context_length)
+        return open_clip.gettokenizer(backbone, context_length=context_length)
     except Exception as cause:
         raise UserError(
             f"the tokenizer of backbone {backbone!r} is not on this machine and could not be downloaded "

@@ -13,7 +13,7 @@ from vidlib.methods.frozen_clip import FrozenCLIP
 from vidlib.methods.ma_fsar import MAFSAR
 
 if TYPE_CHECKING:
-    from vidlib.backbones.clip import CLIPBackbone
+    from vidlib.backbones import Backbone
     from vidlib.params import RunParams
 
 METHODS: dict[str, type[FewShotMethod]] = {
@@ -60,6 +60,7 @@ __all__ = [
     "Match",
     "arguments",
     "build",
+    "takes",
 ]
 
 
@@ -70,13 +71,14 @@ def arguments(params: "RunParams") -> dict[str, object]:
         raise UserError(
             f"ablation {params.ablation!r} is unknown for {params.method}; {_suggest(params.ablation, known)}"
         )
-    shared = {"frames": params.frames, "variant": params.variant}
+    shared = {"frames": params.frames, "variant": params.variant, "mix_weight": params.mix}
     shared |= {"metric": params.metric, "metric_scale": params.metric_scale}
-    mix = {"mix_weight": params.mix} if params.method == "ma_fsar" else {}
-    return shared | mix | known.get(params.ablation, {})
+    wanted = _constructor(METHODS[params.method])
+    shared = {name: value for name, value in shared.items() if name in wanted}
+    return shared | known.get(params.ablation, {}) | params.options
 
 
-def build(params: "RunParams | str", backbone: "CLIPBackbone", **changes: object) -> FewShotMethod:
+def build(params: "RunParams | str", backbone: "Backbone", **changes: object) -> FewShotMethod:
     """The method that ``params`` name, or the one of that name, on ``backbone``, whose ``requires_grad`` it sets anew.
 
     ``changes`` are constructor arguments of the method's class, over those that ``params`` give. UserError for names
@@ -86,10 +88,19 @@ def build(params: "RunParams | str", backbone: "CLIPBackbone", **changes: object
     if name not in METHODS:
         raise UserError(f"method {name!r} is unknown; {_suggest(name, METHODS)}")
     chosen = changes if isinstance(params, str) else arguments(params) | changes
-    known = set(inspect.signature(METHODS[name]).parameters) - {"backbone"}
+    known = _constructor(METHODS[name])
     for argument in chosen.keys() - known:
         raise UserError(f"method {name!r} has no argument {argument!r}; {_suggest(argument, sorted(known))}")
     return METHODS[name](backbone, **chosen)
+
+
+def takes(params: "RunParams", argument: str) -> bool:
+    """Whether the constructor of the method that ``params`` name has this argument."""
+    return argument in _constructor(METHODS[params.method])
+
+
+def _constructor(method: type[FewShotMethod]) -> set[str]:
+    return set(inspect.signature(method).parameters) - {"backbone"}
 
 
 def _suggest(name: str, known: Iterable[str]) -> str:

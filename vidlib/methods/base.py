@@ -18,7 +18,7 @@ from vidlib.errors import UserError
 from vidlib.matching import build_metric
 
 if TYPE_CHECKING:
-    from vidlib.backbones.clip import CLIPBackbone
+    from vidlib.backbones import Backbone
     from vidlib.data.episodes import EpisodeBatch, Targets
 
 Features = dict[str, Tensor]
@@ -42,18 +42,20 @@ class FewShotMethod(nn.Module, ABC):
     """A paper's model as two functions: ``embed`` sees one video, ``match`` sees embeddings of whole episodes.
 
     What is trained is what has ``requires_grad``; the towers of ``self.backbone`` stay in evaluation mode and frozen
-    unless a method says otherwise. ``support_text``: whether ``embed`` wants the class text of a support video.
+    unless a method says otherwise. ``uses_text``: whether class texts matter at all; ``support_text``: whether
+    ``embed`` wants the class text of a support video.
     ``by_role``: whether ``embed`` depends on the role; where not, a video is embedded once for both.
     ``attention_calls``: what a block's attention is called for, in order, in one pass of the tower. ``sources``: for
     each constructor argument that no source settles, what the sources say; ``choices`` holds the values taken.
     """
 
+    uses_text = True
     support_text = False
     by_role = True
     attention_calls: tuple[str, ...] = ("local",)
     sources: dict[str, str] = {}
 
-    def __init__(self, backbone: "CLIPBackbone", frames: int, feature_dim: int) -> None:
+    def __init__(self, backbone: "Backbone", frames: int, feature_dim: int) -> None:
         super().__init__()
         self.backbone = backbone.requires_grad_(False)  # a method before may have trained parts of it
         self.frames = frames
@@ -91,13 +93,30 @@ class FewShotMethod(nn.Module, ABC):
             metric = build_metric(name, dim=self.feature_dim, frames=self.frames, **{"scale": scale, **(options or {})})
         except (TypeError, ValueError) as cause:
             raise UserError(f"metric {name!r} cannot be built: {cause}") from cause
-        like = self.backbone.visual.class_embedding
+        like = next(self.backbone.trunk.parameters())
         self.metric = metric.to(like.device, like.dtype).train(self.training)
 
     def check_frames(self, clips: Tensor) -> None:
         """UserError where ``clips [B T ...]`` are of another length than the method was built for."""
         if clips.shape[1] != self.frames:
             raise UserError(f"clips have {clips.shape[1]} frames, but the method was built with frames={self.frames}.")
+
+    def tune(self, finetune: str) -> None:
+        """ "full": train the whole image tower; "frozen": none of it."""
+        if one_of("finetune", finetune, ("full", "frozen")) == "full":
+            self.backbone.unfreeze()
+
+    def frame_features(self, clips: Tensor) -> Tensor:
+        """``[B T 3 H W] -> [B T C]``: the backbone's feature of every frame."""
+        self.check_frames(clips)
+        features = self.backbone.encode_image(rearrange(clips, "b t c h w -> (b t) c h w"))
+        return rearrange(features, "(b t) c -> b t c", t=self.frames)
+
+    def frame_maps(self, clips: Tensor) -> list[Tensor]:
+        """``[B T 3 H W] -> 4 x [B T D_i h_i w_i]``: the backbone's stage maps of every frame, shallow first."""
+        self.check_frames(clips)
+        maps = self.backbone.stages(rearrange(clips, "b t c h w -> (b t) c h w"))
+        return [rearrange(x, "(b t) d h w -> b t d h w", t=self.frames) for x in maps]
 
     def frame_tokens(self, clips: Tensor) -> Tensor:
         """``[B T 3 H W] -> [(B T) 1+N D]``: the backbone's tokens before ``ln_pre``."""
@@ -121,15 +140,11 @@ class FewShotMethod(nn.Module, ABC):
 
     def parameter_parts(self) -> dict[str, nn.Module | list[nn.Parameter]]:
         """What ``accounting.parameters`` lists: both towers, then what the method adds, by name."""
-        parts = {"image tower": self.backbone.visual, "text tower": self.backbone}  # a parameter counts in the first
+        parts = {"image tower": self.backbone.trunk}
+        if self.backbone.has_text:
+            parts["text tower"] = self.backbone  # a parameter counts in the first part that has it
         parts |= {name: module for name, module in self.named_children() if name != "backbone"}
         return parts | {name: [p] for name, p in self.named_parameters(recurse=False)}
-
-    def train(self, mode: bool = True) -> "FewShotMethod":
-        """As ever, except that the backbone stays in evaluation mode: it has no dropout that a paper asks for."""
-        super().train(mode)
-        self.backbone.eval()
-        return self
 
 
 def class_rows(table: Tensor, labels: Tensor) -> Tensor:

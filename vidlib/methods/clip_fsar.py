@@ -90,14 +90,11 @@ class CLIPFSAR(FewShotMethod):
         if metric_options is None:
             metric_options = {"lam": 0.5} if metric == "otam" else {}
         self.use_metric(metric, metric_scale, metric_options)
-        if one_of("finetune", finetune, ("full", "frozen")) == "full":
-            backbone.visual.requires_grad_(True)
+        self.tune(finetune)
 
     def embed(self, clips: Tensor, text: Tensor | None, role: str) -> Features:
         """``pooled`` [B C], the backbone's mean over frames; a query's ``metric.*``, a support's ``frames`` [B T C]."""
-        self.check_frames(clips)
-        features = self.backbone.encode_image(rearrange(clips, "b t c h w -> (b t) c h w"))
-        return self.embed_frames(rearrange(features, "(b t) c -> b t c", t=self.frames), text, role)
+        return self.embed_frames(self.frame_features(clips), text, role)
 
     def embed_frames(self, frames: Tensor, text: Tensor | None, role: str) -> Features:
         """``embed`` after the backbone: ``frames [B T C]``, ``text [B C]`` or None (``merge_before``, and queries)."""

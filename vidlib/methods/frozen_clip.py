@@ -8,7 +8,6 @@ There is no paper and no released code: both variants are the same.
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -53,9 +52,7 @@ class FrozenCLIP(FewShotMethod):
 
     def embed(self, clips: Tensor, text: Tensor | None, role: str) -> Features:
         """``pooled`` [B C], the mean over frames, and ``metric.*``."""
-        self.check_frames(clips)
-        features = self.backbone.encode_image(rearrange(clips, "b t c h w -> (b t) c h w"))
-        features = rearrange(features, "(b t) c -> b t c", t=self.frames)
+        features = self.frame_features(clips)
         return {"pooled": features.mean(1)} | tagged(self.metric.prepare(features), "metric")
 
     def match(

@@ -96,7 +96,7 @@ def train(out: str | Path, steps: int = STEPS, seed: int = SEED, device: str = "
     backbone = clip.load(clip.MINI, "").to(device)
     model = backbone.clip.train().requires_grad_(True)
     _place_patches(model)
-    tokens = clip._tokenizer(clip.MINI, model.context_length)
+    tokens = clip.tokenizer(clip.MINI, model.context_length)
     optimiser, first, history = _optimiser(model), 0, []
     if checkpoint.is_file():
         saved = torch.load(checkpoint, map_location=device, weights_only=True)
