@@ -43,9 +43,8 @@ def known_method(value: str) -> str:
     if colon and file.endswith(".py"):
         return f"{paths.absolute(file)}:{name}"
     if value not in METHOD_NAMES:
-        raise ValueError(
-            f"method: '{value}' is not one of {', '.join(METHOD_NAMES)}, nor FILE.py:CLASS{closest(value, METHOD_NAMES)}"
-        )
+        hint = closest(value, METHOD_NAMES)
+        raise ValueError(f"method: '{value}' is not one of {', '.join(METHOD_NAMES)}, nor FILE.py:CLASS{hint}")
     return value
 
 

@@ -8,7 +8,8 @@ four stages, shallow first), ``has_text``, ``trunk`` (the image tower: what full
 ``stages(x [B 3 H W]) -> [[B D_1 h_1 w_1], ..., [B D_4 h_4 w_4]]``, maps from shallow to deep;
 ``pool(map [B D_4 h w]) -> [B C]``: the feature of a deepest map, so that maps need no second pass;
 ``encode_text(names, templates) -> [W C]``, or ``[W 0]`` where there is no text tower.
-``unfreeze()`` makes the trunk train. Every parameter starts frozen; ``train()`` keeps what the backbone does not want switched in evaluation mode.
+``unfreeze()`` makes the trunk train. Every parameter starts frozen; ``train()`` leaves in evaluation mode what a
+backbone keeps there.
 """
 
 from vidlib.backbones import clip, resnet
