@@ -56,17 +56,17 @@ def open_manifest(params: FewShotParams) -> Manifest:
     return manifest.keep_readable() if params.dataset.startswith(benchmarks.FOLDER) else manifest
 
 
-def open_backbone(params: FewShotParams) -> Backbone:
+def open_backbone(params: FewShotParams, freeze_bn: bool = True) -> Backbone:
     """The pretrained towers; random weights follow from the seed."""
     stepping.seed_everything(params.seed, -1)
-    return backbones.load(params.backbone, params.pretrained, params.freeze_bn)
+    return backbones.load(params.backbone, params.pretrained, freeze_bn)
 
 
 def open_method(params: RunParams) -> methods.FewShotMethod:
     """The untrained method on a backbone of its own; what is drawn at random follows from the seed."""
     seen = len(benchmarks.splits_of(params.dataset)["train"])
     classes = {"classes": seen} if methods.takes(params, "classes") else {}  # of an auxiliary class head
-    return methods.build(params, open_backbone(params), **classes)
+    return methods.build(params, open_backbone(params, params.freeze_bn), **classes)
 
 
 def open_split(params: FewShotParams, manifest: Manifest, backbone: Backbone, name: str) -> Split:

@@ -156,7 +156,6 @@ class FewShotParams(Params):
     seed: int = Field(0, ge=0, description="seed of weights, episodes and augmentation")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto, cpu, cuda or mps")
     devices: int = Field(1, ge=1, description="number of devices")
-    freeze_bn: bool = Field(True, description="a ResNet's BatchNorm keeps its statistics, scales and shifts")
     precision: Precision = Field("auto", description="auto, 32-true, bf16-mixed, 16-mixed or 64-true")
     deterministic: bool = Field(False, description="deterministic kernels on a GPU")
     workers: int = Field(0, ge=0, description="loader processes, 0 loads in this one")
@@ -202,11 +201,17 @@ class FewShotParams(Params):
 
     def run_params(self, method: str, **changes: Any) -> "RunParams":
         """The parameters of one run of ``method``: the fields that a run knows, with ``changes``."""
-        shared = {name: getattr(self, name) for name in FewShotParams.model_fields}
+        shared = {name: value for name, value in self if name in RunParams.model_fields}
         return RunParams.parse({**shared, "method": method, **changes})
 
 
-class RunParams(FewShotParams):
+class RecipeParams(FewShotParams):
+    """What the recipes of the papers with a trunk to tune choose besides."""
+
+    freeze_bn: bool = Field(True, description="a ResNet's BatchNorm keeps its statistics, scales and shifts")
+
+
+class RunParams(RecipeParams):
     """One execution: a method, one named change of it at most, one seed."""
 
     method: str = Field("ma_fsar", description="which method, or FILE.py:CLASS for one of your own")
@@ -224,20 +229,13 @@ class RunParams(FewShotParams):
         return {name: value for name, value in self if name not in self.PLACE}
 
 
-class MAFSARParams(FewShotParams):
-    """Parameters of notebooks/ma_fsar.ipynb."""
+class StudyParams(Params):
+    """What a notebook that studies one method adds: seeds, methods beside it, ablations."""
 
     seeds: int = Field(1, ge=1, description="how many seeds, counted up from seed")
-    compare: str = Field("aim", description="trained methods to stand beside it, as in aim,clip_fsar")
+    compare: str = Field("", description="trained methods to stand beside it, as in otam,trx")
     ablations: bool = Field(False, description="train the ablations that need training, else read their records")
     ablation_episodes: int = Field(300, ge=1, description="training episodes of each ablation")
-
-    @field_validator("variant")
-    @classmethod
-    def _only_the_paper(cls, value: str) -> str:
-        if value == "released":
-            raise ValueError("variant: MA-FSAR's code was never released; give 'paper'")
-        return value
 
     @property
     def compared(self) -> tuple[str, ...]:
@@ -247,10 +245,23 @@ class MAFSARParams(FewShotParams):
     @field_validator("compare")
     @classmethod
     def _known_methods(cls, value: str) -> str:
-        known = [name for name in METHOD_NAMES if name != "ma_fsar"]
         for name in filter(None, (part.strip() for part in value.split(","))):
-            if name not in known:
-                raise ValueError(f"compare: '{name}' is not one of {', '.join(known)}{closest(name, known)}")
+            if name not in METHOD_NAMES:
+                hint = closest(name, METHOD_NAMES)
+                raise ValueError(f"compare: '{name}' is not one of {', '.join(METHOD_NAMES)}{hint}")
+        return value
+
+
+class MAFSARParams(FewShotParams, StudyParams):
+    """Parameters of notebooks/ma_fsar.ipynb."""
+
+    compare: str = Field("aim", description="trained methods to stand beside it, as in aim,clip_fsar")
+
+    @field_validator("variant")
+    @classmethod
+    def _only_the_paper(cls, value: str) -> str:
+        if value == "released":
+            raise ValueError("variant: MA-FSAR's code was never released; give 'paper'")
         return value
 
 
