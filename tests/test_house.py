@@ -25,6 +25,7 @@ FLOORS = [  # bottom first; a room imports only from floors below its own, or fr
     {"training"},
     {"viz"},
     {"study"},
+    {"ablating"},
     {"claims"},
 ]
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.data.small import write_folder
-from vidlib import claims, opening, study, training
+from vidlib import ablating, claims, opening, study, training
 from vidlib.evaluation import evaluate
 from vidlib.params import MAFSARParams
 from vidlib.results import paired
@@ -41,7 +41,7 @@ def test_tables_say_what_the_runs_found(small):
     assert list(table.index) == ["frozen CLIP", "MA-FSAR"] and (table["seeds"] == 2).all()
     accuracies = [run.result["test"]["accuracy"] for run in found["ma_fsar"]]
     assert table.loc["MA-FSAR", "test accuracy"].startswith(f"{100 * np.mean(accuracies):.1f}%")
-    gaps = study.differences(found)
+    gaps = study.differences(found, "ma_fsar")
     expected = paired(study.tested(found["ma_fsar"][1]), study.tested(found["frozen_clip"][1]))
     assert gaps["points"][1] == pytest.approx(100 * expected.difference, abs=0.05)
     assert gaps["seed"].tolist() == [0, 1]
@@ -56,7 +56,7 @@ def test_interval_over_seeds_is_students_t():
 
 def test_description_names_protocol_coverage_and_command(small, capsys):
     p, manifest, found = small
-    study.describe(p, manifest, found)
+    study.describe(p, manifest, found, "ma_fsar", "ma_fsar")
     said = capsys.readouterr().out
     list_checksum = found["ma_fsar"][0].result["test"]["checksum"][:12]
     for part in (
@@ -87,24 +87,24 @@ def test_mixing_and_changes_without_training(small):
 
 def test_ablations_without_a_record_are_not_run(small):
     p, manifest, found = small
-    listed = study.MA_FSAR_ABLATIONS[:2]
-    assert study.run_ablations(p, listed) == {}
-    assert study.ablation_table({}, listed)["accuracy"].isna().all()
-    trained = study.run_ablations(p.model_copy(update={"ablations": True}), listed)
+    listed = ablating.MA_FSAR[:2]
+    assert ablating.run(p, "ma_fsar", listed) == {}
+    assert ablating.table({}, listed)["accuracy"].isna().all()
+    trained = ablating.run(p.model_copy(update={"ablations": True}), "ma_fsar", listed)
     assert list(trained) == ["full method", *(change.label for change in listed)]
     assert all(json.loads(run.path("result.json").read_text()).get("test") is None for run in trained.values())
-    assert study.run_ablations(p, listed).keys() == trained.keys()
-    table = study.ablation_table(trained, listed)
+    assert ablating.run(p, "ma_fsar", listed).keys() == trained.keys()
+    table = ablating.table(trained, listed)
     gap = paired(study.tested(trained[listed[0].label]), study.tested(trained["full method"]))
     assert table.loc[listed[0].label, "difference"] == pytest.approx(100 * gap.difference)
     assert table.loc[listed[0].label, "trained (M)"] < table.loc["full method", "trained (M)"]
-    assert ablation.plot(study.ablation_rows(table)) is not None
+    assert ablation.plot(ablating.drawn(table)) is not None
 
 
 def test_every_named_ablation_builds(small):
     p, manifest, found = small
     base = p.run_params("ma_fsar", frames=5)
-    for change in study.MA_FSAR_ABLATIONS:
+    for change in ablating.MA_FSAR:
         params = change.of(base)
         assert params != base
         assert opening.open_method(params).trainable()

@@ -1,12 +1,7 @@
-"""A study of one method: its runs over seeds, the methods beside it, its ablations, and the tables that compare them.
-
-Ablations that need training are run where they are asked for and read from their run folders elsewhere; what has no
-record is listed as not run. They are judged on val: test is read once per run, for the final table.
-"""
+"""A study of one method: its runs over seeds, the methods beside it, and the tables that compare them."""
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,56 +19,38 @@ from vidlib.data.manifest import Manifest
 from vidlib.devices import make_fabric
 from vidlib.layers.attention import capture_attention
 from vidlib.methods.base import tagged
-from vidlib.params import MAFSARParams, RunParams
+from vidlib.params import MAFSARParams, StudyParams
 from vidlib.results import EvalResult, paired, percent
 from vidlib.viz import attention, filmstrip, style
 
-LABELS = {"ma_fsar": "MA-FSAR", "aim": "AIM", "clip_fsar": "CLIP-FSAR", "frozen_clip": "frozen CLIP"}
+LABELS = {
+    "ma_fsar": "MA-FSAR",
+    "sloshnet": "SloshNet",
+    "gghm": "GgHM",
+    "clip_fsar": "CLIP-FSAR",
+    "aim": "AIM",
+    "otam": "OTAM",
+    "trx": "TRX",
+    "strm": "STRM",
+    "hyrsm": "HyRSM",
+    "molo": "MoLo",
+    "protonet": "ProtoNet",
+    "bimhm": "Bi-MHM",
+    "frozen_clip": "frozen CLIP",
+}
 
 
-@dataclass(frozen=True)
-class Ablation:
-    """A named change: ``change`` is one of ``methods.ABLATIONS``, ``params`` changes parameters of the run."""
-
-    label: str
-    change: str = ""
-    params: Mapping[str, Any] = field(default_factory=dict)
-
-    def of(self, base: RunParams) -> RunParams:
-        """The run that is ``base`` with this change."""
-        return RunParams.parse({**base.model_dump(), "ablation": self.change, **self.params})
+def label(method: str) -> str:
+    """A method's name as it is printed; of a user's own, its class's."""
+    return LABELS.get(method, method.rpartition(":")[2])
 
 
-FULL = Ablation("full method")
-ABLATION_TESTS = 2000  # val episodes that judge an ablation
-MA_FSAR_ABLATIONS = (
-    Ablation("without global temporal adaptation", "no_temporal"),
-    Ablation("without local adaptation", "no_local"),
-    Ablation("without joint adaptation", "no_joint"),
-    Ablation("temporal adaptation on all tokens", "all_tokens"),
-    Ablation("no text token in the support branch", "no_text_token"),
-    Ablation("TPCM as plain self-attention", "plain_attention"),
-    Ablation("without TPCM", "no_tpcm"),
-    Ablation("without the loss L_Q2S", "no_q2s"),
-    Ablation("without the loss L_S2T", "no_s2t"),
-    Ablation("without the loss L_Q2T", "no_q2t"),
-    Ablation("metric Bi-MHM", params={"metric": "bimhm"}),
-    Ablation("metric TRX", params={"metric": "trx"}),
-    Ablation("metric mean prototype", params={"metric": "prototype"}),
-    Ablation("4 frames", params={"frames": 4}),
-    Ablation("16 frames", params={"frames": 16}),
-    Ablation("3 ways", params={"way": 3}),
-    Ablation("8 ways", params={"way": 8}),
-    Ablation("full tuning of the image tower", "full_tuning"),
-)
-
-
-def seeds(p: MAFSARParams) -> range:
+def seeds(p: StudyParams) -> range:
     """The seeds of a study."""
     return range(p.seed, p.seed + p.seeds)
 
 
-def run_methods(p: MAFSARParams, names: Sequence[str]) -> dict[str, list[runs.Run]]:
+def run_methods(p: StudyParams, names: Sequence[str]) -> dict[str, list[runs.Run]]:
     """One finished run per method and seed, in the order of ``names``; finished ones are reused, the others run now.
 
     Pretrained and untrained, frozen CLIP is the same for every seed and runs once.
@@ -94,9 +71,10 @@ def result_table(found: Mapping[str, Sequence[runs.Run]]) -> pd.DataFrame:
     rows = []
     for name, same in found.items():
         results = [run.result for run in same]
-        row = {"method": LABELS[name], "test accuracy": mean_interval(results, "test")}
+        row = {"method": label(name), "test accuracy": mean_interval(results, "test")}
         row["frames shuffled"] = mean_interval(results, "frames_shuffled")
-        row["texts permuted"] = mean_interval(results, "texts_permuted")
+        if any("texts_permuted" in run.result for every in found.values() for run in every):
+            row["texts permuted"] = mean_interval(results, "texts_permuted") if "texts_permuted" in results[0] else "-"
         row["trained (M)"] = f"{results[0]['cost']['trainable'] / 1e6:.3f}"
         row["GMACs"] = f"{results[0]['cost']['gmacs']:.2f}"
         row["selected at"] = ", ".join(selected_at(result) for result in results)
@@ -125,7 +103,7 @@ def seed_interval(values: Sequence[float], single: float) -> tuple[float, float]
     return float(np.mean(values)), float(half)
 
 
-def differences(found: Mapping[str, Sequence[runs.Run]], of: str = "ma_fsar") -> pd.DataFrame:
+def differences(found: Mapping[str, Sequence[runs.Run]], of: str) -> pd.DataFrame:
     """``of`` minus every other method on the same test episodes, seed by seed, with its paired interval (points)."""
     rows = []
     for name in found:
@@ -133,7 +111,7 @@ def differences(found: Mapping[str, Sequence[runs.Run]], of: str = "ma_fsar") ->
             continue
         for ours, theirs in zip(found[of], found[name], strict=True):
             gap = paired(tested(ours), tested(theirs))
-            row = {"MA-FSAR minus": LABELS[name], "seed": ours.params["seed"], "points": 100 * gap.difference}
+            row = {f"{label(of)} minus": label(name), "seed": ours.params["seed"], "points": 100 * gap.difference}
             rows.append(row | {"± (paired 95%)": 100 * gap.interval, "episodes": gap.episodes})
     return pd.DataFrame(rows).round(1)
 
@@ -141,57 +119,6 @@ def differences(found: Mapping[str, Sequence[runs.Run]], of: str = "ma_fsar") ->
 def tested(run: runs.Run) -> EvalResult:
     """A run's per-episode results on the split that it reports."""
     return EvalResult.load(run.path("episodes.npz"))
-
-
-def run_ablations(p: MAFSARParams, ablations: Iterable[Ablation] = MA_FSAR_ABLATIONS) -> dict[str, runs.Run]:
-    """The runs of all ablations that can be had: trained now where ``p.ablations``, else those with a record.
-
-    They are judged on val, so nothing is selected there (the last weights count), and their size does not follow the
-    notebook's: a laptop recipe's records serve a default run.
-    """
-    size = {"train_episodes": p.ablation_episodes, "test_episodes": ABLATION_TESTS, "val_episodes": 0, "val_every": 1}
-    base = p.run_params("ma_fsar", report="val", **size)
-    found = {}
-    for ablation in (FULL, *ablations):
-        params = ablation.of(base)
-        run = training.run(params) if p.ablations else training.recorded(params)
-        if run is not None:
-            found[ablation.label] = run
-    return found
-
-
-def ablation_table(found: Mapping[str, runs.Run], ablations: Iterable[Ablation] = MA_FSAR_ABLATIONS) -> pd.DataFrame:
-    """One row per ablation, on val: accuracy, its paired difference to the full method in points, cost; NaN: not run.
-
-    Another number of ways makes other episodes, so its difference is not paired but of two intervals.
-    """
-    rows = []
-    full = tested(found[FULL.label]) if FULL.label in found else None
-    for ablation in (FULL, *ablations):
-        run = found.get(ablation.label)
-        row = {"ablation": ablation.label, "accuracy": np.nan, "interval": np.nan, "difference": np.nan, "half": np.nan}
-        row |= {"trained (M)": np.nan, "memory (MiB)": np.nan, "seconds": np.nan}
-        if run is not None:
-            result, here = run.result, tested(run)
-            row |= {"accuracy": 100 * here.accuracy, "interval": 100 * here.interval}
-            row |= {"trained (M)": result["cost"]["trainable"] / 1e6, "memory (MiB)": result["cost"]["training_memory"]}
-            row["seconds"] = result["fit"]["seconds"]
-            if full is not None and here.checksum == full.checksum:
-                gap = paired(here, full)
-                row |= {"difference": 100 * gap.difference, "half": 100 * gap.interval}
-            elif full is not None:
-                row |= {"difference": 100 * (here.accuracy - full.accuracy)}
-                row["half"] = 100 * float(np.hypot(here.interval, full.interval))
-        rows.append(row)
-    return pd.DataFrame(rows).set_index("ablation")
-
-
-def ablation_rows(table: pd.DataFrame) -> pd.DataFrame:
-    """``ablation_table`` as ``viz.ablation.plot`` draws it."""
-    changed = table.drop(index=FULL.label)
-    rows = pd.DataFrame({"name": changed.index, "delta": changed["difference"].to_numpy(), "kind": "trained"})
-    rows["low"], rows["high"] = (rows["delta"] + sign * changed["half"].to_numpy() for sign in (-1, 1))
-    return rows
 
 
 def without_training(p: MAFSARParams, manifest: Manifest, run: runs.Run) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -249,8 +176,8 @@ def attention_maps(
         with torch.no_grad(), capture_attention(method) as weights:
             method.eval().embed(clip[None], None, "query")
         last = weights[backbone.layers - 1, "local"]
-        maps[LABELS[name]] = attention.class_token_maps(last, backbone.grid)
-        masses[LABELS[name]] = attention.extra_mass(last, backbone.grid)
+        maps[label(name)] = attention.class_token_maps(last, backbone.grid)
+        masses[label(name)] = attention.extra_mass(last, backbone.grid)
         frames = filmstrip.to_uint8(clip, backbone.mean, backbone.std)
     return frames, maps, masses
 
@@ -261,15 +188,20 @@ def bubble_rows(found: Mapping[str, Sequence[runs.Run]]) -> pd.DataFrame:
     for name, same in found.items():
         results = [run.result for run in same]
         accuracy, half = seed_interval([r["test"]["accuracy"] for r in results], results[0]["test"]["interval"])
-        row = {"name": LABELS[name], "trainable_M": results[0]["cost"]["trainable"] / 1e6, "accuracy": 100 * accuracy}
+        row = {"name": label(name), "trainable_M": results[0]["cost"]["trainable"] / 1e6, "accuracy": 100 * accuracy}
         row |= {"low": 100 * (accuracy - half), "high": 100 * (accuracy + half), "gmacs": results[0]["cost"]["gmacs"]}
         rows.append(row | {"origin": "ours", "confidence": "measured"})
     return pd.DataFrame(rows)
 
 
-def describe(p: MAFSARParams, manifest: Manifest, found: Mapping[str, Sequence[runs.Run]]) -> None:
-    """Print the protocol of the result table: what was tested on what, how often test was read, how to repeat it."""
-    run = found["ma_fsar"][0]
+def describe(
+    p: StudyParams, manifest: Manifest, found: Mapping[str, Sequence[runs.Run]], of: str, notebook: str
+) -> None:
+    """Print the protocol of the result table: what was tested on what, how often test was read, how to repeat it.
+
+    ``of`` is the method studied, ``notebook`` the file's name without its ending.
+    """
+    run = found[of][0]
     test = run.result["test"]
     shape = f"{p.way}-way {p.shot}-shot, {p.query} query per class, {p.frames} frames at segment centres, novel classes"
     print(f"Data: {data_name(manifest)}; {coverage_line(run.result)}.")
@@ -280,11 +212,11 @@ def describe(p: MAFSARParams, manifest: Manifest, found: Mapping[str, Sequence[r
     for name, same in found.items():
         readings = ", ".join(f"{split} {n}" for split, n in sorted(same[0].readings().items()))
         finished = same[0].result["finished"][:16]
-        print(f"{LABELS[name]}: run {same[0].id}, finished {finished} UTC; times each split was read: {readings}.")
+        print(f"{label(name)}: run {same[0].id}, finished {finished} UTC; times each split was read: {readings}.")
     default = type(p).model_fields
     changed = {name: value for name, value in p if value != default[name].default and name not in p.PLACE}
     options = "".join(f" -p {name} {shlex.quote(str(value))}" for name, value in changed.items())
-    print(f"Command: papermill notebooks/ma_fsar.ipynb out.ipynb{options}")
+    print(f"Command: papermill notebooks/{notebook}.ipynb out.ipynb{options}")
 
 
 def data_name(manifest: Manifest) -> str:

@@ -1,0 +1,106 @@
+"""Ablations that need training: run where they are asked for, read from their run folders elsewhere.
+
+What has no record is listed as not run. They are judged on val: test is read once per run, for the final table.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from vidlib import runs, training
+from vidlib.params import RunParams, StudyParams
+from vidlib.results import paired
+from vidlib.study import tested
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """A named change: ``change`` is one of ``methods.ABLATIONS``, ``params`` changes parameters of the run."""
+
+    label: str
+    change: str = ""
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+    def of(self, base: RunParams) -> RunParams:
+        """The run that is ``base`` with this change."""
+        return RunParams.parse({**base.model_dump(), "ablation": self.change, **self.params})
+
+
+FULL = Ablation("full method")
+ABLATION_TESTS = 2000  # val episodes that judge an ablation
+MA_FSAR = (
+    Ablation("without global temporal adaptation", "no_temporal"),
+    Ablation("without local adaptation", "no_local"),
+    Ablation("without joint adaptation", "no_joint"),
+    Ablation("temporal adaptation on all tokens", "all_tokens"),
+    Ablation("no text token in the support branch", "no_text_token"),
+    Ablation("TPCM as plain self-attention", "plain_attention"),
+    Ablation("without TPCM", "no_tpcm"),
+    Ablation("without the loss L_Q2S", "no_q2s"),
+    Ablation("without the loss L_S2T", "no_s2t"),
+    Ablation("without the loss L_Q2T", "no_q2t"),
+    Ablation("metric Bi-MHM", params={"metric": "bimhm"}),
+    Ablation("metric TRX", params={"metric": "trx"}),
+    Ablation("metric mean prototype", params={"metric": "prototype"}),
+    Ablation("4 frames", params={"frames": 4}),
+    Ablation("16 frames", params={"frames": 16}),
+    Ablation("3 ways", params={"way": 3}),
+    Ablation("8 ways", params={"way": 8}),
+    Ablation("full tuning of the image tower", "full_tuning"),
+)
+
+
+def run(p: StudyParams, method: str, ablations: Iterable[Ablation], **changes: Any) -> dict[str, runs.Run]:
+    """The runs of all ablations of ``method`` that can be had: trained now where ``p.ablations``, else those on record.
+
+    ``changes`` are changes of the run's parameters that the full method and all ablations share.
+
+    They are judged on val, so nothing is selected there (the last weights count), and their size does not follow the
+    notebook's: a laptop recipe's records serve a default run.
+    """
+    size = {"train_episodes": p.ablation_episodes, "test_episodes": ABLATION_TESTS, "val_episodes": 0, "val_every": 1}
+    base = p.run_params(method, report="val", **size, **changes)
+    found = {}
+    for ablation in (FULL, *ablations):
+        params = ablation.of(base)
+        done = training.run(params) if p.ablations else training.recorded(params)
+        if done is not None:
+            found[ablation.label] = done
+    return found
+
+
+def table(found: Mapping[str, runs.Run], ablations: Iterable[Ablation]) -> pd.DataFrame:
+    """One row per ablation, on val: accuracy, its paired difference to the full method in points, cost; NaN: not run.
+
+    Another number of ways makes other episodes, so its difference is not paired but of two intervals.
+    """
+    rows = []
+    full = tested(found[FULL.label]) if FULL.label in found else None
+    for ablation in (FULL, *ablations):
+        done = found.get(ablation.label)
+        row = {"ablation": ablation.label, "accuracy": np.nan, "interval": np.nan, "difference": np.nan, "half": np.nan}
+        row |= {"trained (M)": np.nan, "memory (MiB)": np.nan, "seconds": np.nan}
+        if done is not None:
+            result, here = done.result, tested(done)
+            row |= {"accuracy": 100 * here.accuracy, "interval": 100 * here.interval}
+            row |= {"trained (M)": result["cost"]["trainable"] / 1e6, "memory (MiB)": result["cost"]["training_memory"]}
+            row["seconds"] = result["fit"]["seconds"]
+            if full is not None and here.checksum == full.checksum:
+                gap = paired(here, full)
+                row |= {"difference": 100 * gap.difference, "half": 100 * gap.interval}
+            elif full is not None:
+                row |= {"difference": 100 * (here.accuracy - full.accuracy)}
+                row["half"] = 100 * float(np.hypot(here.interval, full.interval))
+        rows.append(row)
+    return pd.DataFrame(rows).set_index("ablation")
+
+
+def drawn(changes: pd.DataFrame) -> pd.DataFrame:
+    """``table`` as ``viz.ablation.plot`` draws it."""
+    changed = changes.drop(index=FULL.label)
+    rows = pd.DataFrame({"name": changed.index, "delta": changed["difference"].to_numpy(), "kind": "trained"})
+    rows["low"], rows["high"] = (rows["delta"] + sign * changed["half"].to_numpy() for sign in (-1, 1))
+    return rows
