@@ -4,6 +4,7 @@ Legend: `E` episodes, `W` way, `S` supports, `Q` queries, `T` frames, `C` joint-
 """
 
 import math
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -47,6 +48,8 @@ class FewShotMethod(nn.Module, ABC):
     ``by_role``: whether ``embed`` depends on the role; where not, a video is embedded once for both.
     ``attention_calls``: what a block's attention is called for, in order, in one pass of the tower. ``sources``: for
     each constructor argument that no source settles, what the sources say; ``choices`` holds the values taken.
+    ``released_unused``, ``released_missing``: regular expressions of the keys that files of the released code hold and
+    nothing here needs, and of the parameters here that such files lack.
     """
 
     uses_text = True
@@ -54,6 +57,8 @@ class FewShotMethod(nn.Module, ABC):
     by_role = True
     attention_calls: tuple[str, ...] = ("local",)
     sources: dict[str, str] = {}
+    released_unused: tuple[str, ...] = ()
+    released_missing: tuple[str, ...] = ()
 
     def __init__(self, backbone: "Backbone", frames: int, feature_dim: int) -> None:
         super().__init__()
@@ -117,6 +122,25 @@ class FewShotMethod(nn.Module, ABC):
         self.check_frames(clips)
         maps = self.backbone.stages(rearrange(clips, "b t c h w -> (b t) c h w"))
         return [rearrange(x, "(b t) d h w -> b t d h w", t=self.frames) for x in maps]
+
+    def metric_match(
+        self, support: Features, labels: Tensor, query: Features, way: int, targets: "Targets | None" = None
+    ) -> Match:
+        """``match`` of a backbone under a metric: its logits, part "q2s" too, and their cross-entropy with targets."""
+        logits = self.metric.compare(support, labels, query, way)
+        match = Match(logits, {}, {"q2s": logits})
+        if targets is not None:
+            match.losses["q2s"] = F.cross_entropy(logits.flatten(0, 1), targets.query_labels.flatten())
+        return match
+
+    def load_trunk(self, state: Mapping[str, Tensor]) -> None:
+        """Take a released ResNet where ``state`` holds one: ``resnet.*`` or ``backbone.*``, torchvision's children
+        counted through (0 the first convolution, 7 the last stage), with DataParallel's ``module.`` or without."""
+        names = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
+        found = (re.fullmatch(r"(?:resnet|backbone)\.(?:module\.)?(\d+)\.(.+)", key) for key in state)
+        trunk = {f"{names.get(m[1], m[1])}.{m[2]}": state[m[0]] for m in found if m}
+        if trunk:
+            self.backbone.trunk.load_state_dict(trunk)
 
     def frame_tokens(self, clips: Tensor) -> Tensor:
         """``[B T 3 H W] -> [(B T) 1+N D]``: the backbone's tokens before ``ln_pre``."""
