@@ -37,14 +37,14 @@ def closest(name: str, known: list[str] | tuple[str, ...]) -> str:
     return f" (did you mean '{near[0]}'?)" if near else ""
 
 
-def known_method(value: str) -> str:
+def known_method(value: str, field: str = "method") -> str:
     """``value`` where it names a method, or a user's as ``FILE.py:CLASS`` (its path made absolute); else ValueError."""
     file, colon, name = value.rpartition(":")
     if colon and file.endswith(".py"):
         return f"{paths.absolute(file)}:{name}"
     if value not in METHOD_NAMES:
         hint = closest(value, METHOD_NAMES)
-        raise ValueError(f"method: '{value}' is not one of {', '.join(METHOD_NAMES)}, nor FILE.py:CLASS{hint}")
+        raise ValueError(f"{field}: '{value}' is not one of {', '.join(METHOD_NAMES)}, nor FILE.py:CLASS{hint}")
     return value
 
 
@@ -129,30 +129,14 @@ def _wanted(kind: type) -> str:
     return {int: "a whole number", float: "a number", str: "a name"}[kind]
 
 
-class FewShotParams(Params):
-    """What every few-shot notebook and run shares."""
+class ProtocolParams(Params):
+    """What is tested on what, and where it runs."""
 
     dataset: str = Field("moving_shapes", description="moving_shapes, moving_shapes_scene, folder:PATH or a benchmark")
-    backbone: str = Field("clip-mini", description="clip-mini or an open_clip ViT")
-    pretrained: str = Field("clip-mini", description="clip-mini, an open_clip tag, a local file, or empty for random")
-    template: str = Field("a photo of {}", description="the sentence around a class name")
-    variant: Literal["paper", "released"] = Field("paper", description="paper or released")
-    metric: Metric = Field("otam", description="otam, bimhm, trx, prototype or cosine")
-    metric_scale: float = Field(4.0, gt=0, description="factor on the metric's logits before softmax")
     way: int = Field(5, ge=2, description="classes in an episode")
     shot: int = Field(1, ge=1, description="support videos per class")
     query: int = Field(1, ge=1, description="query videos per class")
-    frames: int = Field(8, ge=2, le=64, description="frames per video")
-    train_episodes: int = Field(450, ge=0, description="training episodes")
-    val_episodes: int = Field(100, ge=0, description="val episodes at each selection, 0 keeps the last weights")
-    val_every: int = Field(225, ge=1, description="training episodes between selections")
     test_episodes: int = Field(2000, ge=1, description="test episodes")
-    episodes_per_step: int = Field(1, ge=1, description="episodes per optimiser step")
-    lr: float = Field(2e-3, gt=0, description="peak learning rate")
-    weight_decay: float = Field(1e-2, ge=0, description="AdamW weight decay")
-    warmup: float = Field(0.1, ge=0, lt=1, description="part of the steps in which the learning rate rises")
-    clip_grad: float = Field(1.0, ge=0, description="largest gradient norm, 0 for no clipping")
-    mix: float = Field(0.1, ge=0, le=1, description="weight of the text terms in loss and score")
     seed: int = Field(0, ge=0, description="seed of weights, episodes and augmentation")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto, cpu, cuda or mps")
     devices: int = Field(1, ge=1, description="number of devices")
@@ -174,6 +158,27 @@ class FewShotParams(Params):
     def _absolute_folder(cls, value: str) -> str:
         return f"folder:{paths.absolute(value[7:])}" if value.startswith("folder:") else value
 
+
+class FewShotParams(ProtocolParams):
+    """What every few-shot notebook and run shares."""
+
+    backbone: str = Field("clip-mini", description="clip-mini or an open_clip ViT")
+    pretrained: str = Field("clip-mini", description="clip-mini, an open_clip tag, a local file, or empty for random")
+    template: str = Field("a photo of {}", description="the sentence around a class name")
+    variant: Literal["paper", "released"] = Field("paper", description="paper or released")
+    metric: Metric = Field("otam", description="otam, bimhm, trx, prototype or cosine")
+    metric_scale: float = Field(4.0, gt=0, description="factor on the metric's logits before softmax")
+    frames: int = Field(8, ge=2, le=64, description="frames per video")
+    train_episodes: int = Field(450, ge=0, description="training episodes")
+    val_episodes: int = Field(100, ge=0, description="val episodes at each selection, 0 keeps the last weights")
+    val_every: int = Field(225, ge=1, description="training episodes between selections")
+    episodes_per_step: int = Field(1, ge=1, description="episodes per optimiser step")
+    lr: float = Field(2e-3, gt=0, description="peak learning rate")
+    weight_decay: float = Field(1e-2, ge=0, description="AdamW weight decay")
+    warmup: float = Field(0.1, ge=0, lt=1, description="part of the steps in which the learning rate rises")
+    clip_grad: float = Field(1.0, ge=0, description="largest gradient norm, 0 for no clipping")
+    mix: float = Field(0.1, ge=0, le=1, description="weight of the text terms in loss and score")
+
     @field_validator("pretrained")
     @classmethod
     def _absolute_weights(cls, value: str) -> str:
@@ -188,10 +193,12 @@ class FewShotParams(Params):
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
-        if self.pretrained == "clip-mini" and self.backbone != "clip-mini":
+        shipped = ("clip-mini", "resnet-mini")  # each name is a backbone and its weights
+        if self.pretrained in shipped and self.backbone != self.pretrained:
+            other = f"pretrained={self.backbone}" if self.backbone in shipped else "a tag of that backbone"
             raise ValueError(
-                f"pretrained: clip-mini's weights do not fit backbone '{self.backbone}'; "
-                "give an open_clip tag, a local file, or an empty string for random weights"
+                f"pretrained: {self.pretrained}'s weights do not fit backbone '{self.backbone}'; "
+                f"give {other}, a local file, or an empty string for random weights"
             )
         if self.metric == "trx" and self.frames < 3:
             raise ValueError(
@@ -224,18 +231,25 @@ class RunParams(RecipeParams):
     def _known_method(cls, value: str) -> str:
         return known_method(value)
 
+    @field_validator("options", mode="before")
+    @classmethod
+    def _options_in_words(cls, value: Any) -> Any:
+        """papermill's ``-p`` hands over text: ``-p options "{cardinalities: [2]}"``."""
+        try:
+            return yaml.safe_load(value) or {} if isinstance(value, str) else value
+        except yaml.YAMLError:
+            raise ValueError(f"options: {value!r} is not of the form {{name: value, name: value}}") from None
+
     def determining(self) -> dict[str, Any]:
         """Everything that the result depends on: all but where and how often it runs."""
         return {name: value for name, value in self if name not in self.PLACE}
 
 
-class StudyParams(Params):
-    """What a notebook that studies one method adds: seeds, methods beside it, ablations."""
+class SeedsParams(Params):
+    """What a notebook about runs adds: over how many seeds, and which methods stand beside."""
 
     seeds: int = Field(1, ge=1, description="how many seeds, counted up from seed")
     compare: str = Field("", description="trained methods to stand beside it, as in otam,trx")
-    ablations: bool = Field(False, description="train the ablations that need training, else read their records")
-    ablation_episodes: int = Field(300, ge=1, description="training episodes of each ablation")
 
     @property
     def compared(self) -> tuple[str, ...]:
@@ -245,11 +259,15 @@ class StudyParams(Params):
     @field_validator("compare")
     @classmethod
     def _known_methods(cls, value: str) -> str:
-        for name in filter(None, (part.strip() for part in value.split(","))):
-            if name not in METHOD_NAMES:
-                hint = closest(name, METHOD_NAMES)
-                raise ValueError(f"compare: '{name}' is not one of {', '.join(METHOD_NAMES)}{hint}")
-        return value
+        names = filter(None, (part.strip() for part in value.split(",")))
+        return ",".join(known_method(name, "compare") for name in names)
+
+
+class StudyParams(SeedsParams):
+    """What a notebook that studies one method adds besides: ablations."""
+
+    ablations: bool = Field(False, description="train the ablations that need training, else read their records")
+    ablation_episodes: int = Field(300, ge=1, description="training episodes of each ablation")
 
 
 class MAFSARParams(FewShotParams, StudyParams):
