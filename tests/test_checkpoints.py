@@ -43,10 +43,10 @@ def test_state_brings_the_optimiser_back_exactly(tmp_path):
     one = torch.optim.AdamW(first.parameters(), lr=0.1)
     step(first, one, 1)
     best = {"head.0.bias": torch.ones(3)}
-    checkpoints.save_state(tmp_path / "s.safetensors", first, one, {"step": 1, "best": {"accuracy": 0.5}}, best)
+    checkpoints.save_state(tmp_path / "s.safetensors", first, [one], {"step": 1, "best": {"accuracy": 0.5}}, best)
     second = moved()
     two = torch.optim.AdamW(second.parameters(), lr=0.1)
-    counters, kept = checkpoints.load_state(tmp_path / "s.safetensors", second, two)
+    counters, kept = checkpoints.load_state(tmp_path / "s.safetensors", second, [two])
     assert counters == {"step": 1, "best": {"accuracy": 0.5}} and torch.equal(kept["head.0.bias"], torch.ones(3))
     step(first, one, 2)
     step(second, two, 2)

@@ -5,7 +5,7 @@ random states anew from (seed, episode) before every episode, so the stored epis
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,31 +73,35 @@ def load_trainable(method: nn.Module, path: str | Path) -> dict[str, Any]:
 def save_state(
     path: str | Path,
     method: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizers: Sequence[torch.optim.Optimizer],
     counters: Mapping[str, Any],
     best: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Write all that a resume needs to one file: weights, optimiser, ``counters`` (JSON), the best weights so far."""
+    """Write all that a resume needs to one file: weights, optimisers, ``counters`` (JSON), the best weights so far."""
     names = {parameter: name for name, parameter in method.named_parameters()}
     tensors = {f"weights/{name}": value for name, value in trainable_state(method).items()}
     tensors |= {f"best/{name}": value for name, value in (best or {}).items()}
-    for parameter, entries in optimizer.state.items():
-        for key, value in entries.items():
-            tensors[f"optimizer/{names[parameter]}/{key}"] = value.detach().to("cpu", copy=True).contiguous()
+    for optimizer in optimizers:
+        for parameter, entries in optimizer.state.items():
+            for key, value in entries.items():
+                if value is not None:  # SGD's buffer before its first gradient
+                    tensors[f"optimizer/{names[parameter]}/{key}"] = value.detach().to("cpu", copy=True).contiguous()
     _write(path, tensors, counters)
 
 
 def load_state(
-    path: str | Path, method: nn.Module, optimizer: torch.optim.Optimizer
+    path: str | Path, method: nn.Module, optimizers: Sequence[torch.optim.Optimizer]
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Read what ``save_state`` wrote into method and optimiser; returns (counters, best weights, empty where none)."""
+    """Read what ``save_state`` wrote into method and optimisers; returns (counters, best weights, empty where none)."""
     tensors, counters = read(path)
     put_trainable(method, _under(tensors, "weights"), source=str(path))
     parameters = dict(method.named_parameters())
+    owner = {p: optimizer for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
     for full, value in _under(tensors, "optimizer").items():
         name, key = full.rsplit("/", 1)
-        where = "cpu" if key == "step" else parameters[name].device  # AdamW counts its steps on the CPU
-        optimizer.state[parameters[name]][key] = value.to(where)
+        parameter = parameters[name]
+        where = "cpu" if key == "step" else parameter.device  # Adam counts its steps on the CPU
+        owner[parameter].state[parameter][key] = value.to(where)
     return counters, _under(tensors, "best")
 
 

@@ -8,7 +8,7 @@ and a parameter that no episode used stays without a gradient everywhere, as on 
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,9 +44,15 @@ def fit(
     seed: int,
     folder: str | Path,
     episodes_per_step: int = 1,
+    optimizer: str = "adamw",
     weight_decay: float = 0.01,
+    decayed: str = "matrices",
+    momentum: float = 0.9,
+    arch_lr: float = 3e-3,
     warmup: float = 0.1,
     schedule: str = "cosine",
+    milestones: Sequence[Sequence[float]] = (),
+    query_sum: bool = False,
     clip_grad: float = 0.0,
     device: str = "auto",
     precision: str = "auto",
@@ -65,8 +71,16 @@ def fit(
 
     Args:
         episodes_per_step: episodes per optimiser step (the papers' "tasks per step"); the last step may have fewer.
-        lr, weight_decay: AdamW's peak rate and decay; biases, norms and embeddings do not decay.
-        warmup: part of the steps in which the rate rises linearly; then ``schedule``: "cosine" to 0, or "constant".
+        optimizer: "adamw", "adam" or "sgd" (with ``momentum``); ``lr`` is its peak rate.
+        weight_decay: decoupled in "adamw", else added to the gradient. decayed: which parameters it acts on: "matrices"
+            (not biases, norms, embeddings), "all but norms", "all".
+        arch_lr: peak rate of the Adam that the parameters named by ``method.architecture`` have to themselves; it
+            follows the same schedule.
+        warmup: part of the steps in which the rate rises linearly; then ``schedule``: "cosine" to 0, "constant", or
+            "steps": from each [place, factor] of ``milestones`` on, that part of the peak; a place below 1 is a share
+            of the training, from 1 on it counts episodes.
+        query_sum: the gradient is that of an episode's loss times its queries: the sum over them that TRX's code and
+            its descendants take. The record keeps the mean.
         clip_grad: largest norm of the gradient, 0 for no clipping.
         fabric: a launched Fabric; default one on ``device`` with ``precision``.
         validate: accuracy on val, asked every ``val_every`` steps and at the end; the best weights win (the earlier of
@@ -76,17 +90,20 @@ def fit(
 
     Raises ``UserError`` where nothing can be trained, or a loss or gradient is not finite (it names the episode).
     """
-    _check(method, episodes, episodes_per_step, schedule)
+    _check(method, episodes, episodes_per_step, optimizer, schedule, decayed)
     fabric = fabric or make_fabric(device, precision)
     scaling = fabric.strategy.precision
     folder, steps = Path(folder), math.ceil(episodes / episodes_per_step)
     settings = {"episodes": episodes, "episodes_per_step": episodes_per_step, "lr": lr, "weight_decay": weight_decay}
     settings |= {"warmup": warmup, "schedule": schedule, "clip_grad": clip_grad, "seed": seed}
+    settings |= {"optimizer": optimizer, "decayed": decayed, "momentum": momentum, "arch_lr": arch_lr}
+    settings |= {"milestones": [list(map(float, pair)) for pair in milestones], "query_sum": query_sum}
+    drops = stepping.shares(milestones, episodes)
 
     method = fabric.to_device(scaling.convert_module(method))
     parameters = [p for p in method.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(stepping.parameter_groups(method, weight_decay), lr=lr)
-    done, best, best_weights = _resume(fabric, folder, method, optimizer, settings)
+    optimizers = stepping.optimizers(method, optimizer, lr, weight_decay, momentum, decayed, arch_lr)
+    done, best, best_weights = _resume(fabric, folder, method, optimizers, settings)
     share = stepping.Share(fabric, source, done + 1, steps, episodes, episodes_per_step, workers)
 
     with stepping.deterministic_kernels(deterministic):
@@ -102,19 +119,22 @@ def fit(
                 with fabric.autocast():
                     match = method(batch)
                 measured.append(stepping.measure(match, batch, episode))
-                fabric.backward(match.loss / count)
+                loss = match.loss * batch.query.shape[1] if query_sum else match.loss
+                fabric.backward(loss / count)
             record = {"step": step, "episode": last, **stepping.mean(stepping.gather(fabric, measured))}
 
             stepping.sum_gradients(fabric, parameters)
-            scaling.unscale_gradients(optimizer)
+            for each in optimizers:
+                scaling.unscale_gradients(each)
             norm = float(torch.nn.utils.clip_grad_norm_(parameters, clip_grad or math.inf))
             if not math.isfinite(norm) and getattr(scaling, "scaler", None) is None:  # a loss scaler skips such a step
                 raise UserError(f"the gradient of episodes {last - count}..{last - 1} is not finite: {stepping.REMEDY}")
-            for group in optimizer.param_groups:
-                group["lr"] = lr * stepping.rate_at(step, steps, warmup, schedule)
-            scaling.optimizer_step(optimizer)
-            optimizer.zero_grad(set_to_none=True)
-            record |= {"lr": optimizer.param_groups[0]["lr"], "grad_norm": norm if math.isfinite(norm) else None}
+            rate = stepping.rate_at(step, steps, warmup, schedule, drops)
+            for group in (group for each in optimizers for group in each.param_groups):
+                group["lr"] = group["peak"] * rate
+            stepping.take_step(scaling, optimizers)
+            record |= {"lr": lr * rate, "grad_norm": norm if math.isfinite(norm) else None}
+            record |= getattr(method, "watched", dict)()
 
             if validate is not None and (step % val_every == 0 or step == steps):
                 method.eval()
@@ -126,7 +146,7 @@ def fit(
                 runs.append_line(folder / METRICS, record | {"seconds": round(time.perf_counter() - began, 6)})
                 if step % checkpoint_every == 0 or step == steps:
                     counters = {"step": step, "best": best, "settings": settings, "scaling": scaling.state_dict()}
-                    checkpoints.save_state(folder / STATE, method, optimizer, counters, best_weights)
+                    checkpoints.save_state(folder / STATE, method, optimizers, counters, best_weights)
 
     if best_weights:
         checkpoints.put_trainable(method, best_weights)
@@ -139,21 +159,26 @@ def fit(
     return Fit(steps, selected, best["accuracy"], sum(line["seconds"] for line in runs.read_lines(folder / METRICS)))
 
 
-def _check(method: nn.Module, episodes: int, per_step: int, schedule: str) -> None:
-    if schedule not in ("cosine", "constant"):
-        raise UserError(f"schedule: '{schedule}' is not one of cosine, constant")
+def _check(method: nn.Module, episodes: int, per_step: int, optimizer: str, schedule: str, decayed: str) -> None:
+    for name, value, known in (
+        ("optimizer", optimizer, stepping.OPTIMIZERS),
+        ("schedule", schedule, stepping.SCHEDULES),
+        ("decayed", decayed, stepping.DECAYED),
+    ):
+        if value not in known:
+            raise UserError(f"{name}: '{value}' is not one of {', '.join(known)}")
     if episodes < 1 or per_step < 1:
         raise UserError(f"episodes ({episodes}) and episodes_per_step ({per_step}) should be at least 1")
     if not any(p.requires_grad for p in method.parameters()):
         raise UserError(f"{type(method).__name__} has no trainable parameter: evaluate it without training")
 
 
-def _resume(fabric: Fabric, folder: Path, method: nn.Module, optimizer: torch.optim.Optimizer, settings: dict) -> tuple:
+def _resume(fabric: Fabric, folder: Path, method: nn.Module, optimizers: Sequence, settings: dict) -> tuple:
     """(steps done, best so far, its weights): from the last checkpoint, or the beginning. Later metrics lines go."""
     folder.mkdir(parents=True, exist_ok=True)
     done, best, weights = 0, {"step": 0, "accuracy": None}, {}
     if (folder / STATE).is_file():
-        counters, weights = checkpoints.load_state(folder / STATE, method, optimizer)
+        counters, weights = checkpoints.load_state(folder / STATE, method, optimizers)
         if counters["settings"] != settings:
             raise UserError(f"{folder / STATE} was written with settings {counters['settings']}: use another folder")
         done, best = counters["step"], counters["best"]

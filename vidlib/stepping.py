@@ -4,7 +4,7 @@ import hashlib
 import math
 import os
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,16 +19,41 @@ from vidlib.devices import place
 from vidlib.errors import UserError
 
 REMEDY = "try a lower lr, a longer warmup, clip_grad 1, or precision 32-true"
+OPTIMIZERS = ("adamw", "adam", "sgd")
+SCHEDULES = ("cosine", "constant", "steps")
+DECAYED = ("matrices", "all but norms", "all")
+NORMS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._NormBase)
+# What SloshNet's released code gives its architecture parameters beside arch_lr; DARTS's values.
+ARCHITECTURE = {"betas": (0.5, 0.999), "weight_decay": 1e-3}
 
 
-def rate_at(step: int, steps: int, warmup: float, schedule: str) -> float:
-    """Part of the peak learning rate in optimiser step ``step`` (from 1): linear rise, then cosine to 0 or constant."""
+def rate_at(
+    step: int, steps: int, warmup: float, schedule: str, milestones: Sequence[tuple[float, float]] = ()
+) -> float:
+    """Part of the peak learning rate in optimiser step ``step`` (from 1).
+
+    A linear rise over ``warmup`` of the steps, then: "cosine" to 0, "constant", or "steps", where each (share, factor)
+    of ``milestones``, in rising order, sets the factor once that share of all steps is done (1 before the first).
+    """
     rise = round(warmup * steps)
     if step <= rise:
         return step / rise
+    if schedule == "steps":
+        return next((factor for share, factor in reversed(milestones) if step > round(share * steps)), 1.0)
     if schedule == "constant":
         return 1.0
     return 0.5 * (1 + math.cos(math.pi * (step - 1 - rise) / max(1, steps - rise)))
+
+
+def shares(milestones: Sequence[Sequence[float]], episodes: int) -> list[tuple[float, float]]:
+    """``milestones`` [[place, factor], ...] with each place as a share of the training: below 1 it is one already, from
+    1 on it counts episodes. A ``UserError`` names what is out of order."""
+    found = [(place if place < 1 else place / episodes, factor) for place, factor in milestones]
+    if any(place <= 0 or factor < 0 for place, factor in found) or found != sorted(found, key=lambda pair: pair[0]):
+        raise UserError(
+            f"milestones: {milestones} should be [place, factor] in rising order of places above 0, no factor below 0"
+        )
+    return found
 
 
 def seed_everything(seed: int, episode: int) -> None:
@@ -39,15 +64,72 @@ def seed_everything(seed: int, episode: int) -> None:
     random.seed(number)
 
 
-def parameter_groups(method: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """AdamW's two groups: vectors, scalars, embeddings and tokens do not decay, matrices do."""
+def optimizers(
+    method: nn.Module,
+    name: str,
+    lr: float,
+    weight_decay: float,
+    momentum: float = 0.0,
+    decayed: str = "matrices",
+    arch_lr: float = 3e-3,
+) -> list[torch.optim.Optimizer]:
+    """The optimiser ``name`` of the network, then Adam of the parameters that ``method.architecture`` names, if any.
+
+    Weight decay is decoupled in "adamw" and part of the gradient in "adam" and "sgd"; ``momentum`` is "sgd"'s. A
+    group's ``peak`` is its highest learning rate.
+    """
+    ours = architecture(method)
+    groups = parameter_groups(method, weight_decay, decayed, leave=ours)
+    kinds = {"adamw": (torch.optim.AdamW, {}), "adam": (torch.optim.Adam, {})}
+    kinds["sgd"] = (torch.optim.SGD, {"momentum": momentum})
+    kind, options = kinds[name]
+    found = [kind(groups, lr=lr, **options)] if groups else []
+    if ours:
+        found.append(torch.optim.Adam(list(ours.values()), lr=arch_lr, **ARCHITECTURE))
+    for optimizer in found:
+        for group in optimizer.param_groups:
+            group["peak"] = group["lr"]
+    return found
+
+
+def architecture(method: nn.Module) -> dict[str, nn.Parameter]:
+    """Name -> parameter, for those trained whose name is, or ends with a part that is, in ``method.architecture``."""
+    wanted = tuple(getattr(method, "architecture", ()))
+    trained = checkpoints.trainable_parameters(method)
+    return {name: p for name, p in trained.items() if any(f".{name}".endswith(f".{part}") for part in wanted)}
+
+
+def parameter_groups(
+    method: nn.Module, weight_decay: float, decayed: str = "matrices", leave: Mapping[str, Any] | None = None
+) -> list[dict[str, Any]]:
+    """Two groups, those that decay and those that do not, without the parameters in ``leave``.
+
+    decayed: "matrices" (vectors, scalars, embeddings and tokens do not), "all but norms" (biases and vectors decay too,
+    scales and shifts of normalisation do not), or "all".
+    """
     tables = {id(p) for m in method.modules() if isinstance(m, nn.Embedding) for p in m.parameters(recurse=False)}
+    norms = {id(p) for m in method.modules() if isinstance(m, NORMS) for p in m.parameters(recurse=False)}
     still, decaying = [], []
     for name, p in checkpoints.trainable_parameters(method).items():
+        if name in (leave or ()):
+            continue
         last = name.rsplit(".", 1)[-1]
-        (still if p.ndim < 2 or id(p) in tables or "embed" in last or "token" in last else decaying).append(p)
+        vector = p.ndim < 2 or id(p) in tables or "embed" in last or "token" in last
+        spared = {"matrices": vector, "all but norms": id(p) in norms, "all": False}[decayed]
+        (still if spared else decaying).append(p)
     groups = [{"params": decaying, "weight_decay": weight_decay}, {"params": still, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]
+
+
+def take_step(scaling: Any, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+    """One step of every optimiser that has a gradient; a loss scaler is updated once, after the last of them."""
+    scaler = getattr(scaling, "scaler", None)
+    for optimizer in optimizers:
+        if any(p.grad is not None for group in optimizer.param_groups for p in group["params"]):
+            optimizer.step() if scaler is None else scaler.step(optimizer)
+        optimizer.zero_grad(set_to_none=True)
+    if scaler is not None:
+        scaler.update()
 
 
 class Share:
