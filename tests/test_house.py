@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -93,18 +94,34 @@ def test_rooms_import_only_from_floors_below():
     assert broken == []
 
 
-def test_only_the_clip_backbone_knows_open_clip():
+def _knowing(library: str) -> set[str]:
+    """The files of vidlib that import ``library`` anywhere in them."""
+
     def knows(path: Path) -> bool:
         return any(
-            name.split(".")[0] == "open_clip"
+            name.split(".")[0] == library
             for node in ast.walk(ast.parse(path.read_text()))
             if isinstance(node, (ast.Import, ast.ImportFrom))
             for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names])
         )
 
-    knowing = [p.relative_to(ROOT / "vidlib").as_posix() for p in (ROOT / "vidlib").rglob("*.py") if knows(p)]
-    assert set(knowing) <= {"backbones/clip.py", "backbones/clip_mini/train.py"}
-    assert "backbones/clip.py" in knowing
+    root = ROOT / "vidlib"
+    return {path.relative_to(root).as_posix() for path in root.rglob("*.py") if knows(path)}
+
+
+def test_only_the_clip_backbone_knows_open_clip():
+    assert {"backbones/clip.py"} <= _knowing("open_clip") <= {"backbones/clip.py", "backbones/clip_mini/train.py"}
+
+
+def test_only_the_resnet_backbone_knows_timm():
+    assert {"backbones/resnet.py"} <= _knowing("timm") <= {"backbones/resnet.py", "backbones/resnet_mini/train.py"}
+
+
+def test_installed_towers_are_the_pinned_ones():
+    pins = _pins()
+    assert {name: metadata.version(name) for name in ("timm", "open-clip-torch")} == {
+        name: pins[name] for name in ("timm", "open-clip-torch")
+    }
 
 
 def test_code_is_clean():

@@ -48,6 +48,18 @@ def known_method(value: str, field: str = "method") -> str:
     return value
 
 
+def plain_options(value: Any) -> Any:
+    """Options as a dict: papermill's ``-p`` hands over text, ``-p options "{cardinalities: [2]}"``; else ValueError."""
+    wrong = ValueError(f"options: {value!r} is not of the form {{name: value, name: value}}")
+    try:
+        value = (yaml.safe_load(value) or {}) if isinstance(value, str) else value
+    except yaml.YAMLError:
+        raise wrong from None
+    if not isinstance(value, Mapping):
+        raise wrong
+    return dict(value)
+
+
 class Params(BaseModel):
     """Base of every notebook's parameters: frozen, no unknown names, numbers in strings understood."""
 
@@ -233,12 +245,8 @@ class RunParams(RecipeParams):
 
     @field_validator("options", mode="before")
     @classmethod
-    def _options_in_words(cls, value: Any) -> Any:
-        """papermill's ``-p`` hands over text: ``-p options "{cardinalities: [2]}"``."""
-        try:
-            return yaml.safe_load(value) or {} if isinstance(value, str) else value
-        except yaml.YAMLError:
-            raise ValueError(f"options: {value!r} is not of the form {{name: value, name: value}}") from None
+    def _plain_options(cls, value: Any) -> Any:
+        return plain_options(value)
 
     def determining(self) -> dict[str, Any]:
         """Everything that the result depends on: all but where and how often it runs."""

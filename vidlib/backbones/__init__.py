@@ -12,6 +12,9 @@ four stages, shallow first), ``has_text``, ``trunk`` (the image tower: what full
 backbone keeps there.
 """
 
+import difflib
+from types import ModuleType
+
 from vidlib.backbones import clip, resnet
 from vidlib.backbones.clip import CLIPBackbone
 from vidlib.backbones.resnet import ResNetBackbone
@@ -26,7 +29,7 @@ def names() -> tuple[str, ...]:
 
 def check(backbone: str, pretrained: str) -> None:
     """Raise UserError where ``load`` would for a reason that can be known without building or downloading anything."""
-    (resnet if backbone in resnet.names() else clip).check(backbone, pretrained)
+    _backend(backbone).check(backbone, pretrained)
 
 
 def load(backbone: str, pretrained: str, freeze_bn: bool = True) -> Backbone:
@@ -35,6 +38,12 @@ def load(backbone: str, pretrained: str, freeze_bn: bool = True) -> Backbone:
     ``pretrained``: "" for random weights (from torch's current seed), a tag, or a local file. ``freeze_bn``: a ResNet's
     BatchNorm keeps its running statistics, and its scales and shifts, in training too; a ViT has none.
     """
-    return (
-        resnet.load(backbone, pretrained, freeze_bn) if backbone in resnet.names() else clip.load(backbone, pretrained)
-    )
+    if _backend(backbone) is resnet:
+        return resnet.load(backbone, pretrained, freeze_bn)
+    return clip.load(backbone, pretrained)
+
+
+def _backend(backbone: str) -> ModuleType:
+    """The file that knows the name, or the nearest name, which its error can then suggest."""
+    nearest = difflib.get_close_matches(backbone, names(), n=1, cutoff=0.4)
+    return resnet if nearest and nearest[0] in resnet.names() else clip
