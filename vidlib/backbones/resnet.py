@@ -180,7 +180,8 @@ def _load_weights(trunk: nn.Module, path: Path, backbone: str) -> dict:
         raise UserError(f"pretrained file {path} does not hold weights ({_first_line(cause)}).") from cause
     if facts.get("backbone", backbone) != backbone:
         raise UserError(
-            f"pretrained file {path} holds weights of another backbone; the right name is backbone={facts['backbone']!r}."
+            f"pretrained file {path} holds weights of another backbone; "
+            f"the right name is backbone={facts['backbone']!r}."
         )
     state = {key: value for key, value in state.items() if not key.startswith("fc.")}
     own = trunk.state_dict()
