@@ -55,13 +55,20 @@ def upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def maps(
-    frames: np.ndarray, found: Mapping[str, Tensor], masses: Mapping[str, Tensor] | None = None, *, title: str = ""
+    frames: np.ndarray,
+    found: Mapping[str, Tensor],
+    masses: Mapping[str, Tensor] | None = None,
+    *,
+    title: str = "",
+    meaning: str = "attention / frame's strongest patch",
+    each: bool = False,
 ) -> Figure:
     """One column per frame; the first row shows the frames, the next ones each method's map over them.
 
     ``frames [T H W 3]`` are pixels (uint8, or float from 0 to 1), ``found`` maps a method's name to its ``[T gh gw]``
     (``class_token_maps``), ``masses`` to the attention that its extra tokens take, ``[T]``, written under its frames.
-    In each column one colour scale holds for all methods: from none to that frame's strongest patch in any of them.
+    In each column one colour scale holds for all methods: from none to that frame's strongest patch in any of them;
+    with ``each``, every method has its own scale, the same for all frames. ``meaning`` is what the colours stand for.
     """
     frames = np.asarray(frames)
     frames = frames if frames.dtype == np.uint8 else (np.clip(frames, 0, 1) * 255).round().astype(np.uint8)
@@ -71,7 +78,9 @@ def maps(
         if len(value) != count:
             raise UserError(f"found: {name} has {len(value)} maps for {count} frames")
     if found:
-        peak = torch.stack([value.float().cpu().amax((1, 2)) for value in found.values()]).amax(0).clamp(min=1e-12)
+        peaks = torch.stack([value.float().cpu().amax((1, 2)) for value in found.values()])  # [methods T]
+        peaks = (peaks.amax(1, keepdim=True) if each else peaks.amax(0, keepdim=True)).expand_as(peaks)
+        peaks = peaks.clamp(min=torch.finfo().tiny)
     side = min(1.45, 11.5 / count)
     tall, margin, key, below = side * height / width, 1.15, 0.95, 0.2
     title = style.wrap(title, style.title_width(margin + count * (side + 0.05) + key))
@@ -95,7 +104,7 @@ def maps(
         grid[0, t].imshow(frames[t], interpolation="nearest")
         grid[0, t].set_xlabel(f"frame {t + 1}", fontsize=style.SMALL, labelpad=2)
     for row, (name, value) in enumerate(found.items(), 1):
-        large = upsample(value.cpu(), (height, width)) / peak[:, None, None]
+        large = upsample(value.cpu(), (height, width)) / peaks[row - 1, :, None, None]
         for t in range(count):
             ax = grid[row, t]
             ax.imshow(_pale(frames[t]), interpolation="nearest")
@@ -125,7 +134,7 @@ def maps(
             plt.cm.ScalarMappable(plt.Normalize(0, 1), COLORS),
             cax=fig.add_axes([1 - (key - 0.12) / page[0], bottom, 0.13 / page[0], top - bottom]),
         )
-        bar.set_label("attention / frame's strongest patch", fontsize=style.SMALL)
+        bar.set_label(meaning, fontsize=style.SMALL)
         bar.ax.tick_params(labelsize=style.SMALL)
         bar.outline.set_visible(False)
     if title:
