@@ -1,9 +1,13 @@
-"""A CLIP of a few thousand random weights and random episodes, for tests of the methods."""
+"""A CLIP of a few thousand random weights, a small ResNet, and random episodes, for tests of the methods."""
+
+import inspect
 
 import open_clip
 import torch
 
 from vidlib.backbones.clip import CLIPBackbone
+from vidlib.backbones.resnet import ResNetBackbone
+from vidlib.backbones.resnet import load as load_resnet
 from vidlib.data.episodes import EpisodeBatch, Targets
 from vidlib.methods import METHODS, FewShotMethod, build
 
@@ -17,6 +21,12 @@ def backbone(seed: int = 0, **vision) -> CLIPBackbone:
     return CLIPBackbone(open_clip.CLIP(16, {**VISION, **vision}, TEXT, quick_gelu=True), "small")
 
 
+def resnet() -> ResNetBackbone:
+    """timm's test ResNet with random weights: 0.5 million parameters, 384 channels in its deepest map."""
+    torch.manual_seed(0)
+    return load_resnet("test_resnet", "")
+
+
 def shaken(method: FewShotMethod, seed: int = 1) -> FewShotMethod:
     """Every trained parameter moved away from its start, so that no branch is zero."""
     generator = torch.Generator().manual_seed(seed)
@@ -26,26 +36,34 @@ def shaken(method: FewShotMethod, seed: int = 1) -> FewShotMethod:
     return method
 
 
-def make(name: str, **arguments) -> FewShotMethod:
-    """A shaken method on its own small backbone; no dropout."""
-    still = {"aim": {"drop_path": 0.0}, "clip_fsar": {"dropout": 0.0, "ffn_dropout": 0.0}}.get(name, {})
-    return shaken(build(name, backbone(), frames=FRAMES, **{**still, **arguments}))
+def make(name: str, on=backbone, **arguments) -> FewShotMethod:
+    """A shaken method on its own small backbone, ``on()``; no dropout."""
+    known = inspect.signature(METHODS[name]).parameters
+    still = {argument: 0.0 for argument in ("dropout", "ffn_dropout", "drop_path") if argument in known}
+    return shaken(build(name, on(), **{"frames": FRAMES, **still, **arguments}))
 
 
 def batch(
-    episodes: int = 2, shots: tuple[int, ...] = (1, 1, 1), queries: int = 4, seed: int = 2, dtype=torch.float32
+    episodes: int = 2,
+    shots: tuple[int, ...] = (1, 1, 1),
+    queries: int = 4,
+    seed: int = 2,
+    dtype=torch.float32,
+    frames: int = FRAMES,
+    pixels: int = 16,
 ) -> EpisodeBatch:
-    """Episodes of WAY classes; ``shots`` supports per class, in shuffled order."""
+    """Episodes of ``len(shots)`` classes; ``shots`` supports per class, in shuffled order."""
+    way, classes = len(shots), max(CLASSES, len(shots))
     g = torch.Generator().manual_seed(seed)
     labels = torch.tensor([c for c, k in enumerate(shots) for _ in range(k)])
     labels = torch.stack([labels[torch.randperm(len(labels), generator=g)] for _ in range(episodes)])
-    class_ids = torch.stack([torch.randperm(CLASSES, generator=g)[:WAY] for _ in range(episodes)])
-    all_text = torch.randn(CLASSES, 16, generator=g, dtype=dtype)
+    class_ids = torch.stack([torch.randperm(classes, generator=g)[:way] for _ in range(episodes)])
+    all_text = torch.randn(classes, 16, generator=g, dtype=dtype)
 
     def clips(videos: int):
-        return torch.randn(episodes, videos, FRAMES, 3, 16, 16, generator=g, dtype=dtype)
+        return torch.randn(episodes, videos, frames, 3, pixels, pixels, generator=g, dtype=dtype)
 
-    targets = Targets(torch.randint(WAY, (episodes, queries), generator=g), class_ids, all_text)
+    targets = Targets(torch.randint(way, (episodes, queries), generator=g), class_ids, all_text)
     return EpisodeBatch(clips(sum(shots)), labels, clips(queries), all_text[class_ids], targets)
 
 
@@ -61,4 +79,4 @@ def same(a: torch.Tensor, b: torch.Tensor, tolerance: float = 1e-5) -> bool:
 
 
 NAMES = tuple(METHODS)
-__all__ = ["FRAMES", "NAMES", "WAY", "backbone", "batch", "make", "one", "same", "shaken"]
+__all__ = ["FRAMES", "NAMES", "WAY", "backbone", "batch", "make", "one", "resnet", "same", "shaken"]

@@ -6,17 +6,21 @@ import inspect
 import pytest
 import torch
 
-from tests.methods.small import FRAMES, NAMES, WAY, backbone, batch, make, one, same
+from tests.methods.small import FRAMES, NAMES, WAY, backbone, batch, make, one, resnet, same
 from vidlib import accounting, checkpoints, methods
 from vidlib.errors import UserError
 from vidlib.methods.base import arithmetic_mix, class_means, class_rows, cosine
 from vidlib.params import RunParams
 
 TRAINED = [name for name in NAMES if name != "frozen_clip"]
+TAKES_METRIC = [name for name in NAMES if "metric" in inspect.signature(methods.METHODS[name]).parameters]
 VARIED = [
     *((name, {}) for name in NAMES),
     ("clip_fsar", {"merge_before": False, "inference": "combined"}),
     ("frozen_clip", {"text_weight": 0.4}),
+    ("sloshnet", {"cardinalities": (1, 2), "fusion": "sum", "short_term": False}),
+    ("protonet", {"variant": "released"}),
+    ("strm", {"variant": "released", "cardinalities": (2, 3)}),
     ("ma_fsar", {"shots": "distance", "tpcm": "output", "text_set": "train", "kl": "both", "pooled": "after"}),
 ]
 varied = pytest.mark.parametrize(("name", "arguments"), VARIED, ids=lambda v: v if isinstance(v, str) else "+".join(v))
@@ -33,7 +37,7 @@ def test_forward_gives_logits_and_losses_for_any_shots(name, arguments, shots):
 
 
 @pytest.mark.parametrize("metric", ["otam", "bimhm", "trx", "prototype", "cosine"])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", TAKES_METRIC)
 def test_every_metric_plugs_in(name, metric):
     method = make(name, metric=metric)
     loss = method(batch(shots=(2, 1, 1))).loss
@@ -47,7 +51,7 @@ def test_every_metric_plugs_in(name, metric):
 @pytest.mark.parametrize("name", TRAINED)
 def test_gradients_reach_what_is_trained_and_nothing_else(name):
     method = make(name).train()
-    method(batch()).loss.backward()
+    method(batch(shots=(2, 2, 1))).loss.backward()  # three frames make one triple: alone, nothing to attend to
     without = [n for n, p in method.trainable().items() if p.grad is None or p.grad.abs().sum() == 0]
     assert without == []
     assert [n for n, p in method.named_parameters() if not p.requires_grad and p.grad is not None] == []
@@ -59,8 +63,14 @@ def test_what_is_trained():
         "aim": {"adapters", "temporal_embedding", "backbone.clip.visual.ln_post"},
         "clip_fsar": {"backbone.clip.visual", "context", "scale"},
         "frozen_clip": set(),
+        "otam": {"backbone.clip.visual"},
+        "trx": {"backbone.clip.visual", "metric.transformers"},
+        "strm": {"backbone.clip.visual", "metric", "patch_enrichment", "frame_enrichment", "similarity"},
+        "protonet": {"backbone.clip.visual"},
+        "bimhm": {"backbone.clip.visual"},
+        "sloshnet": {"backbone.clip.visual", "fusion", "long_term", "short_term", "gamma", "metric"},
     }
-    for name in NAMES:
+    for name in prefixes:
         trained = make(name).trainable()
         assert all(any(n.startswith(p) for p in prefixes[name]) for n in trained), name
         assert {p for p in prefixes[name] if any(n.startswith(p) for n in trained)} == prefixes[name]
@@ -135,10 +145,42 @@ def test_permuted_texts_change_only_what_reads_text(name):
     method, episodes = make(name).eval(), batch(episodes=1)
     other = dataclasses.replace(episodes, text=episodes.text.roll(1, dims=1))
     one_way, other_way = method(episodes), method(other)
-    assert torch.equal(one_way.parts["q2s"], other_way.parts["q2s"]) == (name in ("aim", "frozen_clip"))
+    indifferent = name in ("aim", "frozen_clip") or not method.uses_text
+    assert "q2s" not in one_way.parts or torch.equal(one_way.parts["q2s"], other_way.parts["q2s"]) == indifferent
     if "q2t" in one_way.parts:
         assert same(one_way.parts["q2t"].roll(1, dims=-1), other_way.parts["q2t"])
-    assert torch.equal(one_way.logits, other_way.logits) == (name in ("aim", "frozen_clip"))
+    assert torch.equal(one_way.logits, other_way.logits) == indifferent
+
+
+@varied
+def test_logits_do_not_know_the_queries_labels(name, arguments):
+    method, episodes = make(name, **arguments).eval(), batch()
+    labels = (episodes.targets.query_labels + 1) % WAY
+    other = dataclasses.replace(episodes, targets=dataclasses.replace(episodes.targets, query_labels=labels))
+    with torch.no_grad():
+        one_way, other_way = method(episodes), method(other)
+        assert torch.equal(one_way.logits, other_way.logits) and not torch.equal(one_way.loss, other_way.loss)
+        assert torch.equal(one_way.logits, method(dataclasses.replace(episodes, targets=None)).logits)
+
+
+@pytest.mark.parametrize(("frames", "way"), [(4, 20), (16, 3), (32, 2)])
+@pytest.mark.parametrize("name", NAMES)
+def test_from_4_to_32_frames_and_2_to_20_ways(name, frames, way):
+    tuples = frames > 16 and "cardinalities" in inspect.signature(methods.METHODS[name]).parameters
+    method = make(name, frames=frames, **({"cardinalities": (2,)} if tuples else {})).eval()
+    with torch.no_grad():
+        match = method(batch(1, (1,) * way, queries=2, frames=frames))
+    assert match.logits.shape == (1, 2, way) and torch.isfinite(match.loss)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if not methods.METHODS[name].uses_text])
+def test_a_method_without_text_trains_on_a_resnet(name):
+    method, episodes = make(name, on=resnet).train(), batch(shots=(2, 2, 1), pixels=64)
+    match = method(dataclasses.replace(episodes, text=episodes.text[..., :0]))
+    match.loss.backward()
+    assert match.logits.shape == (2, 4, WAY)
+    trunk = [p for n, p in method.trainable().items() if n.startswith("backbone")]
+    assert trunk and all(p.grad is not None and p.grad.abs().sum() > 0 for p in trunk)
 
 
 @pytest.mark.parametrize("name", NAMES)
