@@ -5,12 +5,21 @@ import inspect
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from vidlib.backbones import resnet
 from vidlib.errors import UserError
+from vidlib.methods import yours
 from vidlib.methods.aim import AIM
 from vidlib.methods.base import FewShotMethod, Match
+from vidlib.methods.bimhm import BiMHM
 from vidlib.methods.clip_fsar import CLIPFSAR
 from vidlib.methods.frozen_clip import FrozenCLIP
+from vidlib.methods.gghm import GgHM
 from vidlib.methods.ma_fsar import MAFSAR
+from vidlib.methods.otam import OTAM
+from vidlib.methods.protonet import ProtoNet
+from vidlib.methods.sloshnet import SloshNet
+from vidlib.methods.strm import STRM
+from vidlib.methods.trx import TRX
 
 if TYPE_CHECKING:
     from vidlib.backbones import Backbone
@@ -21,6 +30,13 @@ METHODS: dict[str, type[FewShotMethod]] = {
     "aim": AIM,
     "clip_fsar": CLIPFSAR,
     "frozen_clip": FrozenCLIP,
+    "gghm": GgHM,
+    "sloshnet": SloshNet,
+    "otam": OTAM,
+    "trx": TRX,
+    "strm": STRM,
+    "protonet": ProtoNet,
+    "bimhm": BiMHM,
 }
 
 # Named changes of a method's constructor arguments; a run records the name.
@@ -47,6 +63,44 @@ ABLATIONS: dict[str, dict[str, dict[str, object]]] = {
         "frozen_tower": {"finetune": "frozen"},
     },
     "frozen_clip": {"with_text": {"text_weight": 0.5}},
+    "sloshnet": {
+        "last_map": {"fusion": "last"},
+        "even_fusion": {"fusion": "even"},
+        "only_gp1": {"fusion": "gp1"},
+        "only_gp2": {"fusion": "gp2"},
+        "only_sum": {"fusion": "sum"},
+        "no_long_term": {"long_term": False},
+        "no_short_term": {"short_term": False},
+        "no_temporal": {"long_term": False, "short_term": False},
+        "frozen_tower": {"finetune": "frozen"},
+        "mixes_videos": {"defects": ("mixes_videos",)},
+        "scrambles_time": {"defects": ("scrambles_time",)},
+        "leaves_betas": {"defects": ("leaves_betas",)},
+    },
+    "gghm": {
+        "no_graph": {"graph": False},
+        "no_dense": {"dense": None},
+        "no_patch": {"dense": "channel"},
+        "no_channel": {"dense": "patch"},
+        "frame_only": {"alpha": 0.0},
+        "tuple_only": {"alpha": 1.0},
+        "transductive": {"transductive": True},
+    },
+    "otam": {"one_direction": {"bidirectional": False}, "frozen_tower": {"finetune": "frozen"}},
+    "trx": {
+        "pairs": {"cardinalities": (2,)},
+        "triples": {"cardinalities": (3,)},
+        "frozen_tower": {"finetune": "frozen"},
+    },
+    "strm": {
+        "no_patch_enrichment": {"patch_enrichment": False},
+        "no_frame_enrichment": {"frame_enrichment": False},
+        "no_similarity": {"similarity_weight": 0.0},
+        "pairs_and_triples": {"cardinalities": (2, 3)},
+        "frozen_tower": {"finetune": "frozen"},
+    },
+    "protonet": {"cosine": {"kind": "cosine"}},
+    "bimhm": {},
 }
 
 __all__ = [
@@ -56,24 +110,51 @@ __all__ = [
     "METHODS",
     "FewShotMethod",
     "FrozenCLIP",
+    "GgHM",
     "MAFSAR",
     "Match",
+    "SloshNet",
     "arguments",
     "build",
+    "check",
+    "find",
     "takes",
+    "BiMHM",
+    "OTAM",
+    "ProtoNet",
+    "STRM",
+    "TRX",
 ]
+
+
+def find(name: str) -> type[FewShotMethod]:
+    """The class of a method by its name, or a user's as ``FILE.py:CLASS``; UserError where there is none."""
+    if yours.is_file(name):
+        return yours.load(name)
+    if name not in METHODS:
+        raise UserError(f"method {name!r} is unknown; {_suggest(name, METHODS)}")
+    return METHODS[name]
+
+
+def check(params: "RunParams") -> None:
+    """UserError where ``build`` would for a reason that can be known without building anything."""
+    if find(params.method).needs_clip and params.backbone in resnet.names():
+        _refuse_without_text(params.method, params.backbone)
+    _known_arguments(params.method, arguments(params))
 
 
 def arguments(params: "RunParams") -> dict[str, object]:
     """The constructor arguments that ``params`` mean for their method; UserError for an ablation it does not have."""
-    known = ABLATIONS[params.method]
+    known = ABLATIONS.get(params.method, {})
     if params.ablation and params.ablation not in known:
         raise UserError(
             f"ablation {params.ablation!r} is unknown for {params.method}; {_suggest(params.ablation, known)}"
         )
     shared = {"frames": params.frames, "variant": params.variant, "mix_weight": params.mix}
     shared |= {"metric": params.metric, "metric_scale": params.metric_scale}
-    wanted = _constructor(METHODS[params.method])
+    for name in {"frames", "variant", "classes"} & params.options.keys():
+        raise UserError(f"options: {name!r} follows from the other parameters; leave it out of the options")
+    wanted = _constructor(find(params.method))
     shared = {name: value for name, value in shared.items() if name in wanted}
     return shared | known.get(params.ablation, {}) | params.options
 
@@ -85,22 +166,31 @@ def build(params: "RunParams | str", backbone: "Backbone", **changes: object) ->
     that are not known and for values that do not fit.
     """
     name = params if isinstance(params, str) else params.method
-    if name not in METHODS:
-        raise UserError(f"method {name!r} is unknown; {_suggest(name, METHODS)}")
+    method = find(name)
     chosen = changes if isinstance(params, str) else arguments(params) | changes
-    known = _constructor(METHODS[name])
-    for argument in chosen.keys() - known:
-        raise UserError(f"method {name!r} has no argument {argument!r}; {_suggest(argument, sorted(known))}")
-    return METHODS[name](backbone, **chosen)
+    _known_arguments(name, chosen)
+    if method.needs_clip and not backbone.has_text:
+        _refuse_without_text(name, backbone.name)
+    return method(backbone, **chosen)
 
 
 def takes(params: "RunParams", argument: str) -> bool:
     """Whether the constructor of the method that ``params`` name has this argument."""
-    return argument in _constructor(METHODS[params.method])
+    return argument in _constructor(find(params.method))
 
 
 def _constructor(method: type[FewShotMethod]) -> set[str]:
     return set(inspect.signature(method).parameters) - {"backbone"}
+
+
+def _known_arguments(name: str, chosen: Iterable[str]) -> None:
+    known = _constructor(find(name))
+    for argument in sorted(set(chosen) - known):
+        raise UserError(f"method {name!r} has no argument {argument!r}; {_suggest(argument, sorted(known))}")
+
+
+def _refuse_without_text(name: str, backbone: str) -> None:
+    raise UserError(f"method {name!r} adapts a CLIP, and {backbone} is none; give backbone clip-mini or a CLIP ViT")
 
 
 def _suggest(name: str, known: Iterable[str]) -> str:

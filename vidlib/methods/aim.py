@@ -55,6 +55,7 @@ class AIM(FewShotMethod):
     metric, metric_options, metric_scale: the frame metric and a factor on its logits; not stated for AIM.
     """
 
+    needs_clip = True
     by_role = False
     attention_calls = ("temporal", "local")
     sources = {

@@ -45,6 +45,7 @@ class FewShotMethod(nn.Module, ABC):
     What is trained is what has ``requires_grad``; the towers of ``self.backbone`` stay in evaluation mode and frozen
     unless a method says otherwise. ``uses_text``: whether class texts matter at all; ``support_text``: whether
     ``embed`` wants the class text of a support video.
+    ``needs_clip``: whether the method adapts a CLIP's own blocks or reads its class texts, so that no ResNet will do.
     ``by_role``: whether ``embed`` depends on the role; where not, a video is embedded once for both.
     ``attention_calls``: what a block's attention is called for, in order, in one pass of the tower. ``sources``: for
     each constructor argument that no source settles, what the sources say; ``choices`` holds the values taken.
@@ -54,6 +55,7 @@ class FewShotMethod(nn.Module, ABC):
 
     uses_text = True
     support_text = False
+    needs_clip = False
     by_role = True
     attention_calls: tuple[str, ...] = ("local",)
     sources: dict[str, str] = {}

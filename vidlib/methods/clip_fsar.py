@@ -54,6 +54,7 @@ class CLIPFSAR(FewShotMethod):
     dropout, ffn_dropout: of the Transformer (released code: 0.2, 0.05). finetune: "full", or "frozen" (ablation).
     """
 
+    needs_clip = True
     sources = {
         "inference": "released recipes use visual matching only; the paper's figures with text are another set",
         "text_coefficient": "0.9 in the released code, where no recipe sets it",

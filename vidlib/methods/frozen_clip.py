@@ -1,8 +1,8 @@
-"""Frozen CLIP under a frame metric: what the pretrained image tower gives untrained; the floor to compare with.
+"""A frozen backbone under a frame metric: what a CLIP or a ResNet gives untrained; the floor to compare with.
 
-Frame features are CLIP's own (class token, ln_post, projection); nothing is trained. ``text_weight`` mixes in CLIP's
-zero-shot distribution over the episode's class texts, as MA-FSAR mixes: ``p = a p_text + (1-a) p_metric``; 0 is off.
-There is no paper and no released code: both variants are the same.
+Frame features are the backbone's own (of a CLIP: class token, ln_post, projection); nothing is trained. Of a CLIP,
+``text_weight`` mixes in its zero-shot distribution over the episode's class texts, as MA-FSAR mixes:
+``p = a p_text + (1-a) p_metric``; 0 is off. There is no paper and no released code: both variants are the same.
 """
 
 from collections.abc import Mapping
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 from torch.nn import functional as F
 
+from vidlib.errors import UserError
 from vidlib.methods.base import (
     Features,
     FewShotMethod,
@@ -24,7 +25,7 @@ from vidlib.methods.base import (
 )
 
 if TYPE_CHECKING:
-    from vidlib.backbones.clip import CLIPBackbone
+    from vidlib.backbones import Backbone
     from vidlib.data.episodes import Targets
 
 
@@ -35,7 +36,7 @@ class FrozenCLIP(FewShotMethod):
 
     def __init__(
         self,
-        backbone: "CLIPBackbone",
+        backbone: "Backbone",
         frames: int = 8,
         *,
         metric: str = "otam",
@@ -49,6 +50,9 @@ class FrozenCLIP(FewShotMethod):
         self.use_metric(metric, metric_scale, metric_options)
         self.metric.requires_grad_(False)
         self.text_weight = check_weight("text_weight", text_weight)
+        self.uses_text = backbone.has_text
+        if text_weight and not backbone.has_text:
+            raise UserError(f"text_weight is {text_weight}, but backbone {backbone.name} has no text tower; give 0")
 
     def embed(self, clips: Tensor, text: Tensor | None, role: str) -> Features:
         """``pooled`` [B C], the mean over frames, and ``metric.*``."""
@@ -58,10 +62,12 @@ class FrozenCLIP(FewShotMethod):
     def match(
         self, support: Features, labels: Tensor, query: Features, text: Tensor, targets: "Targets | None" = None
     ) -> Match:
-        """Parts "q2s" (metric) and "q2t" (zero-shot text) ``[E Q W]``; the loss only for the record, nothing trains."""
+        """Parts "q2s" (metric) and, of a CLIP, "q2t" (zero-shot text) ``[E Q W]``; the loss is only for the record."""
         q2s = self.metric.compare(untagged(support, "metric"), labels, untagged(query, "metric"), text.shape[1])
-        parts = {"q2s": q2s, "q2t": self.backbone.logit_scale * cosine(query["pooled"], text)}
-        match = Match(self.mix(parts, self.text_weight), {}, parts)
+        parts = {"q2s": q2s}
+        if self.uses_text:
+            parts["q2t"] = self.backbone.logit_scale * cosine(query["pooled"], text)
+        match = Match(self.mix(parts, self.text_weight) if self.uses_text else q2s, {}, parts)
         if targets is not None:
             match.losses["q2s"] = F.cross_entropy(q2s.flatten(0, 1), targets.query_labels.flatten())
         return match

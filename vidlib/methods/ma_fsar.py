@@ -110,6 +110,7 @@ class MAFSAR(FewShotMethod):
     finetune: "adapters", or "full" to train the image tower as well (ablation).
     """
 
+    needs_clip = True
     sources = UNSETTLED
 
     def __init__(
