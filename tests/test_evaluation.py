@@ -194,6 +194,22 @@ def test_a_method_that_cannot_be_cut_runs_episode_by_episode():
     assert result.mode == "each episode" and np.array_equal(result.predicted, run(episodes=5).predicted)
 
 
+def test_clips_that_vary_by_episode_are_read_in_every_episode():
+    class Varying(TinyClips):
+        by_episode = True
+
+        def drawn(self, row, episode, slot, role):
+            return self.test(row) + 0.5 * self._draw(f"{episode} {slot} {role}", *self.test(row).shape).to(self.dtype)
+
+    given = (Tiny(), Varying("test"), sampler("test"), 12, texts("test"))
+    result, still = evaluate(*given, device="cpu"), run(episodes=12)
+    assert result.mode == "each episode" and not np.allclose(result.margin, still.margin)
+    assert np.array_equal(result.margin, evaluate(*given, device="cpu").margin)
+    together = evaluation.evaluate_with_controls(*given)
+    assert {found.mode for found in together.values()} == {"each episode"}
+    assert not np.array_equal(together["frames_shuffled"].margin, together[""].margin)
+
+
 def test_logits_that_are_not_finite_stop():
     method = Tiny()
     method.text_scale.data.fill_(math.nan)

@@ -1,12 +1,15 @@
 """What is found out before anything is rendered, decoded or built; and that one seed gives one method."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from tests.data.small import write_folder
 from vidlib import opening
+from vidlib.data import sampling
 from vidlib.errors import UserError
-from vidlib.params import MAFSARParams
+from vidlib.params import MAFSARParams, RunParams
 
 
 @pytest.mark.parametrize(
@@ -60,3 +63,55 @@ def test_the_template_reaches_the_class_texts(tmp_path):
     assert not torch.equal(*texts)
     with pytest.raises(UserError, match="template"):
         MAFSARParams.parse({"template": "no place"})
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """(parameters, manifest, backbone) of six classes of grey clips, five to a class."""
+    folder = write_folder(tmp_path_factory.mktemp("small") / "clips", clips=5)
+    params = RunParams(dataset=f"folder:{folder}", way=2, pretrained="", frames=3)
+    return params, opening.open_manifest(params), opening.open_backbone(params)
+
+
+def test_a_recipe_chooses_augmentation_and_statistics(small):
+    params, manifest, backbone = small
+
+    def opened(**chosen):
+        clips = opening.open_split(params.model_copy(update=chosen), manifest, backbone, "train").clips
+        return clips.transform_train, clips.transform_query, clips.transform_test
+
+    undirected = opening.open_split(params, replace(manifest, directional=False), backbone, "train").clips
+    assert undirected.transform_train.flip and undirected.transform_query.flip
+    support, query, test = opened()
+    assert not support.flip and not query.flip and not query.hue and support.scale == (0.5, 1.0)  # direction may tell
+    assert support.mean == test.mean == backbone.mean and test.resize == test.size == backbone.image_size
+    support, query, test = opened(crop="squashed window", flip="queries", colour="queries", normalise="grey/backbone")
+    assert (support.flip, query.flip, support.hue, query.hue) == (False, True, 0.0, 0.25)
+    assert (support.jitter, query.jitter, support.grey, query.grey) == (0.0, 0.5, 0.0, 0.3)
+    assert support.squash and test.squash and support.scale is None and support.resize == test.resize == 73
+    assert support.mean == query.mean == (0.45,) * 3 and support.std == (0.225,) * 3
+    assert test.mean == backbone.mean and test.std == backbone.std
+    support, query, test = opened(crop="window", flip="all", normalise="none")
+    assert not support.squash and support.flip and query.flip and test.mean == (0.0,) * 3 and support.std == (1.0,) * 3
+
+
+def test_a_recipe_chooses_frames_and_training_shots(small):
+    params, manifest, backbone = small
+    chosen = params.model_copy(
+        update={"sampling": "ends", "train_frames": "random supports", "test_frames": "random", "train_shot": 2}
+    )
+    train, test = (opening.open_split(chosen, manifest, backbone, name) for name in ("train", "test"))
+    assert train.clips.pick is test.clips.pick is sampling.trx_indices
+    assert train.clips.vary_train == ("support",) and not train.clips.by_episode
+    assert test.clips.vary_test == ("support", "query") and test.clips.by_episode
+    assert (train.sampler.shots, test.sampler.shots) == ((2, 2), (1, 1))
+    plain = opening.open_split(params, manifest, backbone, "test").clips
+    assert not plain.by_episode and plain.pick is sampling.segment_indices
+
+
+def test_parameters_without_a_recipes_fields_mean_its_defaults(small):
+    params, manifest, backbone = small
+    notebook = MAFSARParams.parse({name: getattr(params, name) for name in ("dataset", "way", "pretrained", "frames")})
+    ours, theirs = (opening.open_split(p, manifest, backbone, "train") for p in (params, notebook))
+    for i in range(3):
+        assert torch.equal(ours.training(3)[i].query, theirs.training(3)[i].query)

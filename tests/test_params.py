@@ -39,6 +39,30 @@ def test_strings_that_papermill_hands_over_are_understood():
     assert MAFSARParams.parse({"fresh": "false"}).fresh is False
 
 
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"schedule": "steps"}, ["milestones", "schedule 'steps'"]),
+        ({"milestones": [[0.5, 0.1]]}, ["milestones", "'cosine'"]),
+        ({"schedule": "steps", "milestones": [[0.5]]}, ["milestones"]),
+        ({"schedule": "step"}, ["schedule", "'steps'"]),
+        ({"optimizer": "adagrad"}, ["optimizer", "'sgd'"]),
+        ({"crop": "squashed"}, ["crop", "'squashed window'"]),
+        ({"momentum": 1}, ["momentum", "less than 1"]),
+    ],
+)
+def test_a_wrong_choice_of_a_recipe_is_named(given, words):
+    with pytest.raises(UserError) as error:
+        RunParams.parse(given)
+    assert all(word in str(error.value) for word in words), error.value
+
+
+def test_milestones_in_words_or_lists_are_the_same():
+    drops = [[0.5, 0.1], [9000, 0.01]]
+    one, two = (RunParams.parse({"schedule": "steps", "milestones": m}) for m in (drops, "[[0.5, 0.1], [9000, 0.01]]"))
+    assert one == two and one.milestones == [(0.5, 0.1), (9000, 0.01)]
+
+
 def test_first_run_refuses_any_unknown_name_and_a_rerun_only_close_ones():
     cells = {"shot": 1, "In": [], "Out": {}, "_i": "", "exit": object()}
     assert MAFSARParams.from_notebook(dict(cells)).shot == 1

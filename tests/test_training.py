@@ -82,8 +82,9 @@ def test_a_loss_that_is_not_finite_stops_with_its_episode(tmp_path, poison, word
 def test_what_cannot_be_trained_says_so(tmp_path):
     with pytest.raises(UserError, match="no trainable parameter"):
         fit(Tiny().requires_grad_(False), source_of(2), episodes=2, folder=tmp_path, **COMMON)
-    with pytest.raises(UserError, match="schedule: 'step'"):
-        fit(Tiny(), source_of(2), episodes=2, folder=tmp_path, schedule="step", **COMMON)
+    for name in ("schedule", "optimizer", "decayed"):
+        with pytest.raises(UserError, match=f"{name}: 'step'"):
+            fit(Tiny(), source_of(2), episodes=2, folder=tmp_path, **{name: "step"}, **COMMON)
     fit(Tiny(), source_of(2), episodes=2, folder=tmp_path, **COMMON)
     with pytest.raises(UserError, match="another folder"):
         fit(Tiny(), source_of(3), episodes=3, folder=tmp_path, **COMMON)
@@ -94,6 +95,147 @@ def test_schedule_rises_then_falls():
     assert rates[0] == 0.1 and rates[9] == rates[10] == 1.0 and rates[-1] < 1e-3
     assert all(a >= b for a, b in zip(rates[9:], rates[10:], strict=False))
     assert {stepping.rate_at(step, 10, 0.0, "constant") for step in range(1, 11)} == {1.0}
+
+
+def test_milestones_drop_the_rate_where_they_say():
+    drops = stepping.shares([[0.5, 0.3], [150, 0.1]], episodes=200)
+    assert drops == [(0.5, 0.3), (0.75, 0.1)]
+    rates = [stepping.rate_at(step, 100, 0.1, "steps", drops) for step in range(1, 101)]
+    assert rates[:10] == [step / 10 for step in range(1, 11)]
+    assert set(rates[10:50]) == {1.0} and set(rates[50:75]) == {0.3} and set(rates[75:]) == {0.1}
+    for wrong in ([[0.5, 0.1], [0.2, 0.01]], [[0.0, 0.1]], [[0.5, -1.0]]):
+        with pytest.raises(UserError, match="milestones"):
+            stepping.shares(wrong, 10)
+
+
+def weights_after(folder, method=None, **how):
+    """Every trained weight after four episodes of one step each, without dropout."""
+    method = method or Tiny(0.0)
+    options = COMMON | {"warmup": 0.0, "schedule": "constant", "weight_decay": 0.0} | how
+    fit(method, source_of(4), episodes=4, folder=folder, **options)
+    return {name: p.detach().clone() for name, p in method.trainable().items()}
+
+
+def literal(steps, gradient_scale=1.0, method=None):
+    """The same by hand: ``steps(parameters)`` makes the optimisers."""
+    method = method or Tiny(0.0)
+    optimizers = steps(dict(method.named_parameters()))
+    method.train()
+    for i in range(4):
+        stepping.seed_everything(0, i)
+        (gradient_scale * method(source_of(4)[i]).loss).backward()
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+    return {name: p.detach() for name, p in method.trainable().items()}
+
+
+def same(one, two):
+    return all(torch.equal(one[name], two[name]) for name in one.keys() | two.keys())
+
+
+def trained(parameters):
+    return [p for p in parameters.values() if p.requires_grad]
+
+
+def test_sgd_and_adam_are_torchs(tmp_path):
+    sgd = weights_after(tmp_path / "sgd", optimizer="sgd", momentum=0.5, weight_decay=0.1, decayed="all")
+    by_hand = literal(lambda ps: [torch.optim.SGD(trained(ps), lr=1e-2, momentum=0.5, weight_decay=0.1)])
+    assert same(sgd, by_hand)
+    adam = weights_after(tmp_path / "adam", optimizer="adam", weight_decay=0.1, decayed="all")
+    assert same(adam, literal(lambda ps: [torch.optim.Adam(trained(ps), lr=1e-2, weight_decay=0.1)]))
+    assert not same(adam, weights_after(tmp_path / "adamw", optimizer="adamw", weight_decay=0.1, decayed="all"))
+    assert not same(sgd, weights_after(tmp_path / "still", optimizer="sgd", momentum=0.0, weight_decay=0.1))
+
+
+def test_the_sum_over_queries_is_as_many_times_the_gradient(tmp_path):
+    queries = source_of(1)[0].query.shape[1]
+    assert queries == 3
+    summed = weights_after(tmp_path / "sum", optimizer="sgd", momentum=0.0, query_sum=True)
+    assert same(summed, literal(lambda ps: [torch.optim.SGD(trained(ps), lr=1e-2)], gradient_scale=queries))
+    mean = weights_after(tmp_path / "mean", optimizer="sgd", momentum=0.0)
+    assert not same(summed, mean)
+    losses = [read_lines(tmp_path / name / "metrics.jsonl")[0]["loss"] for name in ("sum", "mean")]
+    assert losses[0] == losses[1]
+
+
+def test_a_searched_architecture_has_an_adam_of_its_own(tmp_path):
+    class Searching(Tiny):
+        architecture = ("text_scale", "0.bias")
+
+    ours = ("text_scale", "head.0.bias")
+    assert list(stepping.architecture(Searching())) == ["text_scale", "head.0.bias"]
+    found = weights_after(tmp_path, Searching(0.0), optimizer="sgd", momentum=0.9, arch_lr=0.05)
+
+    def steps(ps):
+        rest = [p for name, p in ps.items() if name not in ours and p.requires_grad]
+        own = torch.optim.Adam([ps[name] for name in ours], lr=0.05, betas=(0.5, 0.999), weight_decay=1e-3)
+        return [torch.optim.SGD(rest, lr=1e-2, momentum=0.9), own]
+
+    assert same(found, literal(steps, method=Searching(0.0)))
+    assert not same(found, weights_after(tmp_path / "one", optimizer="sgd", momentum=0.9))
+
+
+@pytest.mark.parametrize("how", [{"optimizer": "sgd"}, {"optimizer": "adam", "schedule": "steps"}], ids=str)
+def test_an_interrupted_run_ends_with_the_same_weights(tmp_path, how):
+    class Searching(Tiny):
+        architecture = ("text_scale",)
+
+    class Cut(Exception):
+        pass
+
+    def source(stop):
+        items = [source_of(12)[i] for i in range(12)]
+
+        class Items:
+            def __getitem__(self, i):
+                if i == stop:
+                    raise Cut
+                return items[i]
+
+        return Items()
+
+    how = COMMON | how | ({"milestones": [[6, 0.1]]} if "schedule" in how else {})
+    options = how | {"episodes": 12, "episodes_per_step": 2, "checkpoint_every": 2}
+    whole = Searching()
+    fit(whole, source(None), folder=tmp_path / "whole", **options)
+    with pytest.raises(Cut):
+        fit(Searching(), source(9), folder=tmp_path / "cut", **options)
+    resumed = Searching()
+    fit(resumed, source(None), folder=tmp_path / "cut", **options)
+    assert same(whole.trainable(), resumed.trainable())
+    records = [read_lines(tmp_path / name / "metrics.jsonl") for name in ("whole", "cut")]
+    assert [line["loss"] for line in records[0]] == [line["loss"] for line in records[1]]
+
+
+def test_one_loss_scaler_serves_both_optimisers():
+    """A scale too large for the gradients skips the step of both and is halved once, not twice."""
+    weights = [torch.nn.Parameter(torch.ones(2)) for _ in range(3)]
+    optimizers = [torch.optim.SGD(weights[:1], lr=1.0), torch.optim.Adam(weights[1:2]), torch.optim.SGD(weights[2:])]
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10, growth_interval=100)
+    scaling = type("Scaling", (), {"scaler": scaler})()
+    for scale, moved in ((float("inf"), False), (1.0, True)):
+        for weight in weights[:2]:  # the third optimiser has no gradient
+            weight.grad = torch.full((2,), scaler.get_scale() * scale)
+        scaler.scale(torch.ones(()))
+        for optimizer in optimizers:
+            scaler.unscale_(optimizer)
+        stepping.take_step(scaling, optimizers)
+        assert [not torch.equal(weight, torch.ones(2)) for weight in weights] == [moved, moved, False]
+        assert scaler.get_scale() == 2.0**9 and all(weight.grad is None for weight in weights)
+
+
+def test_biases_and_norms_decay_where_asked():
+    method = Tiny()
+    method.norm = torch.nn.LayerNorm(3)
+    names = {id(p): name for name, p in method.named_parameters()}
+    decays = {}
+    for decayed in stepping.DECAYED:
+        groups = stepping.parameter_groups(method, 0.3, decayed)
+        decays[decayed] = {names[id(p)] for group in groups if group["weight_decay"] for p in group["params"]}
+    assert decays["all"] == set(method.trainable())
+    assert decays["all"] - decays["all but norms"] == {"norm.weight", "norm.bias"}
+    assert {"head.0.bias", "place_embedding"} <= decays["all but norms"] - decays["matrices"]
 
 
 def test_only_matrices_decay():

@@ -39,7 +39,7 @@ class TinyClips:
         path = self._draw(self.rows[row].cls, FRAMES, 1, 2, 2)
         return (path + self.noise * self._draw(self.rows[row].video, FRAMES, 1, 2, 2)).to(self.dtype)
 
-    def train(self, row: int, episode: int, slot: int) -> Tensor:
+    def train(self, row: int, episode: int, slot: int, role: str = "support") -> Tensor:
         jitter = self._draw(f"{episode} {slot}", FRAMES, 1, 2, 2)
         return self.test(row) + 0.1 * jitter.to(self.dtype)
 

@@ -3,9 +3,10 @@
 Legend: `V` videos, `K` classes of the split, `E` episodes, `W` way, `S` supports, `Q` queries, `D` text width.
 
 ``evaluate`` = ``embed_videos`` + ``match_episodes``, kept apart so that another metric or mixing weight needs no new
-embedding. ``evaluate_each_episode`` is the literal evaluation, and the one for a method that cannot be cut
-(``whole_episode = True``). Both give the same predictions except where the two best logits lie within ``results.NEAR``:
-the size of the batches moves the last digits. Such near-ties are counted.
+embedding. ``evaluate_each_episode`` is the literal evaluation, and the one where nothing can be embedded once: videos
+mix in the method (``whole_episode = True``), or a clip's frames vary by episode (``clips.by_episode``). Both give the
+same predictions except where the two best logits lie within ``results.NEAR``: the size of the batches moves the last
+digits. Such near-ties are counted.
 """
 
 import hashlib
@@ -55,7 +56,7 @@ def evaluate(
     """
     fabric = fabric or make_fabric(device, precision)
     clips, text = with_controls(clips, text, sampler, frame_order, text_order)
-    if getattr(method, "whole_episode", False):
+    if _each_anew(method, clips):
         result = evaluate_each_episode(method, clips, sampler, episodes, text, fabric=fabric, keep_parts=keep_parts)
     else:
         listed = [sampler[i] for i in range(episodes)]
@@ -75,7 +76,7 @@ def evaluate_with_controls(
     """
     fabric = fabric or make_fabric()
     texts_matter = getattr(method, "uses_text", True)
-    if getattr(method, "whole_episode", False):
+    if _each_anew(method, clips):
         settings = {
             "": {},
             "frames_shuffled": {"frame_order": "shuffled"},
@@ -245,10 +246,16 @@ class ShuffledFrames:
 
     def __init__(self, clips: Any, split: str):
         self.clips, self.manifest = clips, clips.manifest
+        self.by_episode = getattr(clips, "by_episode", False)
         self._names = [row.video for row in clips.manifest.videos(split)]
 
     def test(self, row: int) -> Tensor:
-        clip = self.clips.test(row)
+        return self._shuffled(row, self.clips.test(row))
+
+    def drawn(self, row: int, *where: Any) -> Tensor:
+        return self._shuffled(row, self.clips.drawn(row, *where))
+
+    def _shuffled(self, row: int, clip: Tensor) -> Tensor:
         seed = int.from_bytes(hashlib.sha256(self._names[row].encode()).digest()[:8], "big")
         return clip[torch.from_numpy(_no_fixed_order(len(clip), seed))]
 
@@ -282,6 +289,11 @@ def _no_fixed_order(frames: int, seed: int) -> np.ndarray:
 
 
 # ---------------------------------------------------------------- helpers
+
+
+def _each_anew(method: nn.Module, clips: Any) -> bool:
+    """Whether nothing can be embedded once: videos mix in the method, or a clip's frames depend on the episode."""
+    return getattr(method, "whole_episode", False) or getattr(clips, "by_episode", False)
 
 
 def _ready(fabric: Fabric, method: nn.Module) -> nn.Module:

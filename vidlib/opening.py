@@ -4,22 +4,26 @@
 """
 
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import Tensor
 
 from vidlib import backbones, methods, stepping
 from vidlib.backbones import Backbone
 from vidlib.data import benchmarks
-from vidlib.data.clips import Clips
+from vidlib.data.clips import ROLES, Clips
 from vidlib.data.episodes import EpisodeDataset, EpisodeSampler
 from vidlib.data.manifest import Manifest
+from vidlib.data.sampling import RULES
 from vidlib.data.transforms import ClipTransform
 from vidlib.errors import UserError
-from vidlib.params import FewShotParams, RunParams
+from vidlib.params import FewShotParams, ProtocolParams, RecipeParams, RunParams
 
+GREY = (0.45,) * 3, (0.225,) * 3  # mean and deviation in the released code of HyRSM and SloshNet
+COLOUR = {"jitter": 0.5, "hue": 0.25, "grey": 0.3}  # of queries, in the same code
+VARY = {"fixed": (), "random": ROLES, "random supports": ("support",)}  # whose frames are drawn at random
 EVALUATION_SEED = 0  # of val and test episodes: every method and every training seed meets the same ones
-P = TypeVar("P", bound=FewShotParams)
+P = TypeVar("P", bound=ProtocolParams)
 
 
 @dataclass
@@ -36,8 +40,16 @@ class Split:
 
 
 def checked(params: P) -> P:
-    """``params`` again, or a ``UserError`` of one sentence: unknown data set or weights, more ways than classes."""
-    backbones.check(params.backbone, params.pretrained)
+    """``params`` again, or a ``UserError`` of one sentence: unknown data, weights or option, more ways than classes.
+
+    Of notebooks that let the user name methods, every run that they mean is checked.
+    """
+    if isinstance(params, FewShotParams):
+        backbones.check(params.backbone, params.pretrained)
+    for name in getattr(params, "planned", ()):
+        meant = params.run_params(name)
+        backbones.check(meant.backbone, meant.pretrained)
+        methods.check(meant)
     counts = {split: len(classes) for split, classes in benchmarks.splits_of(params.dataset).items()}
     split, fewest = min(counts.items(), key=lambda item: item[1])
     if params.way > fewest:
@@ -50,7 +62,7 @@ def checked(params: P) -> P:
     return params
 
 
-def open_manifest(params: FewShotParams) -> Manifest:
+def open_manifest(params: ProtocolParams) -> Manifest:
     """The videos of ``params.dataset``; of a user's folder, those that can be read (its note names the others)."""
     manifest = benchmarks.load(params.dataset)
     return manifest.keep_readable() if params.dataset.startswith(benchmarks.FOLDER) else manifest
@@ -71,11 +83,47 @@ def open_method(params: RunParams) -> methods.FewShotMethod:
 
 def open_split(params: FewShotParams, manifest: Manifest, backbone: Backbone, name: str) -> Split:
     """Clips, episodes and class texts of split ``name`` as ``params`` ask for them."""
-    size = {"size": backbone.image_size, "mean": backbone.mean, "std": backbone.std, "flip": not manifest.directional}
-    crop = (0.8, 1.0) if manifest.name in benchmarks.WORLDS else (0.5, 1.0)  # there a place can tell the class
-    learn = ClipTransform(**size, train=True, scale=crop) if name == "train" else None
-    clips = Clips(manifest, name, params.frames, learn, ClipTransform(**size, train=False), params.seed)
-    seed = params.seed if name == "train" else EVALUATION_SEED
-    sampler = EpisodeSampler(manifest, name, params.way, params.shot, params.query, seed)
+    chosen, training = params.recipe(), name == "train"
+    transforms = _transforms(chosen, manifest, backbone)
+    clips = Clips(
+        manifest,
+        name,
+        params.frames,
+        transforms["support"] if training else None,
+        transforms["test"],
+        params.seed,
+        transform_query=transforms["query"] if training else None,
+        pick=RULES[chosen.sampling],
+        vary_train=VARY[chosen.train_frames],
+        vary_test=() if training else VARY[chosen.test_frames],
+    )
+    seed, shot = (params.seed, chosen.train_shot or params.shot) if training else (EVALUATION_SEED, params.shot)
+    sampler = EpisodeSampler(manifest, name, params.way, shot, params.query, seed)
     texts = [manifest.text(cls) for cls in sampler.classes]
     return Split(clips, sampler, backbone.encode_text(texts, (params.template,)))
+
+
+def _transforms(chosen: RecipeParams, manifest: Manifest, backbone: Backbone) -> dict[str, ClipTransform]:
+    """What ``chosen`` makes of a training support's frames, a training query's, and a test video's."""
+    statistics = {"backbone": (backbone.mean, backbone.std), "grey": GREY, "none": ((0.0,) * 3, (1.0,) * 3)}
+    learn, test = (dict(zip(("mean", "std"), statistics[name], strict=True)) for name in _both(chosen.normalise))
+    size: dict[str, Any] = {"size": backbone.image_size}
+    if chosen.crop == "area":  # in the worlds a place can tell the class
+        cut = {"scale": (0.8, 1.0) if manifest.name in benchmarks.WORLDS else (0.5, 1.0)}
+    else:
+        cut = {"scale": None}
+        size |= {"resize": round(backbone.image_size * 256 / 224), "squash": chosen.crop == "squashed window"}
+    mirrored = {"auto": () if manifest.directional else ROLES, "all": ROLES, "queries": ("query",), "none": ()}
+    coloured = {"queries": ("query",), "none": ()}[chosen.colour]
+    found = {"test": ClipTransform(**size, **test, train=False)}
+    for role in ROLES:
+        colour = COLOUR if role in coloured else {}
+        flip = role in mirrored[chosen.flip]
+        found[role] = ClipTransform(**size, **learn, **cut, **colour, train=True, flip=flip)
+    return found
+
+
+def _both(normalise: str) -> tuple[str, str]:
+    """The names of the statistics in training and in testing: "grey/backbone", or one name for both."""
+    first, _, second = normalise.partition("/")
+    return first, second or first

@@ -223,11 +223,63 @@ class FewShotParams(ProtocolParams):
         shared = {name: value for name, value in self if name in RunParams.model_fields}
         return RunParams.parse({**shared, "method": method, **changes})
 
+    def recipe(self) -> "RecipeParams":
+        """These parameters with what a recipe chooses besides, its defaults where these have none."""
+        if isinstance(self, RecipeParams):
+            return self
+        return RecipeParams.parse({name: value for name, value in self if name in RecipeParams.model_fields})
+
 
 class RecipeParams(FewShotParams):
-    """What the recipes of the papers with a trunk to tune choose besides."""
+    """What the recipes of the papers with a trunk to tune choose besides: optimiser, augmentation, frames."""
 
     freeze_bn: bool = Field(True, description="a ResNet's BatchNorm keeps its statistics, scales and shifts")
+    train_shot: int = Field(0, ge=0, description="support videos per class in training, 0 for as many as shot")
+    optimizer: Literal["adamw", "adam", "sgd"] = Field("adamw", description="adamw, adam or sgd")
+    momentum: float = Field(0.9, ge=0, lt=1, description="momentum of sgd")
+    decayed: Literal["matrices", "all but norms", "all"] = Field(
+        "matrices", description="what weight_decay acts on: matrices, all but norms, or all"
+    )
+    schedule: Literal["cosine", "constant", "steps"] = Field(
+        "cosine", description="learning rate after the warm-up: cosine, constant or steps"
+    )
+    milestones: list[tuple[float, float]] = Field(
+        [], description="of schedule steps: [place, part of lr] in order; a place is an episode, or a share below 1"
+    )
+    arch_lr: float = Field(3e-3, gt=0, description="peak learning rate of a searched architecture's own Adam")
+    query_sum: bool = Field(False, description="gradients of the sum over an episode's queries instead of the mean")
+    crop: Literal["area", "window", "squashed window"] = Field(
+        "area", description="area of random size, or a window of the enlarged picture, its shape kept or squashed"
+    )
+    flip: Literal["auto", "all", "queries", "none"] = Field(
+        "auto", description="who is mirrored in training; auto is all where direction does not tell the class"
+    )
+    colour: Literal["none", "queries"] = Field("none", description="who changes colour in training")
+    normalise: Literal["backbone", "grey", "none", "grey/backbone"] = Field(
+        "backbone", description="input statistics: the backbone's, 0.45 and 0.225, none, or training/test"
+    )
+    sampling: Literal["segments", "even segments", "ends", "span"] = Field(
+        "segments", description="rule of the frames: TSN's segments, CLIP-FSAR's, TRX's, CLIP-FSAR's on Kinetics"
+    )
+    train_frames: Literal["random", "random supports"] = Field("random", description="whose training frames vary")
+    test_frames: Literal["fixed", "random", "random supports"] = Field(
+        "fixed", description="whose test frames vary by episode; anything but fixed embeds every episode anew"
+    )
+
+    @field_validator("milestones", mode="before")
+    @classmethod
+    def _milestones_in_words(cls, value: Any) -> Any:
+        """papermill's ``-p`` hands over text: ``-p milestones "[[0.5, 0.1]]"``."""
+        return yaml.safe_load(value) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _milestones_belong_to_steps(self) -> Self:
+        if bool(self.milestones) != (self.schedule == "steps"):
+            raise ValueError(
+                f"milestones: {self.milestones} with schedule '{self.schedule}'; give milestones with schedule steps, "
+                "and only with it"
+            )
+        return self
 
 
 class RunParams(RecipeParams):

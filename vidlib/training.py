@@ -26,9 +26,12 @@ from vidlib.digests import file_digest, folder_digest
 from vidlib.errors import UserError
 from vidlib.evaluation import evaluate, evaluate_with_controls
 from vidlib.loop import STATE, WEIGHTS, Fit, fit
-from vidlib.methods import FewShotMethod
+from vidlib.methods import FewShotMethod, yours
 from vidlib.opening import Split, open_manifest, open_method, open_split
 from vidlib.params import RunParams
+from vidlib.paths import atomic_write
+
+SOURCE = "method.py"  # a user's method, as it was when the run began
 
 
 def run(params: RunParams) -> runs.Run:
@@ -47,6 +50,8 @@ def run(params: RunParams) -> runs.Run:
 
     with record or nullcontext():
         method = open_method(params)
+        if record and yours.is_file(params.method):
+            _keep_source(params.method, record.path(SOURCE))
         train = open_split(params, manifest, method.backbone, "train")
         done = _train(params, manifest, fabric, method, train, folder, record)
         if record is None:  # another process than the first: its part is done
@@ -74,6 +79,8 @@ def recorded(params: RunParams) -> runs.Run | None:
 def open_trained(run: runs.Run, manifest: Manifest, split: str = "val") -> tuple[FewShotMethod, Split]:
     """A finished run's method with its selected weights, in evaluation mode, and one split, opened as for the run."""
     params = RunParams.parse(run.params)
+    if run.path(SOURCE).is_file():  # the user's file may have moved or changed since
+        params = params.model_copy(update={"method": f"{run.path(SOURCE)}:{params.method.rpartition(':')[2]}"})
     method = open_method(params)
     if run.path(WEIGHTS).is_file():
         checkpoints.load_trainable(method, run.path(WEIGHTS))
@@ -94,7 +101,15 @@ def _identity(params: RunParams, manifest: Manifest) -> tuple[dict, dict, str | 
     if Path(params.pretrained).is_file():
         other["pretrained"] = determining.pop("pretrained")
         found["pretrained"] = file_digest(params.pretrained)
+    if yours.is_file(params.method):
+        other["method"], determining["method"] = params.method, params.method.rpartition(":")[2]
+        found["method"] = yours.digest(params.method)
     return determining, other, params.runs or None, found
+
+
+def _keep_source(name: str, to: Path) -> None:
+    with atomic_write(to) as part:
+        part.write_bytes(yours.split(name)[0].read_bytes())
 
 
 def _train(
@@ -124,8 +139,15 @@ def _train(
         episodes=params.train_episodes,
         episodes_per_step=params.episodes_per_step,
         lr=params.lr,
+        optimizer=params.optimizer,
         weight_decay=params.weight_decay,
+        decayed=params.decayed,
+        momentum=params.momentum,
+        arch_lr=params.arch_lr,
         warmup=params.warmup,
+        schedule=params.schedule,
+        milestones=params.milestones,
+        query_sum=params.query_sum,
         clip_grad=params.clip_grad,
         seed=params.seed,
         fabric=fabric,

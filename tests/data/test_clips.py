@@ -12,7 +12,7 @@ from tests.data.small import write_clip
 from vidlib.data import video
 from vidlib.data.clips import Clips
 from vidlib.data.manifest import Manifest, Row
-from vidlib.data.sampling import segment_indices
+from vidlib.data.sampling import RULES, segment_indices, trx_indices
 from vidlib.errors import UserError
 
 
@@ -57,6 +57,38 @@ def test_training_chance_is_a_function_of_seed_episode_and_slot(manifest: Manife
     assert torch.equal(first, pickle.loads(pickle.dumps(cached)).train(0, 3, 1))
     for other in (cached.train(0, 4, 1), cached.train(0, 3, 2), clips(manifest, seed=1).train(0, 3, 1)):
         assert not torch.equal(first, other)
+
+
+def test_a_query_may_have_another_transform_and_still_frames(manifest: Manifest) -> None:
+    def doubled(frames: np.ndarray, generator: torch.Generator) -> torch.Tensor:
+        return 2 * crop_train(frames, generator)
+
+    mine, other = clips(manifest), clips(manifest, transform_query=doubled, vary_train=("support",))
+    assert torch.equal(mine.train(0, 3, 1, "support"), mine.train(0, 3, 1, "query"))
+    assert torch.equal(mine.train(0, 3, 1), other.train(0, 3, 1, "support"))
+    centres = crop_train(other.raw(0), torch.Generator().manual_seed(0)).floor()
+    query = [other.train(0, episode, 6, "query") / 2 for episode in range(3)]
+    assert all(torch.equal(clip.floor(), centres) for clip in query)
+    assert not torch.equal(other.train(0, 0, 6, "support").floor(), other.train(0, 1, 6, "support").floor())
+
+
+def test_test_frames_vary_by_episode_only_where_asked(manifest: Manifest) -> None:
+    mine, supports = clips(manifest), clips(manifest, seed=7, vary_test=("support",))
+    assert not mine.by_episode and supports.by_episode
+    assert torch.equal(mine.drawn(0, 1, 2, "support"), mine.test(0))
+    assert torch.equal(supports.drawn(0, 1, 2, "query"), supports.test(0))
+    drawn = [supports.drawn(0, episode, 2, "support") for episode in range(4)]
+    assert len({clip.sum().item() for clip in drawn}) > 1
+    other = clips(manifest, seed=8, vary_test=("support", "query"))  # the seed of a training plays no part
+    assert all(torch.equal(other.drawn(0, i, 2, "support"), clip) for i, clip in enumerate(drawn))
+
+
+def test_frames_are_picked_by_the_rule_given(manifest: Manifest) -> None:
+    mine = clips(manifest, pick=RULES["ends"])
+    wanted = video.read_frames(manifest.root / "a.mp4", trx_indices(24, 4))
+    assert torch.equal(mine.test(0), crop_test(wanted, None))
+    assert not torch.equal(mine.test(0), clips(manifest).test(0))
+    assert torch.equal(pickle.loads(pickle.dumps(mine)).test(0), mine.test(0))
 
 
 def test_a_short_video_is_decoded_once(manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:

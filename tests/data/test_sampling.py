@@ -2,18 +2,21 @@
 
 import random
 from collections.abc import Callable
+from typing import get_args
 
 import numpy as np
 import pytest
 
 from tests.conftest import golden
 from vidlib.data.sampling import (
+    RULES,
     clip_fsar_interval_indices,
     clip_fsar_segment_indices,
     segment_indices,
     trx_indices,
 )
 from vidlib.errors import UserError
+from vidlib.params import RecipeParams
 
 
 class Legacy:
@@ -124,3 +127,15 @@ def test_a_short_video_shows_all_its_frames():
 def test_nothing_to_sample(total, frames):
     with pytest.raises(UserError, match=f"got {frames} of {total}"):
         segment_indices(total, frames)
+
+
+@pytest.mark.parametrize("total", [40, 100, 250, 300])
+def test_kinetics_clips_are_spanned_whatever_their_rate(total):
+    for rate in (25.0, 29.97, 30.0):
+        assert np.array_equal(RULES["span"](total, 8, None), clip_fsar_interval_indices(total, 8, 35, rate))
+    drawn = RULES["span"](total, 8, np.random.default_rng(3))
+    assert np.array_equal(drawn, clip_fsar_interval_indices(total, 8, 35, 30.0, rng=np.random.default_rng(3)))
+
+
+def test_every_rule_that_a_recipe_may_name_is_there():
+    assert set(get_args(RecipeParams.model_fields["sampling"].annotation)) == set(RULES)

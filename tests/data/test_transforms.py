@@ -24,7 +24,9 @@ OPTIONS = {
     "window": {"scale": None, "resize": 40},
     "flip": {"flip": True},
     "jitter": {"jitter": 0.4},
-    "all": {"flip": True, "jitter": 0.4, "scale": (0.2, 0.9)},
+    "squashed window": {"scale": None, "resize": 40, "squash": True},
+    "colour": {"jitter": 0.5, "hue": 0.25, "grey": 0.5},
+    "all": {"flip": True, "jitter": 0.4, "scale": (0.2, 0.9), "hue": 0.1, "grey": 0.2},
 }
 
 
@@ -91,6 +93,28 @@ def test_testing_takes_the_centre_of_the_resized_picture():
     assert ClipTransform(32, MEAN, STD, train=False, resize=48)(noise(2, 100, 60)).shape == (2, 3, 32, 32)
 
 
+def test_squashing_keeps_the_whole_width():
+    frames = np.zeros((2, 40, 80, 3), np.uint8)
+    frames[:, :, :40] = 255
+    clip = ClipTransform(32, **PLAIN, train=False, resize=32, squash=True)(frames)
+    assert (clip[..., :14] > 0.99).all() and (clip[..., 18:] < 0.01).all()
+    trained = ClipTransform(32, **PLAIN, train=True, scale=None, resize=32, squash=True)(frames, seeded())
+    assert torch.equal(clip, trained)
+    assert ClipTransform(32, **PLAIN, train=False)(frames)[..., :14].min() > 0.99
+
+
+def test_part_of_the_clips_lose_their_colour_and_hues_turn():
+    frames = noise()
+    grey = [ClipTransform(32, **PLAIN, train=True, grey=0.3)(frames, seeded(seed)) for seed in range(60)]
+    assert 9 < sum(torch.equal(clip[:, 0], clip[:, 1]) for clip in grey) < 28
+    plain = ClipTransform(32, **PLAIN, train=True)
+    for seed in range(4):
+        turned = ClipTransform(32, **PLAIN, train=True, hue=0.25)(frames, seeded(seed))
+        before = plain(frames, seeded(seed))
+        assert not torch.allclose(turned, before, atol=0.05)
+        assert torch.allclose(turned.amax(1), before.amax(1), atol=0.02)  # the value of HSV stays
+
+
 def test_a_picture_of_the_right_size_is_not_resampled():
     frames = noise(height=32, width=32)
     clip = ClipTransform(32, **PLAIN, train=False)(frames)
@@ -134,6 +158,8 @@ def test_read_only_frames_and_tensors_are_taken():
         ({"scale": (0.0, 1.0)}, "scale"),
         ({"ratio": (2, 1)}, "ratio"),
         ({"jitter": 1.0}, "jitter"),
+        ({"hue": 0.6}, "hue"),
+        ({"grey": -0.1}, "grey"),
         ({"resize": 8}, "size"),
     ],
 )

@@ -1,7 +1,7 @@
 """A split's videos as tensors: frames chosen, decoded, transformed; decoded frames are kept while memory lasts."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from vidlib.data.manifest import Manifest
 from vidlib.data.sampling import segment_indices
 from vidlib.errors import UserError
 
+ROLES = ("support", "query")
+
 # A short, small video is remembered whole, so that later episodes draw other frames of it without decoding again.
 SHORT, SMALL, WHOLE = 64, 256 << 10, 8 << 20  # frames, bytes of the file, bytes of the decoded frames
 
@@ -23,14 +25,17 @@ SHARED = 1 << 30  # bytes
 _shared: dict[tuple[str, int, int], np.ndarray] = {}
 
 Transform = Callable[[np.ndarray, torch.Generator | None], Tensor]
+Pick = Callable[[int, int, np.random.Generator | None], np.ndarray]
 
 
 class Clips:
     """The videos of ``manifest.videos(split)`` by row number, each as float [T C H W].
 
-    ``transform_train`` and ``transform_test`` take frames uint8 [T H W C] and a generator (None in testing). At most
-    ``cache_bytes`` of decoded frames are kept in memory, shared out among loader processes; a copy sent to another
-    process starts empty.
+    ``transform_train`` and ``transform_test`` take frames uint8 [T H W C] and a generator (None in testing);
+    ``transform_query`` is the training one of queries, None for the same. ``pick`` chooses frames (``sampling.RULES``),
+    at random in training for the roles in ``vary_train`` and in testing for those in ``vary_test``, which depend on the
+    episode then (``by_episode``) and are asked for with ``drawn``. At most ``cache_bytes`` of decoded frames are kept
+    in memory, shared out among loader processes; a copy sent to another process starts empty.
     A video that cannot be decoded raises a UserError naming it: no other video ever takes its place.
     """
 
@@ -43,10 +48,18 @@ class Clips:
         transform_test: Transform,
         seed: int,
         cache_bytes: int = 1 << 30,
+        *,
+        transform_query: Transform | None = None,
+        pick: Pick = segment_indices,
+        vary_train: Sequence[str] = ROLES,
+        vary_test: Sequence[str] = (),
     ) -> None:
         self.manifest, self.split, self.frames, self.seed = manifest, split, frames, seed
         self.rows = manifest.videos(split)
         self.transform_train, self.transform_test = transform_train, transform_test
+        self.transform_query = transform_query or transform_train
+        self.pick, self.vary_train, self.vary_test = pick, tuple(vary_train), tuple(vary_test)
+        self.by_episode = bool(vary_test)
         self.cache_bytes = cache_bytes
         self._forget()
 
@@ -62,25 +75,29 @@ class Clips:
 
     def _forget(self) -> None:
         self._whole: dict[int, np.ndarray] = {}  # row -> all its frames [N H W C]
-        self._centres: dict[int, np.ndarray] = {}  # row -> its frames at the segment centres [T H W C]
+        self._centres: dict[int, np.ndarray] = {}  # row -> its fixed frames [T H W C]
         self._totals: dict[int, int] = {}
         self._used = 0
 
     def test(self, row: int) -> Tensor:
-        """The centre frame of each of T equal segments, through the test transform: deterministic."""
+        """The frames that ``pick`` takes without chance, through the test transform: deterministic."""
         return self.transform_test(self.raw(row), None)
 
-    def train(self, row: int, episode: int, slot: int) -> Tensor:
-        """A random frame of each segment, augmented; all chance comes from (seed, episode, slot), none from workers."""
-        if self.transform_train is None:
+    def drawn(self, row: int, episode: int, slot: int, role: str) -> Tensor:
+        """``test``, with frames at random where ``vary_test`` has the role: the same in every run of that episode."""
+        rng, _ = _chance("test", 0, episode, slot)  # no seed of a training: all methods meet the same clips
+        return self.transform_test(self.raw(row, rng if role in self.vary_test else None), None)
+
+    def train(self, row: int, episode: int, slot: int, role: str = "support") -> Tensor:
+        """Random frames, augmented; all chance comes from (seed, episode, slot), none from workers."""
+        transform = self.transform_query if role == "query" else self.transform_train
+        if transform is None:
             raise ValueError(f"no training transform was given for split {self.split}")
-        digest = hashlib.sha256(f"clip\t{self.seed}\t{episode}\t{slot}".encode()).digest()
-        rng = np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little")))
-        generator = torch.Generator().manual_seed(int.from_bytes(digest[16:23], "little"))
-        return self.transform_train(self.raw(row, rng), generator)
+        rng, generator = _chance("clip", self.seed, episode, slot)
+        return transform(self.raw(row, rng if role in self.vary_train else None), generator)
 
     def raw(self, row: int, rng: np.random.Generator | None = None) -> np.ndarray:
-        """Decoded frames uint8 [T H W C]: one per segment, at random with ``rng``, else the centres."""
+        """Decoded frames uint8 [T H W C], at random with ``rng``, else the fixed ones."""
         path = self.manifest.path(self.rows[row])
         try:
             return self._frames(row, path, rng)
@@ -91,7 +108,7 @@ class Clips:
 
     def _frames(self, row: int, path: Path, rng: np.random.Generator | None) -> np.ndarray:
         if row in self._whole:
-            return self._whole[row][segment_indices(len(self._whole[row]), self.frames, rng)]
+            return self._whole[row][self.pick(len(self._whole[row]), self.frames, rng)]
         if rng is None and row in self._centres:
             return self._centres[row]
         if row not in self._totals:
@@ -101,7 +118,7 @@ class Clips:
                 self._whole[row] = whole
                 self._used += whole.nbytes
                 return self._frames(row, path, rng)
-        frames = video.read_frames(path, segment_indices(self._totals[row], self.frames, rng))
+        frames = video.read_frames(path, self.pick(self._totals[row], self.frames, rng))
         if rng is None and self._room_for(frames.nbytes):
             self._centres[row] = frames
             self._used += frames.nbytes
@@ -110,6 +127,13 @@ class Clips:
     def _room_for(self, size: int) -> bool:
         worker = get_worker_info()
         return self._used + size <= self.cache_bytes // (worker.num_workers if worker else 1)
+
+
+def _chance(what: str, seed: int, episode: int, slot: int) -> tuple[np.random.Generator, torch.Generator]:
+    """Generators for frames and for augmentation, of one clip's place in one episode."""
+    digest = hashlib.sha256(f"{what}\t{seed}\t{episode}\t{slot}".encode()).digest()
+    rng = np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little")))
+    return rng, torch.Generator().manual_seed(int.from_bytes(digest[16:23], "little"))
 
 
 def _decoded_whole(path: Path) -> np.ndarray | None:

@@ -157,15 +157,19 @@ def assemble(clips: Clips, episodes: Sequence[Episode], text: Tensor, train: boo
     """Load the clips of episodes of one shape; ``text`` [K D] follows ``manifest.classes(split)``.
 
     In training a clip's augmentation is seeded by the episode and the clip's place in it (supports, then queries), and
-    the batch carries targets; in testing clips are deterministic and there are none.
+    the batch carries targets; in testing there are none, and a clip is the same in every episode unless
+    ``clips.by_episode``.
     """
 
-    def load(row: int, episode: Episode, slot: int) -> Tensor:
-        return clips.train(row, episode.index, slot) if train else clips.test(row)
+    def load(row: int, episode: Episode, slot: int, role: str) -> Tensor:
+        if train:
+            return clips.train(row, episode.index, slot, role)
+        return clips.drawn(row, episode.index, slot, role) if by_episode else clips.test(row)
 
+    by_episode = getattr(clips, "by_episode", False)
     supports = len(episodes[0].support)
-    support = [load(r, e, i) for e in episodes for i, r in enumerate(e.support.tolist())]
-    query = [load(r, e, supports + i) for e in episodes for i, r in enumerate(e.query.tolist())]
+    support = [load(r, e, i, "support") for e in episodes for i, r in enumerate(e.support.tolist())]
+    query = [load(r, e, supports + i, "query") for e in episodes for i, r in enumerate(e.query.tolist())]
     class_ids = torch.from_numpy(np.stack([e.class_ids for e in episodes]))
     labels = torch.from_numpy(np.stack([e.query_labels for e in episodes]))
     return EpisodeBatch(

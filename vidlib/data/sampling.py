@@ -5,6 +5,8 @@ form draws from the ``rng`` passed in and from nothing else; without one
 a form is deterministic. A video shorter than asked for repeats frames.
 """
 
+import math
+
 import numpy as np
 
 from vidlib.errors import UserError
@@ -84,6 +86,23 @@ def clip_fsar_interval_indices(
     spare = max(total - clip + 1, 0)
     start = spare / 2 if rng is None else spare * float(rng.random())
     return np.linspace(start, start + clip - interval, frames).clip(0, total - 1).astype(np.int64)
+
+
+def clip_fsar_spanning_indices(total: int, frames: int, rng: np.random.Generator | None = None) -> np.ndarray:
+    """``clip_fsar_interval_indices`` of a video shorter than the clip it asks for, int64 [frames].
+
+    For 8 frames at interval 35 and 12 frames a second that is any video below 23 seconds, so every Kinetics clip; the
+    video's own rate then plays no part.
+    """
+    return clip_fsar_interval_indices(total, frames, 35, fps=math.inf, rng=rng)
+
+
+RULES = {  # (total, frames, rng or None) -> indices
+    "segments": segment_indices,
+    "even segments": clip_fsar_segment_indices,
+    "ends": trx_indices,
+    "span": clip_fsar_spanning_indices,
+}
 
 
 def _check(total: int, frames: int) -> None:

@@ -26,8 +26,10 @@ class ClipTransform:
     Test (``train=False``): the short side is resized to ``resize`` pixels (default ``size``), the centre is cropped.
     Training: a crop of random area (``scale``, a share of the picture) and shape (``ratio``, width to height), resized;
     with ``scale=None`` the short side is resized to ``resize`` and a ``size`` x ``size`` window placed at random.
-    ``flip`` mirrors half of the training clips left to right: only where the benchmark is not directional. ``jitter``
-    is the largest relative change of brightness, contrast and saturation, one draw of each for a clip.
+    ``squash`` resizes both sides to ``resize`` there, and in testing, whatever the picture's shape. ``flip`` mirrors
+    half of the training clips left to right: only where the benchmark is not directional. ``jitter`` is the largest
+    relative change of brightness, contrast and saturation, ``hue`` the largest turn of the colour circle, ``grey`` the
+    part of the clips without colour; one draw of each for a clip.
 
     Where place tells the class (small worlds), keep the crop mild: ``scale=(0.8, 1)``.
     """
@@ -43,6 +45,9 @@ class ClipTransform:
         ratio: tuple[float, float] = (3 / 4, 4 / 3),
         resize: int | None = None,
         jitter: float = 0.0,
+        hue: float = 0.0,
+        grey: float = 0.0,
+        squash: bool = False,
         interpolation: InterpolationMode = InterpolationMode.BICUBIC,
     ) -> None:
         if size < 1 or (resize is not None and resize < size):
@@ -53,8 +58,11 @@ class ClipTransform:
             raise UserError(f"ratio must be two ratios of width to height, 0 < smallest <= largest: got {ratio}")
         if not 0 <= jitter < 1:
             raise UserError(f"jitter must lie in 0 <= jitter < 1: got {jitter}")
+        if not 0 <= hue <= 0.5 or not 0 <= grey <= 1:
+            raise UserError(f"hue must lie in 0 <= hue <= 0.5 and grey in 0 <= grey <= 1: got {hue} and {grey}")
         self.size, self.resize, self.train, self.flip = size, resize or size, train, flip
         self.scale, self.ratio, self.jitter, self.interpolation = scale, ratio, jitter, interpolation
+        self.hue, self.grey, self.squash = hue, grey, squash
         self.mean, self.std = tuple(mean), tuple(std)
 
     def __call__(self, frames: np.ndarray | Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -63,7 +71,7 @@ class ClipTransform:
             frames = torch.from_numpy(np.require(frames, requirements=("C", "W")))  # a mapped file is read-only
         clip = rearrange(frames, "t h w c -> t c h w")
         if not self.train:
-            clip = F.center_crop(self._short_side(clip), [self.size, self.size])
+            clip = F.center_crop(self._resized(clip), [self.size, self.size])
         elif generator is None:
             raise UserError("a training transform needs a torch.Generator seeded for its clip: got generator=None")
         else:
@@ -72,10 +80,10 @@ class ClipTransform:
 
     def _augmented(self, clip: Tensor, generator: torch.Generator) -> Tensor:
         """One draw of every number, whatever the options use: an option changes its own effect and no other's."""
-        draws = torch.rand(6 + 2 * _TRIES, generator=generator, dtype=torch.float64).tolist()
-        flip, brightness, contrast, saturation, down, across, *shapes = draws
+        draws = torch.rand(8 + 2 * _TRIES, generator=generator, dtype=torch.float64).tolist()
+        flip, brightness, contrast, saturation, down, across, *shapes, hue, grey = draws
         if self.scale is None:
-            clip = self._short_side(clip)
+            clip = self._resized(clip)
             top, left = _place(clip.shape[-2:], (self.size, self.size), (down, across))
             clip = F.crop(clip, top, left, self.size, self.size)
         else:
@@ -92,10 +100,16 @@ class ClipTransform:
             tall = F.adjust_contrast(tall, 1 + self.jitter * (2 * contrast - 1))
             tall = F.adjust_saturation(tall, 1 + self.jitter * (2 * saturation - 1))
             clip = rearrange(tall, "c (t h) w -> t c h w", t=frames)
+        if self.hue:
+            clip = F.adjust_hue(clip, self.hue * (2 * hue - 1))
+        if grey < self.grey:
+            clip = F.rgb_to_grayscale(clip, num_output_channels=3)
         return clip
 
-    def _short_side(self, clip: Tensor) -> Tensor:
-        return F.resize(clip, [self.resize], self.interpolation, antialias=True)
+    def _resized(self, clip: Tensor) -> Tensor:
+        """The short side, or with ``squash`` both, at ``resize`` pixels."""
+        sides = [self.resize] * (2 if self.squash else 1)
+        return F.resize(clip, sides, self.interpolation, antialias=True)
 
     def _shape(self, picture: Sequence[int], draws: list[float]) -> tuple[int, int]:
         """Height and width of a crop: area even over ``scale``, the logarithm of its shape even over ``ratio``."""
