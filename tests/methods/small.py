@@ -39,7 +39,7 @@ def shaken(method: FewShotMethod, seed: int = 1) -> FewShotMethod:
 def make(name: str, on=backbone, **arguments) -> FewShotMethod:
     """A shaken method on its own small backbone, ``on()``; no dropout."""
     known = inspect.signature(METHODS[name]).parameters
-    still = {argument: 0.0 for argument in ("dropout", "ffn_dropout", "drop_path") if argument in known}
+    still = {argument: 0.0 for argument in known if argument.endswith("dropout") or argument == "drop_path"}
     return shaken(build(name, on(), **{"frames": FRAMES, **still, **arguments}))
 
 

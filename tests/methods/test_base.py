@@ -21,6 +21,10 @@ VARIED = [
     ("sloshnet", {"cardinalities": (1, 2), "fusion": "sum", "short_term": False}),
     ("protonet", {"variant": "released"}),
     ("strm", {"variant": "released", "cardinalities": (2, 3)}),
+    ("hyrsm", {"classes": 6, "prototype_first": False, "coherence_weight": 0.3, "variant": "released"}),
+    ("hyrsm", {"inter": False}),
+    ("molo", {"classes": 6, "variant": "released"}),
+    ("molo", {"motion": False}),
     ("ma_fsar", {"shots": "distance", "tpcm": "output", "text_set": "train", "kl": "both", "pooled": "after"}),
 ]
 varied = pytest.mark.parametrize(("name", "arguments"), VARIED, ids=lambda v: v if isinstance(v, str) else "+".join(v))
@@ -66,6 +70,8 @@ def test_what_is_trained():
         "otam": {"backbone.clip.visual"},
         "trx": {"backbone.clip.visual", "metric.transformers"},
         "strm": {"backbone.clip.visual", "metric", "patch_enrichment", "frame_enrichment", "similarity"},
+        "hyrsm": {"backbone.clip.visual", "intra", "inter"},
+        "molo": {"backbone.clip.visual", "base", "motion", "moving", "decoder", "scales"},
         "protonet": {"backbone.clip.visual"},
         "bimhm": {"backbone.clip.visual"},
         "sloshnet": {"backbone.clip.visual", "fusion", "long_term", "short_term", "gamma", "metric"},

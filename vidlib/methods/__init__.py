@@ -14,7 +14,9 @@ from vidlib.methods.bimhm import BiMHM
 from vidlib.methods.clip_fsar import CLIPFSAR
 from vidlib.methods.frozen_clip import FrozenCLIP
 from vidlib.methods.gghm import GgHM
+from vidlib.methods.hyrsm import HyRSM
 from vidlib.methods.ma_fsar import MAFSAR
+from vidlib.methods.molo import MoLo
 from vidlib.methods.otam import OTAM
 from vidlib.methods.protonet import ProtoNet
 from vidlib.methods.sloshnet import SloshNet
@@ -35,6 +37,8 @@ METHODS: dict[str, type[FewShotMethod]] = {
     "otam": OTAM,
     "trx": TRX,
     "strm": STRM,
+    "hyrsm": HyRSM,
+    "molo": MoLo,
     "protonet": ProtoNet,
     "bimhm": BiMHM,
 }
@@ -99,6 +103,19 @@ ABLATIONS: dict[str, dict[str, dict[str, object]]] = {
         "pairs_and_triples": {"cardinalities": (2, 3)},
         "frozen_tower": {"finetune": "frozen"},
     },
+    "hyrsm": {
+        "no_intra": {"intra": False},
+        "no_inter": {"inter": False},
+        "no_class_loss": {"class_loss_weight": 0.0},
+        "frozen_tower": {"finetune": "frozen"},
+    },
+    "molo": {
+        "no_motion": {"motion": False},
+        "no_contrast": {"contrast_weight": 0.0},
+        "no_reconstruction": {"reconstruction_weight": 0.0},
+        "no_class_loss": {"class_loss_weight": 0.0},
+        "frozen_tower": {"finetune": "frozen"},
+    },
     "protonet": {"cosine": {"kind": "cosine"}},
     "bimhm": {},
 }
@@ -111,8 +128,10 @@ __all__ = [
     "FewShotMethod",
     "FrozenCLIP",
     "GgHM",
+    "HyRSM",
     "MAFSAR",
     "Match",
+    "MoLo",
     "SloshNet",
     "arguments",
     "build",
