@@ -1,0 +1,106 @@
+"""A search over training: how the weight of every candidate moves, one panel for each choice, and where it ends.
+
+A method's ``watched()`` names its weights GROUP.CANDIDATE, such as "s2<s0.GP1"; a run's metrics.jsonl has them step by
+step. The weights of a group add up to one.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from vidlib.errors import UserError
+from vidlib.viz import style
+
+ACROSS = 4  # panels in a row
+DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
+EDGE = "edge"
+KEY = {"fontsize": style.SMALL, "frameon": False, "loc": "upper right", "ncols": 3, "handlelength": 2.6}
+WORDS = {"out": "output", "branch": "temporal modules"}
+
+
+def groups(names: Sequence[str]) -> dict[str, list[str]]:
+    """Watched names by group, in their order: ``{"s1<s0": ["s1<s0.GP1", ...], ..., "out": [...]}``."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        group, dot, _ = name.rpartition(".")
+        if dot and ("<" in group or group in WORDS):
+            found.setdefault(group, []).append(name)
+    return found
+
+
+def plot(metrics: pd.DataFrame, *, x: str = "episode", title: str = "") -> Figure:
+    """One panel for each choice of the search: the weight of every candidate over the training ``x``.
+
+    ``metrics`` is a run's metrics.jsonl as a table. Candidates with the same name have the same look in all panels.
+    """
+    found = groups(list(metrics))
+    if not found or not len(metrics):
+        raise UserError("metrics: this run searched nothing, so there is nothing to draw")
+    rows = -(-len(found) // ACROSS)
+    fig, grid = plt.subplots(
+        rows, ACROSS, figsize=(11.5, 0.5 + 2.35 * rows), squeeze=False, sharex=True, layout="constrained"
+    )
+    looks: dict[str, int] = {}
+    for ax, (group, names) in zip(grid.flat, found.items(), strict=False):
+        fresh = [name.rpartition(".")[2] for name in names]
+        number = {name: looks.setdefault(f"{_kind(group)}.{name}", i) for i, name in enumerate(fresh)}
+        for name in names:
+            candidate = name.rpartition(".")[2]
+            ax.plot(
+                metrics[x],
+                metrics[name],
+                color=style.CYCLE[number[candidate]],
+                linestyle=DASHES[number[candidate]],
+                linewidth=1.6,
+                label=candidate,
+            )
+        style.dress(ax)
+        ax.set_title(heading(group), fontsize=style.NORMAL, loc="left", color=style.INK)
+        own = _kind(group) != EDGE
+        _limits(ax, metrics[names].to_numpy(float), room=0.12 * -(-len(names) // 3) if own else 0.0)
+        if own:
+            ax.legend(
+                fontsize=style.SMALL, frameon=False, loc="upper left", ncols=3, handlelength=2.6, columnspacing=1.0
+            )
+    for ax in grid.flat[len(found) :]:
+        ax.set_axis_off()
+    fig.supxlabel(f"training {x}", fontsize=style.NORMAL)
+    fig.supylabel("weight", fontsize=style.NORMAL)
+    fig.suptitle(style.wrap(title, style.title_width(8.0)) or " ", fontsize=style.TITLE, x=0.01, ha="left")
+    edges = next((ax for ax, group in zip(grid.flat, found, strict=False) if _kind(group) == EDGE), None)
+    if edges is not None:  # one key for all edges, clear of their lines
+        lines = edges.get_lines()
+        fig.legend(lines, [line.get_label() for line in lines], **KEY)
+    return fig
+
+
+def _kind(group: str) -> str:
+    return EDGE if "<" in group else group
+
+
+def _limits(ax: Axes, values: np.ndarray, room: float) -> None:
+    """All that there is, never so near that a thousandth looks like a jump, and ``room`` above for a key (a share)."""
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    middle, half = (low + high) / 2, max((high - low) / 2, 0.05) * 1.12
+    bottom, top = max(0.0, middle - half), min(1.0, middle + half)
+    ax.set_ylim(bottom, top + room / (1 - room) * (top - bottom))
+
+
+def heading(group: str) -> str:
+    """``s2<s0`` as it is read: "s2 from s0"."""
+    return WORDS.get(group) or " from ".join(group.split("<"))
+
+
+def found(watched: Mapping[str, float]) -> pd.DataFrame:
+    """Where the search stands: a row for each choice, the weights of its candidates and the strongest of them."""
+    rows = {}
+    for group, names in groups(list(watched)).items():
+        weights = {name.rpartition(".")[2]: watched[name] for name in names}
+        strongest = max(weights, key=weights.get)
+        shown = ", ".join(f"{name} {weight:.3f}" for name, weight in weights.items())
+        rows[heading(group)] = {"strongest": strongest, "weight": weights[strongest], "all": shown}
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["strongest", "weight", "all"]).rename_axis("choice")
