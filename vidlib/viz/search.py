@@ -44,20 +44,10 @@ def plot(metrics: pd.DataFrame, *, x: str = "episode", title: str = "") -> Figur
     fig, grid = plt.subplots(
         rows, ACROSS, figsize=(11.5, 0.5 + 2.35 * rows), squeeze=False, sharex=True, layout="constrained"
     )
-    looks: dict[str, int] = {}
     for ax, (group, names) in zip(grid.flat, found.items(), strict=False):
-        fresh = [name.rpartition(".")[2] for name in names]
-        number = {name: looks.setdefault(f"{_kind(group)}.{name}", i) for i, name in enumerate(fresh)}
-        for name in names:
-            candidate = name.rpartition(".")[2]
-            ax.plot(
-                metrics[x],
-                metrics[name],
-                color=style.CYCLE[number[candidate]],
-                linestyle=DASHES[number[candidate]],
-                linewidth=1.6,
-                label=candidate,
-            )
+        for i, name in enumerate(names):
+            look = {"color": style.CYCLE[i], "linestyle": DASHES[i], "linewidth": 1.6}
+            ax.plot(metrics[x], metrics[name], label=name.rpartition(".")[2], **look)
         style.dress(ax)
         ax.set_title(heading(group), fontsize=style.NORMAL, loc="left", color=style.INK)
         own = _kind(group) != EDGE
