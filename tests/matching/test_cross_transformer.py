@@ -5,7 +5,7 @@ import torch
 
 from tests.conftest import golden
 from tests.literal import trx as literal
-from vidlib.matching import cross_transformer
+from vidlib.matching import base
 from vidlib.matching.cross_transformer import TRX, released_state, sinusoids
 
 
@@ -88,7 +88,7 @@ def test_working_in_pieces_changes_nothing(numbers, monkeypatch):
     labels = torch.tensor([[0, 1, 1, 0, 0], [1, 0, 0, 0, 0], [0, 1, 0, 1, 1]])
     with torch.no_grad():
         whole = metric.compare(support, labels, query, 2)
-        monkeypatch.setattr(cross_transformer, "CHUNK", numbers)
+        monkeypatch.setattr(base, "CHUNK", numbers)
         torch.testing.assert_close(metric.compare(support, labels, query, 2), whole, rtol=1e-5, atol=1e-5)
 
 

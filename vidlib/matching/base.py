@@ -4,12 +4,17 @@
 """
 
 import contextlib
+from collections.abc import Callable
 
 import torch
 from einops import einsum, rearrange
 from torch import Tensor, nn
 
 Features = dict[str, Tensor]
+
+# Numbers in the largest tensor of one step of ``compare``: 4 MB in float32, of which a step holds about five. Larger is
+# no faster on two CPU cores, smaller is: each step costs some 40 calls.
+CHUNK = 1 << 20
 
 
 def full_precision(x: Tensor) -> contextlib.AbstractContextManager:
@@ -23,17 +28,45 @@ def at_least_float32(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def frame_cost(query: Tensor, support: Tensor, eps: float = 0.01) -> Tensor:
+def frame_cost(
+    query: Tensor, support: Tensor, eps: float = 0.01, lengths: tuple[Tensor, Tensor] | None = None
+) -> Tensor:
     """Cosine distance between all frames: ``query [E Q Tq D]``, ``support [E S Ts D]`` -> ``[E Q S Tq Ts]`` in 0 to 2.
 
     ``1 - <q, s> / (|q| |s| + eps)``. The OTAM reimplementations add ``eps = 0.01`` (released code); with a tiny one it
     is the plain cosine of the papers, and a frame of zeros costs 1. Computed in float32 or better.
+    ``lengths``: |q| [E Q Tq] and |s| [E S Ts], where known. In memory the support axes come first, what
+    ``otam_distance`` reads fastest.
     """
     with full_precision(query):
         query, support = at_least_float32(query), at_least_float32(support)
-        dots = einsum(query, support, "e q t d, e s u d -> e q s t u")
-        norms = einsum(query.norm(dim=-1), support.norm(dim=-1), "e q t, e s u -> e q s t u")
-        return 1 - dots / (norms + eps)
+        ours, theirs = lengths or (query.norm(dim=-1), support.norm(dim=-1))
+        dots = rearrange(support, "e s u d -> e (s u) d") @ rearrange(query, "e q t d -> e d (q t)")
+        cost = 1 - dots / (theirs.flatten(1)[:, :, None] * ours.flatten(1)[:, None] + eps)
+        return rearrange(cost, "e (s u) (q t) -> e q s t u", u=support.shape[2], t=query.shape[2])
+
+
+def cost_of(query: Features, support: Features, eps: float) -> Tensor:
+    """``frame_cost`` of what ``Metric.prepare`` gave."""
+    lengths = (query["lengths"], support["lengths"]) if "lengths" in query and "lengths" in support else None
+    return frame_cost(query["frames"], support["frames"], eps, lengths)
+
+
+def in_pieces(step: Callable[[Features, Features], Tensor], support: Features, query: Features, numbers: int) -> Tensor:
+    """``step(support, query) -> [E Q ...]`` on so few episodes, then queries, at a time that memory stays bounded.
+
+    ``numbers``: in the largest tensor that ``step`` makes, for one query; times queries at a time at most ``CHUNK``.
+    """
+    episodes, queries = next(iter(query.values())).shape[:2]
+    e_step, q_step = max(1, CHUNK // (numbers * queries)), max(1, CHUNK // numbers)
+    rows = []
+    for e in range(0, episodes, e_step):
+        there = {name: x[e : e + e_step] for name, x in support.items()}
+        here = (
+            {name: x[e : e + e_step, q : q + q_step] for name, x in query.items()} for q in range(0, queries, q_step)
+        )
+        rows.append(torch.cat([step(there, piece) for piece in here], dim=1))
+    return torch.cat(rows)
 
 
 def class_members(labels: Tensor, way: int) -> Tensor:
@@ -72,8 +105,8 @@ class Metric(nn.Module):
         self.scale = scale
 
     def prepare(self, frames: Tensor) -> Features:
-        """One video's features for ``compare``; here the frames themselves, ``[... T D]``."""
-        return {"frames": frames}
+        """One video's features for ``compare``; here the frames ``[... T D]`` and their ``lengths`` [... T]."""
+        return {"frames": frames, "lengths": at_least_float32(frames).norm(dim=-1)}
 
     def compare(self, support: Features, labels: Tensor, query: Features, way: int) -> Tensor:
         """``support`` of [E S ...], ``labels [E S]`` int64 in 0 to way - 1, ``query`` of [E Q ...] -> logits [E Q W].

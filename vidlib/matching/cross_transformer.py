@@ -4,11 +4,23 @@ For a cardinality w, every increasing w-tuple of frames is one feature, the conc
 attend to all tuples of all supports of a class jointly; what they gather is the class prototype made for that query,
 and the logit is minus the mean squared distance between the query's values and the gathered ones.
 
-A linear layer on a concatenation is a sum of linear layers on its parts: ``prepare`` projects every frame once for each
-place it can have in a tuple, ``compare`` adds. Weights keep the released names and shapes.
+No tuple is ever put together. A linear layer on a concatenation is a sum of linear layers: a frame has a part for each
+place it can have in a tuple, and with a 0-1 matrix I that says which parts make which tuple, keys are I K and values
+I V. Products of tuples are then sums of products of parts. With LN k = g (k - mean) / s + b,
+
+    <LN k_q, LN k_s> = <g k_q, g k_s> / (s_q s_s) + <b, g k_s> / s_s + what is the same for all s, which softmax drops,
+
+and with shares A of a query's tuples in the support tuples, B = A I their shares in the parts, and values v,
+
+    mean |v - B V|^2 = mean |v|^2 + mean (B V V^T B^T - 2 B V v).
+
+Nothing large may cancel there. ``prepare`` splits parts so that those of every place have the same mean, which moves no
+tuple, and takes the channels' mean off keys; ``compare`` measures values from the mean of the supports.
+
+Weights keep the released names and shapes.
 
 `E` episodes, `W` way, `K` largest shot, `S` supports, `Q` queries, `T` frames, `L` tuples, `w` places in a tuple,
-`D` width, `C` projected width.
+`P` parts of a video (T w), `D` width, `C` projected width.
 """
 
 import math
@@ -19,10 +31,9 @@ from einops import rearrange, reduce
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vidlib.matching.base import Features, Metric, at_least_float32, class_members, full_precision
+from vidlib.matching.base import Features, Metric, at_least_float32, class_members, full_precision, in_pieces
 
 RELEASED_WIDTH = 1152  # C in the released code, for frames of 2048 (ResNet-50) and of 512 (ResNet-18) alike
-CHUNK = 1 << 21  # numbers in the largest tensors of one step of ``compare``: 8 MB; 128 MB was 4 times slower on a CPU
 
 
 def sinusoids(frames: int, dim: int, like: Tensor) -> Tensor:
@@ -31,6 +42,12 @@ def sinusoids(frames: int, dim: int, like: Tensor) -> Tensor:
     rate = torch.exp(torch.arange(0, dim, 2, device=like.device, dtype=torch.float32) * (-math.log(10000.0) / dim))
     waves = torch.stack([torch.sin(time * rate), torch.cos(time * rate)], dim=-1)
     return 0.1 * rearrange(waves, "t d two -> t (d two)")[:, :dim].to(like.dtype)
+
+
+def incidence(frames: int, places: int, like: Tensor) -> Tensor:
+    """I ``[L P]``: 1 where a part, number ``t w + place`` for frame t at a place, belongs to a tuple."""
+    index = torch.combinations(torch.arange(frames), places) * places + torch.arange(places)  # [L w]
+    return F.one_hot(index, frames * places).sum(dim=1).to(like)
 
 
 class CrossTransformer(nn.Module):
@@ -44,44 +61,81 @@ class CrossTransformer(nn.Module):
         self.v_linear = nn.Linear(dim * cardinality, out_dim)
         self.norm_k = nn.LayerNorm(out_dim)
 
-    def project(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """``[... T D]`` -> a frame's part of a key and of a value at each place in a tuple, twice ``[... T w C]``."""
+    def prepare(self, frames: Tensor) -> Features:
+        """``[... T D]`` -> what one video brings, float32 or better.
+
+        ``key``, ``value`` [... P C], the parts; ``scale``, ``shift`` [... L], so that a score is
+        ``scale_q scale_s <k_q, k_s> + shift_s``; of the tuples' values the mean ``centre`` [... C] and the mean squared
+        distance from it, ``spread`` [...].
+        """
         frames = frames.to(self.k_linear.weight.dtype)
         frames = self.dropout(frames + sinusoids(*frames.shape[-2:], like=frames))
-        places = [rearrange(m.weight, "c (w d) -> (w c) d", w=self.cardinality) for m in (self.k_linear, self.v_linear)]
-        key, value = (F.linear(frames, place).unflatten(-1, (self.cardinality, -1)) for place in places)
-        return key, value
+        key, value = self.parts(frames, self.k_linear), self.parts(frames, self.v_linear)
+        with full_precision(frames):
+            tuples = incidence(frames.shape[-2], self.cardinality, key)
+            key, value = self.level(key, tuples), self.level(value, tuples)
+            key = key - key.mean(dim=-1, keepdim=True)
+            root = key.shape[-1] ** 0.25  # either side takes half of the attention's 1 / sqrt C
+            variance = ((tuples @ (key @ key.mT)) * tuples).sum(dim=-1) / key.shape[-1]
+            scale = (variance + self.norm_k.eps).rsqrt() / root
+            key = key * self.norm_k.weight
+            shift = (key @ self.norm_k.bias.to(key.dtype) @ tuples.mT) * scale / root
+            centre = tuples.mean(dim=0) @ value
+            own = value - centre[..., None, :] / self.cardinality
+            spread = ((own @ own.mT) * (tuples.mT @ tuples)).sum(dim=(-1, -2)) / len(tuples)
+        return {"key": key, "value": value, "scale": scale, "shift": shift, "centre": centre, "spread": spread}
 
-    def tuples(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Parts ``[... T w C]`` -> normalised keys and plain values of all tuples, twice ``[... L C]``."""
-        index = torch.combinations(torch.arange(key.shape[-3]), self.cardinality).to(key.device)  # [L w]
+    def parts(self, frames: Tensor, linear: nn.Linear) -> Tensor:
+        """``[... T D] -> [... T w C]``, float32 or better: added up, what ``linear`` makes of concatenated frames."""
+        weight = rearrange(linear.weight, "c (w d) -> (w c) d", w=self.cardinality)
+        parts = rearrange(F.linear(frames, weight), "... t (w c) -> ... t w c", w=self.cardinality)
+        return at_least_float32(parts) + linear.bias / self.cardinality
 
-        def joined(parts: Tensor, linear: nn.Linear) -> Tensor:
-            return sum(parts[..., w, :].index_select(-2, index[:, w]) for w in range(self.cardinality)) + linear.bias
+    def level(self, parts: Tensor, tuples: Tensor) -> Tensor:
+        """``[... T w C] -> [... P C]``: the mean of all parts at a place becomes the same for all places.
 
-        keys, norm = joined(key, self.k_linear), self.norm_k
-        weight, bias = norm.weight.to(keys.dtype), norm.bias.to(keys.dtype)
-        return F.layer_norm(keys, norm.normalized_shape, weight, bias, norm.eps), joined(value, self.v_linear)
-
-    def logits(
-        self, support: Sequence[Tensor], index: Tensor, present: Tensor | None, query: Sequence[Tensor]
-    ) -> Tensor:
-        """Parts of supports [E S T w C] and queries [E Q T w C] -> [E Q W].
-
-        ``index [E W K]`` names each class's supports; ``present [E W K]`` is False where a class has fewer than K.
+        The sum of the means stays, and so does every tuple.
         """
-        query_keys, query_values = self.tuples(*query)
+        often = rearrange(tuples.mean(dim=0), "(t w) -> t w 1", w=self.cardinality)  # in which share of the tuples
+        means = (parts * often).sum(dim=-3, keepdim=True)
+        return (parts - means + means.mean(dim=-2, keepdim=True)).flatten(-3, -2)
+
+    def logits(self, support: Features, query: Features) -> Tensor:
+        """What ``prepare`` gave, [E S ...] and [E Q ...], -> [E Q W].
+
+        ``support["index"]`` [E W K] names each class's supports; ``support["present"]`` [E W K] is False where a class
+        has fewer than K, and is left out where none has.
+        """
+        index, present = support["index"], support.get("present")
+        (way, shot), (queries, parts) = index.shape[1:], query["key"].shape[1:3]
         episodes = torch.arange(len(index), device=index.device)[:, None, None]
-        grouped = (x[episodes, index] for x in self.tuples(*support))
-        keys, values = (rearrange(x, "e w k l c -> e w (k l) c") for x in grouped)
-        scores = rearrange(query_keys, "e q l c -> e 1 (q l) c") @ keys.mT / math.sqrt(keys.shape[-1])
+        key, value, scale, shift = (support[name][episodes, index] for name in ("key", "value", "scale", "shift"))
+        ours, theirs = (incidence(n // self.cardinality, self.cardinality, key) for n in (parts, key.shape[-2]))
+
+        def products(support_parts: Tensor, query_parts: Tensor, less: Tensor | float = 0.0) -> Tensor:
+            """``[E N C], [E Q P C] -> [E N (Q L)]``: a part of a support and a tuple of a query; ``less`` a part."""
+            between = support_parts @ rearrange(query_parts, "e q p c -> e c (q p)") - less
+            return rearrange(rearrange(between, "e n (q p) -> e n q p", q=queries) @ ours.mT, "e n q l -> e n (q l)")
+
+        keys = products(rearrange(key, "e w k p c -> e (w k p) c"), query["key"])
+        keys = rearrange(keys * query["scale"].flatten(1)[:, None], "e (v p) n -> (e v) p n", v=way * shot)
+        scaled = rearrange(scale[..., None] * theirs, "e w k l p -> (e w k) l p")
+        scores = torch.baddbmm(shift.flatten(0, 2)[..., None], scaled, keys)
+        scores = rearrange(scores, "(e w k) l n -> e w (k l) n", w=way, k=shot)
         if present is not None:
-            tuples = keys.shape[2] // index.shape[2]
-            absent = ~present.repeat_interleave(tuples, dim=-1)
-            scores = scores.masked_fill(absent[:, :, None], -torch.inf)
-        gathered = scores.softmax(dim=-1) @ values
-        squared = (rearrange(query_values, "e q l c -> e 1 (q l) c") - gathered).square().sum(dim=-1)
-        return -reduce(squared, "e w (q l) -> e q w", "mean", q=query_values.shape[1])
+            absent = ~present.repeat_interleave(len(theirs), dim=-1)
+            scores = scores.masked_fill(absent[..., None], -torch.inf)
+        shares = theirs.mT @ rearrange(scores.softmax(dim=2), "e w (k l) n -> (e w k) l n", k=shot)
+        shares = rearrange(shares, "(e w k) p n -> (e w) (k p) n", w=way, k=shot)
+
+        middle = support["centre"].mean(dim=1)[:, None]  # [E 1 C], of the supports alone: queries stay apart
+        value = rearrange(value, "e w k p c -> e (w k p) c") - middle / self.cardinality
+        cross = products(value, query["value"], less=value @ middle.mT / self.cardinality)
+        value, cross = (rearrange(x, "e (w n) m -> (e w) n m", w=way) for x in (value, cross))
+        gathered = (torch.baddbmm(cross, value @ value.mT, shares, beta=-2) * shares).sum(dim=1)
+        gathered = reduce(gathered, "(e w) (q l) -> e q w", "mean", w=way, q=queries)
+        own = (query["centre"] - middle).square().sum(dim=-1) + query["spread"]
+        return -(own[..., None] + gathered)
 
 
 class TRX(Metric):
@@ -108,45 +162,35 @@ class TRX(Metric):
         self.transformers = nn.ModuleList(CrossTransformer(dim, out_dim, w, dropout) for w in cardinalities)
 
     def prepare(self, frames: Tensor) -> Features:
-        """``[... T D]`` -> ``key<w>`` and ``value<w>``, ``[... T w C]``, for each cardinality w."""
+        """``[... T D]`` -> what ``CrossTransformer.prepare`` gives, the cardinality behind each name (``key2``)."""
         most = max(head.cardinality for head in self.transformers)
         if frames.shape[-2] < most:
             raise ValueError(f"TRX with cardinality {most} needs at least {most} frames, not {frames.shape[-2]}")
-        parts = {head.cardinality: head.project(frames) for head in self.transformers}
-        return {f"{name}{w}": x for w, pair in parts.items() for name, x in zip(("key", "value"), pair, strict=True)}
+        return {
+            f"{name}{head.cardinality}": x for head in self.transformers for name, x in head.prepare(frames).items()
+        }
 
     def compare(self, support: Features, labels: Tensor, query: Features, way: int) -> Tensor:
         """See ``Metric.compare``. Memory is bounded by working through episodes, then queries, in pieces."""
         members = class_members(labels, way)
         shots = members.sum(dim=1)  # [E W]
         most = int(shots.max())
-        index = rearrange(~members, "e s w -> e w s").to(torch.uint8).argsort(dim=-1, stable=True)[..., :most]
-        balanced = most * way == labels.shape[1]
-        present = None if balanced else torch.arange(most, device=labels.device) < shots[..., None]
-        per_head = [self._compare(head, support, index, present, query) for head in self.transformers]
-        return self.scale * torch.stack(per_head).mean(dim=0)
+        order = rearrange(~members, "e s w -> e w s").to(torch.uint8).argsort(dim=-1, stable=True)
+        groups = {"index": order[..., :most]}
+        if most * way > labels.shape[1]:
+            groups["present"] = torch.arange(most, device=labels.device) < shots[..., None]
+        with full_precision(labels):
+            per_head = [self._compare(head, support, groups, query) for head in self.transformers]
+            return self.scale * torch.stack(per_head).mean(dim=0)
 
     @staticmethod
-    def _compare(
-        head: CrossTransformer, support: Features, index: Tensor, present: Tensor | None, query: Features
-    ) -> Tensor:
-        names = f"key{head.cardinality}", f"value{head.cardinality}"
-        with full_precision(index):
-            ours, theirs = ([at_least_float32(x[name]) for name in names] for x in (query, support))
-            episodes, queries, frames, _, width = ours[0].shape
-            tuples = math.comb(frames, head.cardinality)
-            numbers = index.shape[1] * tuples * (width + index.shape[2] * tuples)  # of one query: values and scores
-            e_step, q_step = max(1, CHUNK // (numbers * queries)), max(1, CHUNK // numbers)
-            pieces = []
-            for e in range(0, episodes, e_step):
-                at = slice(e, e + e_step)
-                there, mask = [x[at] for x in theirs], None if present is None else present[at]
-                parts = [
-                    head.logits(there, index[at], mask, [x[at, q : q + q_step] for x in ours])
-                    for q in range(0, queries, q_step)
-                ]
-                pieces.append(torch.cat(parts, dim=1))
-            return torch.cat(pieces)
+    def _compare(head: CrossTransformer, support: Features, groups: Features, query: Features) -> Tensor:
+        names = ("key", "value", "scale", "shift", "centre", "spread")
+        ours, theirs = (
+            {name: at_least_float32(x[f"{name}{head.cardinality}"]) for name in names} for x in (query, support)
+        )
+        scores = [max(x["key"].shape[2], x["scale"].shape[2]) for x in (ours, theirs)]
+        return in_pieces(head.logits, theirs | groups, ours, numbers=math.prod(scores) * groups["index"][0].numel())
 
 
 def released_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@
 
 from torch import Tensor
 
-from vidlib.matching.base import Features, Metric, at_least_float32, frame_cost
+from vidlib.matching.base import Features, Metric, at_least_float32, cost_of, in_pieces
 
 
 def bimhm_distance(cost: Tensor, mean: bool = False) -> Tensor:
@@ -31,4 +31,9 @@ class BiMHM(Metric):
 
     def distance(self, support: Features, query: Features) -> Tensor:
         """``frames`` [E S Ts D] and [E Q Tq D] -> [E Q S]; query-specific supports: one query an episode."""
-        return bimhm_distance(frame_cost(query["frames"], support["frames"], self.eps), self.mean)
+
+        def step(support: Features, query: Features) -> Tensor:
+            return bimhm_distance(cost_of(query, support, self.eps), self.mean)
+
+        frames = query["frames"].shape[2]
+        return in_pieces(step, support, query, numbers=frames * support["frames"][0, ..., 0].numel())

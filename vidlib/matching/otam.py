@@ -17,36 +17,30 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from vidlib.matching.base import Features, Metric, at_least_float32, frame_cost
-
-
-def _log_add(a: Tensor, b: Tensor) -> Tensor:
-    """``log(exp a + exp b)``. torch.logaddexp does the same four times slower on a CPU: its log1p is not vectorised."""
-    return torch.maximum(a, b) + torch.log(1 + torch.exp(-(a - b).abs()))
+from vidlib.matching.base import Features, Metric, at_least_float32, cost_of, in_pieces
 
 
 def otam_distance(cost: Tensor, lam: float = 0.1) -> Tensor:
     """Soft alignment cost in one direction, ``cost [... Tq Ts] -> [...]``, in float32 or better.
 
-    Every step works on one cell of all pairs; there are Tq (Ts + 1) of them. The support axis is the padded one, so the
-    other direction is ``otam_distance(cost.mT)``.
+    A cell between the padded columns needs nothing of its own column, so that a step works on one column of all pairs
+    at once; only the first real column is taken cell by cell, and the last padded one is a sum. The support axis is the
+    padded one: the other direction is ``otam_distance(cost.mT)``.
     """
-    lead, frames = cost.shape[:-2], cost.shape[-2]
+    lead = cost.shape[:-2]
     # Logarithms of weights, w = exp(-cost / lam), pairs last: a cell is one contiguous vector of n.
-    weight = (at_least_float32(cost) / -lam).reshape(lead.numel(), *cost.shape[-2:])
-    rows = [row.unbind() for row in rearrange(weight, "n q s -> q s n").contiguous().unbind()]
-    start = torch.zeros_like(rows[0][0])
-    above = [start]
-    for cell in rows[0]:
-        above.append(above[-1] + cell)
-    above.append(above[-1])
-    for line in range(1, frames):
-        row = [start, rows[line][0] + _log_add(_log_add(above[0], above[1]), start)]
-        for column, cell in enumerate(rows[line][1:], start=2):
-            row.append(cell + _log_add(above[column - 1], row[-1]))
-        row.append(_log_add(_log_add(above[-2], above[-1]), row[-1]))
-        above = row
-    return (-lam * above[-1]).reshape(lead)
+    weight = rearrange(at_least_float32(cost) / -lam, "... q s -> s q (...)")
+    twice = weight.new_tensor(2.0).log()
+    column = [weight[0, 0]]
+    for cell in weight[0, 1:]:  # from above, or from either of two padded cells, whose weight is 1
+        column.append(cell + torch.logaddexp(column[-1], twice))
+    column = torch.stack(column)
+    for cells in weight[1:]:
+        column = cells + torch.cat([column[:1], torch.logaddexp(column[:-1], column[1:])])
+    # Every cell of the last padded column adds the one above to what its two neighbours on the left bring: in the last
+    # cell all are counted twice, but for the last row.
+    column = torch.cat([column[:-1] + twice, column[-1:]])
+    return (-lam * column.logsumexp(dim=0)).reshape(lead)
 
 
 def otam_path(cost: Tensor) -> Tensor:
@@ -89,6 +83,11 @@ class OTAM(Metric):
 
     def distance(self, support: Features, query: Features) -> Tensor:
         """``frames`` [E S Ts D] and [E Q Tq D] -> [E Q S]; the two frame counts may differ."""
-        cost = frame_cost(query["frames"], support["frames"], self.eps)
-        there = otam_distance(cost, self.lam)
-        return there + otam_distance(cost.mT, self.lam) if self.bidirectional else there
+
+        def step(support: Features, query: Features) -> Tensor:
+            cost = cost_of(query, support, self.eps)
+            there = otam_distance(cost, self.lam)
+            return there + otam_distance(cost.mT, self.lam) if self.bidirectional else there
+
+        frames = query["frames"].shape[2]
+        return in_pieces(step, support, query, numbers=frames * support["frames"][0, ..., 0].numel())
