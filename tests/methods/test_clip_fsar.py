@@ -77,6 +77,21 @@ def test_equals_the_released_transformer():
     assert close(method.eval().modulate(tensors["input.query"], None), tensors["output.context2_selfattn"])
 
 
+@pytest.mark.parametrize(("shot", "merge"), CASES)
+def test_a_single_support_modulated_beforehand_gives_what_its_mean_gives(shot, merge):
+    method, tensors = released(merge)
+    beforehand, _ = run(method.eval(), tensors, shot, "text_test")
+    embed, seen = method.embed_frames, []
+
+    def without(*arguments):
+        seen.append({k: v for k, v in embed(*arguments).items() if arguments[2] == "query" or "metric." not in k})
+        return seen[-1]
+
+    method.embed_frames = without
+    later, _ = run(method, tensors, shot, "text_test")
+    assert list(seen[0]) == ["pooled", "frames"] and close(beforehand.logits, later.logits)
+
+
 def test_parameters_of_vit_b_16():
     from vidlib.backbones import clip
 

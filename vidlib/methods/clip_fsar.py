@@ -55,6 +55,7 @@ class CLIPFSAR(FewShotMethod):
     """
 
     needs_clip = True
+    support_text = True
     sources = {
         "inference": "released recipes use visual matching only; the paper's figures with text are another set",
         "text_coefficient": "0.9 in the released code, where no recipe sets it",
@@ -85,7 +86,6 @@ class CLIPFSAR(FewShotMethod):
         self.text_coefficient = check_weight("text_coefficient", text_coefficient)
         self.text_loss_weight = text_loss_weight
         self.merge_before = merge_before
-        self.support_text = not merge_before
         self.context = TemporalTransformer(backbone.embed_dim, dropout=dropout, ffn_dropout=ffn_dropout)
         self.scale = nn.Parameter(torch.ones(1))
         if metric_options is None:
@@ -94,32 +94,47 @@ class CLIPFSAR(FewShotMethod):
         self.tune(finetune)
 
     def embed(self, clips: Tensor, text: Tensor | None, role: str) -> Features:
-        """``pooled`` [B C], the backbone's mean over frames; a query's ``metric.*``, a support's ``frames`` [B T C]."""
+        """See ``embed_frames``."""
         return self.embed_frames(self.frame_features(clips), text, role)
 
     def embed_frames(self, frames: Tensor, text: Tensor | None, role: str) -> Features:
-        """``embed`` after the backbone: ``frames [B T C]``, ``text [B C]`` or None (``merge_before``, and queries)."""
-        pooled = frames.mean(1)
+        """``embed`` after the backbone: ``frames [B T C]``, ``text [B C]`` or None for a query.
+
+        ``pooled`` [B C], their mean; a support's ``frames`` [B T C], of which a class is the mean, its text still to
+        come with ``merge_before``; and ``metric.*``, the modulated frames for the metric. Outside training a support has
+        these too: the only one of its class, it is the prototype, and need not be modulated in every episode.
+        """
+        features = {"pooled": frames.mean(1)}
         if role == "query":
-            return {"pooled": pooled} | tagged(self.metric.prepare(self.modulate(frames, None)), "metric")
-        return {"pooled": pooled, "frames": frames if self.merge_before else self.modulate(frames, text)}
+            return features | tagged(self.metric.prepare(self.modulate(frames, None)), "metric")
+        if self.merge_before and (self.training or text is None):
+            return features | {"frames": frames}
+        modulated = self.modulate(frames, text)
+        features["frames"] = frames if self.merge_before else modulated
+        return features if self.training else features | tagged(self.metric.prepare(modulated), "metric")
 
     def modulate(self, frames: Tensor, text: Tensor | None) -> Tensor:
-        """The temporal Transformer on ``frames [B T C]``; ``text [B C]`` is one more token, which is dropped again."""
-        x = frames if text is None else torch.cat([frames, text[:, None].to(frames.dtype)], dim=1)
-        return self.context(x, x, x)[:, : frames.shape[1]]
+        """The temporal Transformer on ``frames [B T C]``; ``text [B C]`` is one more token to attend to.
+
+        What that token itself becomes is never read, and not computed.
+        """
+        seen = frames if text is None else torch.cat([frames, text[:, None].to(frames.dtype)], dim=1)
+        return self.context(frames, seen, seen)
 
     def match(
         self, support: Features, labels: Tensor, query: Features, text: Tensor, targets: "Targets | None" = None
     ) -> Match:
         """Parts "q2s" (metric logits) and "q2t" (scale x cosine with the episode's texts), ``[E Q W]``."""
         episodes, way = text.shape[:2]
-        prototypes = class_means(support["frames"], labels, way)
-        if self.merge_before:
-            flat = self.modulate(prototypes.flatten(0, 1), text.flatten(0, 1))
-            prototypes = rearrange(flat, "(e w) t c -> e w t c", e=episodes)
-        classes = torch.arange(way, device=labels.device).expand(episodes, way)
-        q2s = self.metric.compare(self.metric.prepare(prototypes), classes, untagged(query, "metric"), way)
+        prototypes, classes = untagged(support, "metric"), labels
+        if labels.shape[1] > way or not prototypes:
+            frames = class_means(support["frames"], labels, way)
+            if self.merge_before:
+                flat = self.modulate(frames.flatten(0, 1), text.flatten(0, 1))
+                frames = rearrange(flat, "(e w) t c -> e w t c", e=episodes)
+            prototypes = self.metric.prepare(frames)
+            classes = torch.arange(way, device=labels.device).expand(episodes, way)
+        q2s = self.metric.compare(prototypes, classes, untagged(query, "metric"), way)
         parts = {"q2s": q2s, "q2t": self.scale * cosine(query["pooled"], text)}
         weight = {"visual": 0.0, "text": 1.0, "combined": self.text_coefficient}[self.inference]
         match = Match(q2s if self.inference == "visual" else self.mix(parts, weight), {}, parts)
