@@ -101,8 +101,8 @@ class CLIPFSAR(FewShotMethod):
         """``embed`` after the backbone: ``frames [B T C]``, ``text [B C]`` or None for a query.
 
         ``pooled`` [B C], their mean; a support's ``frames`` [B T C], of which a class is the mean, its text still to
-        come with ``merge_before``; and ``metric.*``, the modulated frames for the metric. Outside training a support has
-        these too: the only one of its class, it is the prototype, and need not be modulated in every episode.
+        come with ``merge_before``; and ``metric.*``, the modulated frames for the metric. Outside training a support
+        has these too: the only one of its class, it is the prototype, and need not be modulated in every episode.
         """
         features = {"pooled": frames.mean(1)}
         if role == "query":
