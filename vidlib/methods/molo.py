@@ -251,12 +251,12 @@ class MoLo(FewShotMethod):
         return made.unflatten(0, motion.shape[:3])
 
     def load_released(self, state: Mapping[str, Tensor]) -> None:
-        """Take a released state: both branches, decoder, scales, the class head where there is one here, the trunk."""
+        """Take a released state: branches, scales, decoder and class head where they are here, the trunk if there."""
         modules = {"motion_reduce": "motion.reduce", "motion_conv": "motion.shift", "motion_up": "motion.expand"}
-        modules |= {"outc.conv": "decoder.out"}
-        for i in range(3):
-            modules[f"up{i + 1}.conv.double_conv.0"] = f"decoder.convs.{i}"
-            modules[f"up{i + 1}.conv.double_conv.1"] = f"decoder.norms.{i}"
+        if self.decoder is not None:
+            modules["outc.conv"] = "decoder.out"
+            modules |= {f"up{i + 1}.conv.double_conv.0": f"decoder.convs.{i}" for i in range(3)}
+            modules |= {f"up{i + 1}.conv.double_conv.1": f"decoder.norms.{i}" for i in range(3)}
         for theirs, ours in (("temporal_atte_before", "base"), ("temporal_atte_before_motion", "moving")):
             within = {"0.norm": "norm", "0.fn.to_out.0": "to_out", "1.net.0": "ffn.0", "1.net.3": "ffn.3"}
             modules |= {f"{theirs}.layers.0.{a}": f"{ours}.context.{b}" for a, b in within.items()}
@@ -272,6 +272,8 @@ class MoLo(FewShotMethod):
                 branch = "moving" if "motion" in module else "base"
                 parts = zip(("to_q", "to_k", "to_v"), value.chunk(3), strict=True)
                 found |= {f"{branch}.context.{name}.{kind}": part for name, part in parts}
-        kept = {name: value for name, value in self.state_dict().items() if name.startswith("backbone.")}
+        counted = "num_batches_tracked"  # not in old files, and no output depends on it
+        own = self.state_dict().items()
+        kept = {name: value for name, value in own if name.startswith("backbone.") or name.endswith(counted)}
         self.load_state_dict(kept | found)
         self.load_trunk(state)
