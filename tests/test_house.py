@@ -16,18 +16,21 @@ ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 FLOORS = [  # bottom first; a room imports only from floors below its own, or from its own folder
     {"errors", "paths", "progress", "recipes", "params", "open_params", "digests", "lock", "devices"},
-    {"runs", "checkpoints", "published", "accounting"},
+    {"runs", "published", "accounting"},
     {"data"},
     {"matching", "layers", "backbones"},
     {"methods"},
+    {"released"},
+    {"checkpoints"},
     {"stepping", "results"},
     {"opening", "evaluation"},
     {"loop"},
-    {"training"},
+    {"training", "testing"},
     {"viz"},
     {"study"},
-    {"ablating"},
+    {"ablating", "comparing"},
     {"claims"},
+    {"cli"},
 ]
 
 

@@ -1,4 +1,4 @@
-"""What notebooks/ma_fsar.ipynb claims, each for named parameters: checked, or said not to be claimed or testable here.
+"""What the notebooks claim, each for named parameters: checked, or said not to be claimed or testable here.
 
 A claim that does not hold raises ``AssertionError``, so the notebook fails.
 """
@@ -7,16 +7,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+import torch
 
 from vidlib import evaluation, runs, study, training
+from vidlib.data.episodes import assemble
 from vidlib.data.manifest import Manifest
-from vidlib.methods import FewShotMethod, build
-from vidlib.params import MAFSARParams
+from vidlib.methods import METHODS, FewShotMethod, build
+from vidlib.open_params import OpenParams
+from vidlib.params import MAFSARParams, ProtocolParams
 from vidlib.results import paired
 
 DEFAULT_GAIN, LAPTOP_GAIN, SHUFFLE_LOSS = 0.15, 0.28, 0.05
 ENOUGH_TRAINING, ENOUGH_TESTS, LAPTOP_TRAINING = 450, 1000, 1200
 B16_TRAINABLE = 18_535_168
+ORDER_BLIND = ("protonet", "bimhm")  # a video is a set of frames to them
+ORDERED = ("otam", "trx")  # frame metrics that see the order
 NAMED = ("dataset", "backbone", "pretrained", "way", "shot", "metric", "frames", "mix")
 
 
@@ -25,7 +30,7 @@ def ma_fsar(
 ) -> Iterator[str]:
     """Check the claims one after another; each line says what was found."""
     yield from _same_episodes(found)
-    yield from _finds_itself(p, manifest, found)
+    yield from _finds_itself(p, manifest, found["frozen_clip"][0], p.metric)
     yield from _fewer_parameters(p, method)
     yield from _gain(p, found)
     yield from _needs_time(p, found)
@@ -37,13 +42,56 @@ def _same_episodes(found: Mapping[str, Sequence[runs.Run]]) -> Iterator[str]:
     yield f"holds: all methods met the same test episodes (list {lists.pop()[:12]})"
 
 
-def _finds_itself(p: MAFSARParams, manifest: Manifest, found: Mapping[str, Sequence[runs.Run]]) -> Iterator[str]:
+def few_shot(p: OpenParams, manifest: Manifest, found: Mapping[str, Sequence[runs.Run]]) -> Iterator[str]:
+    """What few_shot.ipynb claims of any method; of a user's own only what the protocol owes."""
+    yield from _same_episodes(found)
+    yield from _finds_itself(p, manifest, found["frozen"][0], "otam")
+    yield from _order(p, manifest, found[p.method][0])
+    yield from _learns(p, found)
+
+
+def _order(p: OpenParams, manifest: Manifest, run: runs.Run) -> Iterator[str]:
+    """The first val episodes, with every query as it is and with its frames reversed."""
+    method, val = training.open_trained(run, manifest)
+    batch = assemble(val.clips, [val.sampler[i] for i in range(2)], val.text, train=False)
+    with torch.no_grad():
+        plain = method(batch).logits
+        turned = method(replace(batch, query=batch.query.flip(2))).logits
+    part = float((turned - plain).abs().max() / plain.std())
+    found = f"reversed, a query's frames move its logits by up to {part:.2g} of their spread"
+    if p.method in ORDER_BLIND:
+        assert part < 1e-4, f"{study.label(p.method)} should not see the order of frames: {found}"
+        yield f"holds: the order of a query's frames plays no part: {found}"
+    elif p.method in METHODS and p.metric in ORDERED:
+        assert part > 1e-3, f"{study.label(p.method)} should see the order of frames: {found}"
+        yield f"holds: it sees the order of frames: {found}"
+    else:
+        yield f"not claimed here: whether it sees the order of frames; {found}"
+
+
+def _learns(p: OpenParams, found: Mapping[str, Sequence[runs.Run]]) -> Iterator[str]:
+    world = "moving_shapes_scene" if p.method in ORDER_BLIND else "moving_shapes"
+    claim = f"trained by its small recipe it is above itself untrained on the new classes of {world}, intervals apart"
+    if p.method not in METHODS or not found[p.method][0].result["cost"]["trainable"]:
+        yield f"not claimed here: {claim}; claimed for the methods of this suite that train anything"
+    elif p.dataset != world or not p.as_recipe:
+        yield f"not claimed here: {claim}; nothing but method, seed and seeds may be given then"
+    else:
+        pairs = [(study.tested(a), study.tested(b)) for a, b in zip(found[p.method], found["untrained"], strict=True)]
+        for trained, before in pairs:
+            apart = trained.accuracy - trained.interval > before.accuracy + before.interval
+            assert apart, f"{claim}: the intervals overlap, {trained} and {before}"
+        gains = ", ".join(f"{100 * paired(a, b).difference:+.1f}" for a, b in pairs)
+        yield f"holds: {claim}: {gains} points, seeds: {len(pairs)}"
+
+
+def _finds_itself(p: ProtocolParams, manifest: Manifest, run: runs.Run, metric: str) -> Iterator[str]:
     """With the query being the support video itself, labels, episodes and metric must agree: every query is found."""
-    claim = "frozen CLIP recognises a query that is one of the support videos itself (at least 95%)"
-    if p.metric == "trx" or p.shot > 1:
+    claim = "frozen features recognise a query that is one of the support videos itself (at least 95%)"
+    if metric == "trx" or p.shot > 1:
         yield f"not claimed here: {claim}; claimed for 1 shot and a metric without weights of its own"
         return
-    method, val = training.open_trained(found["frozen_clip"][0], manifest)
+    method, val = training.open_trained(run, manifest)
     drawn = [val.sampler[i] for i in range(min(100, p.test_episodes))]
     episodes = [replace(e, query=e.support, query_labels=e.support_labels) for e in drawn]
     features = evaluation.embed_videos(method, val.clips, episodes, val.text, label="claims")

@@ -80,6 +80,7 @@ class OpenParams(RecipeParams, SeedsParams):
     _given: frozenset[str] = PrivateAttr(frozenset())
     _recipe: str = PrivateAttr("")
     _said: frozenset[str] = PrivateAttr(frozenset())
+    _chosen: dict[str, Any] = PrivateAttr({})  # the options that the user gave
 
     @classmethod
     def left_open(cls) -> frozenset[str]:
@@ -95,16 +96,21 @@ class OpenParams(RecipeParams, SeedsParams):
         key = [str(given.get(name, cls.model_fields[name].default)) for name in ("method", "dataset", "shot")]
         said, recipe = recipe_values(*key, {name: value for name, value in given.items() if name != "options"})
         chosen = plain_options(given.get("options", {}))
-        if isinstance(chosen, Mapping):
-            chosen = {**said.pop("options", {}), **chosen}
-        self = handler({**said, **given, "options": chosen})
-        self._given, self._recipe, self._said = frozenset(given), recipe, frozenset(said)
+        options = {**said.pop("options", {}), **chosen}
+        self = handler({**said, **given, "options": options})
+        self._given, self._recipe, self._said, self._chosen = frozenset(given), recipe, frozenset(said), chosen
         return self
 
     @field_validator("method")
     @classmethod
     def _known_method(cls, value: str) -> str:
         return known_method(value)
+
+    @property
+    def as_recipe(self) -> bool:
+        """Whether the method has a recipe and the user left everything to it."""
+        chosen = self._given & self.left_open() or self._chosen or self.shot != type(self).model_fields["shot"].default
+        return bool(self._recipe) and not chosen
 
     @property
     def planned(self) -> tuple[str, ...]:
@@ -121,6 +127,12 @@ class OpenParams(RecipeParams, SeedsParams):
         if method in ("", self.method):
             return RunParams.parse(own)
         return by_recipe(method, {n: v for n, v in own.items() if n in SAME | (AMOUNT & self._given) | changes.keys()})
+
+    def changed(self) -> dict[str, Any]:
+        """What the user gave, as a command repeats it: open parameters, and others that are not the default."""
+        given = {name: value for name, value in self if name in self._given & self.left_open()}
+        given |= {"options": self._chosen} if self._chosen else {}
+        return {n: v for n, v in super().changed().items() if n not in self.left_open() | {"options"}} | given
 
     def show(self) -> None:
         """Print every parameter; one that the recipe gave with the recipe's name."""

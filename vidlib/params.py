@@ -130,6 +130,11 @@ class Params(BaseModel):
             raise UserError(f"{path} holds no parameters: it should be lines of 'name: value'")
         return cls.parse(values, source=path.name)
 
+    def changed(self) -> dict[str, Any]:
+        """The parameters that are not the defaults, without those that say where it runs: what a command repeats."""
+        fields, place = type(self).model_fields, getattr(self, "PLACE", ())
+        return {name: value for name, value in self if value != fields[name].default and name not in place}
+
     def show(self) -> None:
         """Print every parameter on a line of its own."""
         width = max(map(len, type(self).model_fields))

@@ -138,7 +138,7 @@ def table(figures: pd.DataFrame) -> pd.DataFrame:
 def comparison(dataset: str = "SSv2-Small", protocol: str = "5-way 1-shot", reruns: bool = False) -> pd.DataFrame:
     """The rows of one data set and protocol as ``vidlib.viz.bubbles`` draws them (default: MA-FSAR's Figure 1c).
 
-    Columns: name, trainable_M, accuracy (%), low and high (NaN: the papers print none), gmacs, origin ("published"),
+    Columns: name, backbone, trainable_M, accuracy (%), low and high (NaN: the papers print none), gmacs, origin ("published"),
     confidence, source. ``reruns`` adds other people's runs of a method. Counts that are not published stay NaN.
     """
     found = rows(dataset=dataset, protocol=protocol)
@@ -147,6 +147,7 @@ def comparison(dataset: str = "SSv2-Small", protocol: str = "5-way 1-shot", reru
     return pd.DataFrame(
         {
             "name": found["method"].str.replace(", interpretation inferred", ", inferred", regex=False),
+            "backbone": found["backbone"],
             "trainable_M": found["trainable_params_M"],
             "accuracy": found["value"],
             "low": np.nan,

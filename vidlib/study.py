@@ -1,5 +1,7 @@
 """A study of one method: its runs over seeds, the methods beside it, and the tables that compare them."""
 
+import inspect
+import json
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,13 +15,16 @@ from matplotlib.figure import Figure
 from scipy import stats
 from torch import Tensor
 
-from vidlib import evaluation, runs, training
+from vidlib import evaluation, methods, published, runs, training
 from vidlib.data.benchmarks import WORLDS
 from vidlib.data.manifest import Manifest
 from vidlib.devices import make_fabric
+from vidlib.errors import UserError
 from vidlib.layers.attention import capture_attention
+from vidlib.methods import find
 from vidlib.methods.base import tagged
-from vidlib.params import MAFSARParams, StudyParams
+from vidlib.open_params import OpenParams, frozen, untrained
+from vidlib.params import MAFSARParams, RunParams, StudyParams
 from vidlib.results import EvalResult, paired, percent
 from vidlib.viz import attention, filmstrip, style
 
@@ -37,6 +42,8 @@ LABELS = {
     "protonet": "ProtoNet",
     "bimhm": "Bi-MHM",
     "frozen_clip": "frozen CLIP",
+    "frozen": "frozen features",
+    "untrained": "itself, untrained",
 }
 
 
@@ -61,6 +68,46 @@ def run_methods(p: StudyParams, names: Sequence[str]) -> dict[str, list[runs.Run
         found[name] = [training.run(p.run_params(name, seed=seed)) for seed in ([p.seed] if same else seeds(p))]
         found[name] *= p.seeds if same else 1
     return found
+
+
+def run_beside(p: OpenParams) -> dict[str, list[runs.Run]]:
+    """The runs of ``p.method``, of those in ``compare``, of itself untrained and of its backbone's frozen features."""
+    found = {}
+    for name in (p.method, *p.compared):
+        found[name] = [training.run(p.run_params(name, seed=seed)) for seed in seeds(p)]
+    found["untrained"] = [training.run(untrained(p.run_params(seed=seed))) for seed in seeds(p)]
+    same = p.pretrained != ""  # random weights follow from the seed
+    floors = [training.run(frozen(p.run_params(seed=seed))) for seed in ([p.seed] if same else seeds(p))]
+    return found | {"frozen": floors * (p.seeds if same else 1)}
+
+
+def about(method: str) -> str:
+    """What a method is: the words at the head of its file."""
+    cls = find(method)
+    return inspect.getdoc(inspect.getmodule(cls)) or inspect.getdoc(cls) or "its file does not say"
+
+
+def figures_of(method: str) -> pd.DataFrame:
+    """The published few-shot figures of a method, ready to print; empty where there are none."""
+    try:
+        found = published.rows(method=label(method))
+    except UserError:
+        return published.table(published.load().iloc[:0])
+    return published.table(found[found["protocol"].str.contains("-way")])
+
+
+def arguments(params: RunParams) -> pd.DataFrame:
+    """The constructor's arguments: the value in this run, and the default."""
+    defaults = constructor(params.method)
+    here = defaults | methods.arguments(params)
+    rows = [{"argument": name, "here": repr(here[name]), "default": repr(defaults[name])} for name in defaults]
+    return pd.DataFrame(rows).set_index("argument")
+
+
+def constructor(method: str) -> dict[str, Any]:
+    """The arguments that a method's constructor has, with their defaults."""
+    known = inspect.signature(find(method)).parameters
+    return {name: p.default for name, p in known.items() if p.default is not inspect.Parameter.empty}
 
 
 def result_table(found: Mapping[str, Sequence[runs.Run]]) -> pd.DataFrame:
@@ -211,12 +258,22 @@ def describe(
     print(f"Seeds: {', '.join(map(str, seeds(p)))}. Interval: {interval_note(p.seeds)}.")
     for name, same in found.items():
         readings = ", ".join(f"{split} {n}" for split, n in sorted(same[0].readings().items()))
-        finished = same[0].result["finished"][:16]
-        print(f"{label(name)}: run {same[0].id}, finished {finished} UTC; times each split was read: {readings}.")
-    default = type(p).model_fields
-    changed = {name: value for name, value in p if value != default[name].default and name not in p.PLACE}
-    options = "".join(f" -p {name} {shlex.quote(str(value))}" for name, value in changed.items())
-    print(f"Command: papermill notebooks/{notebook}.ipynb out.ipynb{options}")
+        finished, mode = same[0].result["finished"][:16], same[0].result["test"]["mode"]
+        print(
+            f"{label(name)}: run {same[0].id}, finished {finished} UTC; evaluated by way of: {mode}; "
+            f"times each split was read: {readings}."
+        )
+    print(f"Command: {command(notebook, p.changed())}")
+
+
+def command(notebook: str, changed: Mapping[str, Any]) -> str:
+    """The line that runs a notebook with these parameters."""
+    options = "".join(f" -p {name} {shlex.quote(_word(value))}" for name, value in changed.items())
+    return f"papermill notebooks/{notebook}.ipynb out.ipynb{options}"
+
+
+def _word(value: Any) -> str:
+    return json.dumps(value) if isinstance(value, (dict, list)) else str(value)
 
 
 def data_name(manifest: Manifest) -> str:

@@ -32,7 +32,7 @@ def plot(
     low and high (per cent) and ``area`` ("gmacs" per clip or "total_M"). All rows share one origin, else ``UserError``.
     A method that trains nothing is a horizontal line (a log axis has no zero); a row without a published count is named
     in the note under the axes, not guessed; one without ``area`` gets the smallest bubble, and the note says so.
-    ``confidence`` "counted" marks a published accuracy whose parameters were counted on our own module.
+    ``counted`` True marks a published accuracy whose parameters were counted on our own module.
     """
     rows = _complete(rows, area)
     origins = sorted(set(rows["origin"]))
@@ -94,6 +94,9 @@ def note(rows: pd.DataFrame, area: str = "gmacs") -> str:
         known = "published" if "published" in set(absent["origin"]) else "known"
         said.append(f"Not drawn, trainable parameters not {known}: {names}.")
     drawn = rows[rows["trainable_M"].gt(0)]
+    counted = drawn["name"][drawn["counted"]]
+    if len(counted):
+        said.append(f"Trainable parameters not published, counted on our module instead: {', '.join(counted)}.")
     if len(drawn) and drawn[area].isna().all():
         said.append(f"{AREAS.get(area, area)} not published: all bubbles have one size.")
     elif drawn[area].isna().any():
@@ -115,6 +118,7 @@ def _complete(rows: pd.DataFrame, area: str) -> pd.DataFrame:
     for column in ("low", "high", area):
         rows[column] = pd.to_numeric(rows[column]) if column in rows else np.nan
     rows["confidence"] = rows["confidence"].astype(object) if "confidence" in rows else ""
+    rows["counted"] = rows["counted"].fillna(False).astype(bool) if "counted" in rows else False
     return rows
 
 
@@ -126,8 +130,8 @@ def _label(row: pd.Series) -> str:
     name = str(row["name"])
     if len(name) > 18:
         name = name.replace(" (", "\n(", 1)
-    marked = style.SHORT_MARKS.get(row["confidence"], "[count: our module]" if row["confidence"] == "counted" else "")
-    return f"{name}\n{marked}" if marked else name
+    marks = (style.SHORT_MARKS.get(row["confidence"], ""), "[count: our module]" if row["counted"] else "")
+    return "\n".join(filter(None, (name, *marks)))
 
 
 def _sizes(values: pd.Series) -> np.ndarray:
