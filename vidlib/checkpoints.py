@@ -2,6 +2,7 @@
 
 Every file is written whole to a temporary name and renamed, so a kill leaves the last good one. Training derives all
 random states anew from (seed, episode) before every episode, so the stored episode counter is the random state.
+``load_released`` reads the checkpoints of the papers' own codes (``vidlib.released``).
 """
 
 import json
@@ -16,6 +17,19 @@ from torch import Tensor, nn
 
 from vidlib.errors import UserError
 from vidlib.paths import atomic_write
+from vidlib.released import load_released
+
+__all__ = [
+    "load_released",
+    "load_state",
+    "load_trainable",
+    "put_trainable",
+    "read",
+    "save_state",
+    "save_trainable",
+    "trainable_parameters",
+    "trainable_state",
+]
 
 META = "vidlib"
 

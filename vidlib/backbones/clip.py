@@ -195,6 +195,11 @@ def load(backbone: str, pretrained: str) -> CLIPBackbone:
     ("openai"; downloaded, or read from open_clip's cache), or a file: safetensors, a state dict, or OpenAI's archive.
     """
     check(backbone, pretrained)
+    return CLIPBackbone(*build(backbone, pretrained))
+
+
+def build(backbone: str, pretrained: str) -> tuple[nn.Module, str, Sequence[float], Sequence[float]]:
+    """What ``load`` wraps: the open_clip model, its name, mean and deviation of its input."""
     config = _config(backbone)
     try:
         clip = _build(config)
@@ -219,7 +224,7 @@ def load(backbone: str, pretrained: str) -> CLIPBackbone:
         path = absolute(pretrained)
     if path is not None:
         _load_weights(clip, Path(path), backbone)
-    return CLIPBackbone(clip, backbone, mean, std)
+    return clip, backbone, mean, std
 
 
 def save(backbone: CLIPBackbone, path: str | Path) -> None:

@@ -56,6 +56,7 @@ class AIM(FewShotMethod):
     """
 
     needs_clip = True
+    released_unused = (r"^cls_head\.",)  # of the data set it was trained on
     by_role = False
     attention_calls = ("temporal", "local")
     sources = {

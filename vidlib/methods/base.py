@@ -50,7 +50,8 @@ class FewShotMethod(nn.Module, ABC):
     ``attention_calls``: what a block's attention is called for, in order, in one pass of the tower. ``sources``: for
     each constructor argument that no source settles, what the sources say; ``choices`` holds the values taken.
     ``released_unused``, ``released_missing``: regular expressions of the keys that files of the released code hold and
-    nothing here needs, and of the parameters here that such files lack.
+    nothing here needs, and of the parameters here that such files lack. ``missing``: what a released checkpoint left as
+    it was built.
     """
 
     uses_text = True
@@ -61,6 +62,7 @@ class FewShotMethod(nn.Module, ABC):
     sources: dict[str, str] = {}
     released_unused: tuple[str, ...] = ()
     released_missing: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
 
     def __init__(self, backbone: "Backbone", frames: int, feature_dim: int) -> None:
         super().__init__()
