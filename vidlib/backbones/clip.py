@@ -310,7 +310,7 @@ def tokenizer(backbone: str, context_length: int):
     if backbone not in open_clip.list_models():
         return open_clip.SimpleTokenizer(context_length=context_length)
     try:
-        return open_clip.gettokenizer(backbone, context_length=context_length)
+        return open_clip.get_tokenizer(backbone, context_length=context_length)
     except Exception as cause:
         raise UserError(
             f"the tokenizer of backbone {backbone!r} is not on this machine and could not be downloaded "
