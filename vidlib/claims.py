@@ -3,17 +3,19 @@
 A claim that does not hold raises ``AssertionError``, so the notebook fails.
 """
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import torch
 
-from vidlib import evaluation, runs, study, training
+from vidlib import comparing, evaluation, runs, study, training
 from vidlib.data.episodes import assemble
 from vidlib.data.manifest import Manifest
 from vidlib.methods import METHODS, FewShotMethod, build
-from vidlib.open_params import OpenParams
+from vidlib.open_params import ComparisonParams, FewShotNotebookParams, OpenParams, YourMethodParams
 from vidlib.params import MAFSARParams, ProtocolParams
 from vidlib.results import paired
 
@@ -22,6 +24,7 @@ ENOUGH_TRAINING, ENOUGH_TESTS, LAPTOP_TRAINING = 450, 1000, 1200
 B16_TRAINABLE = 18_535_168
 ORDER_BLIND = ("protonet", "bimhm")  # a video is a set of frames to them
 ORDERED = ("otam", "trx")  # frame metrics that see the order
+COUNTED = {"trx": 47.1, "hyrsm": 65.6, "molo": 89.6, "sloshnet": 166.8}  # published, millions, ResNet-50
 NAMED = ("dataset", "backbone", "pretrained", "way", "shot", "metric", "frames", "mix")
 
 
@@ -48,6 +51,47 @@ def few_shot(p: OpenParams, manifest: Manifest, found: Mapping[str, Sequence[run
     yield from _finds_itself(p, manifest, found["frozen"][0], "otam")
     yield from _order(p, manifest, found[p.method][0])
     yield from _learns(p, found)
+
+
+def your_method(
+    p: YourMethodParams, manifest: Manifest, found: Mapping[str, Sequence[runs.Run]], checks: pd.DataFrame, own: bool
+) -> Iterator[str]:
+    """What your_method.ipynb claims: the contract, the protocol and, of the method written there, what it gains."""
+    assert set(checks["holds"]) <= {"yes", "not required"}, "the contract does not hold"
+    yield f"holds: {study.label(p.method)} meets the contract in all {len(checks)} checks"
+    yield from _same_episodes(found)
+    yield from _finds_itself(p, manifest, found["frozen"][0], "otam")
+    claim = f"with this notebook's defaults {study.label(p.method)} is above frozen features, intervals apart"
+    if not own or not p.as_recipe or p.dataset != "moving_shapes":
+        yield f"not claimed here: {claim}"
+        return
+    for ours, floor in zip(found[p.method], found["frozen"], strict=True):
+        ours, floor = study.tested(ours), study.tested(floor)
+        assert ours.accuracy - ours.interval > floor.accuracy + floor.interval, f"{claim}: {ours}, {floor}"
+    yield f"holds: {claim}: {ours} against {floor}"
+
+
+def comparison(p: ComparisonParams, found: Mapping[str, Sequence[runs.Run]], missing: pd.DataFrame) -> Iterator[str]:
+    """What comparison.ipynb claims: one list of episodes, every method accounted for, commands that give the rows."""
+    if not found:
+        yield "not claimed here: anything, no method has its runs"
+        return
+    yield from _same_episodes(found)
+    asked = {study.label(name) for name in p.compared}
+    shown = {study.label(name) for name in found} | set(missing.index)
+    assert asked <= shown, f"neither shown nor missing: {', '.join(sorted(asked - shown))}"
+    yield f"holds: each of the {len(asked)} methods is in the table or listed as missing"
+    for name in (name for name in p.compared if name in found):
+        words = shlex.split(comparing.command(p, name))
+        given = {words[i + 1]: words[i + 2] for i, word in enumerate(words) if word == "-p"}
+        alone = FewShotNotebookParams.parse(given).run_params()
+        assert alone.determining() == p.run_params(name).determining(), f"the command of {name} does another run"
+    yield "holds: the command of every row does that row's run"
+    for name in COUNTED:
+        theirs, ours = COUNTED[name], comparing.count(name, "resnet50")
+        assert abs(ours / theirs - 1) < 0.01, f"{study.label(name)} on ResNet-50: {ours:.1f} M, published {theirs:.1f}"
+    same = ", ".join(f"{study.label(name)} {theirs:.1f}" for name, theirs in COUNTED.items())
+    yield f"holds: our modules on ResNet-50 train as many parameters as published, within 1%: {same} M"
 
 
 def _order(p: OpenParams, manifest: Manifest, run: runs.Run) -> Iterator[str]:

@@ -62,7 +62,7 @@ def command(p: ComparisonParams, name: str) -> str:
 
 
 def table(p: ComparisonParams, found: Found) -> pd.DataFrame:
-    """One row per method: accuracy on test, paired differences to ``p.against`` and to frozen features, cost, command."""
+    """One row per method: accuracy on test, paired differences to ``p.against`` and frozen features, cost, command."""
     rows = []
     for name, same in found.items():
         results, params = [run.result for run in same], RunParams.parse(same[0].params)
@@ -97,7 +97,6 @@ def by_shots_and_ways(
     found: Found,
     shots: Sequence[int] = (1, 2, 3, 5),
     ways: Sequence[int] = (2, 3, 5, 8),
-    episodes: int = 200,
 ) -> pd.DataFrame:
     """Accuracy on val of the methods as trained, by shots at ``p.way`` and by ways at ``p.shot``; nothing is trained.
 
@@ -112,7 +111,7 @@ def by_shots_and_ways(
             samplers[varied, value] = EpisodeSampler(manifest, "val", way, shot, p.query, EVALUATION_SEED)
         except UserError:  # too few classes, or videos of one
             continue
-    drawn = {shape: [sampler[i] for i in range(episodes)] for shape, sampler in samplers.items()}
+    drawn = {shape: [sampler[i] for i in range(p.shape_episodes)] for shape, sampler in samplers.items()}
     for name, same in found.items():
         method, val = training.open_trained(same[0], manifest)
         if getattr(method, "whole_episode", False) or getattr(val.clips, "by_episode", False):

@@ -153,11 +153,24 @@ class YourMethodParams(OpenParams):
 
     method: str = Field("", description="FILE.py:CLASS of your method, empty for the one written here")
     compare: str = Field("otam", description="trained methods to stand beside it, as in otam,trx")
+    _written: bool = PrivateAttr(False)
 
     @field_validator("method")
     @classmethod
     def _known_method(cls, value: str) -> str:
         return known_method(value) if value else value
+
+    def named(self, method: str) -> Self:
+        """The same with ``method``, where it was left empty; a command then leaves it empty too."""
+        if self.method:
+            return self
+        named = self.model_copy(update={"method": known_method(method)})
+        named._written = True
+        return named
+
+    def changed(self) -> dict[str, Any]:
+        """What the user gave; a method that the notebook wrote is not."""
+        return {n: v for n, v in super().changed().items() if n != "method" or not self._written}
 
 
 class ComparisonParams(ProtocolParams):
@@ -171,6 +184,8 @@ class ComparisonParams(ProtocolParams):
     backbone: str = Field("", description="one backbone for all, empty for each recipe's own")
     pretrained: str = Field("", description="its weights, empty for the recipe's own or those of that name")
     seeds: int = Field(1, ge=1, description="how many seeds, counted up from seed")
+    shape_episodes: int = Field(200, ge=1, description="val episodes of each number of shots and ways")
+    published: str = Field("SSv2-Small", description="the data set of the published panel, such as SSv2-Full or HMDB51")
 
     @field_validator("methods")
     @classmethod

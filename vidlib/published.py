@@ -41,7 +41,7 @@ MARKS = {  # from the least to the most trusted
     "verified": "",
 }
 # Words by which the rows name somebody else's run of a method.
-_RERUN = "user re|user run|user log|reproduction|replication|retrain|re-run|ported|as run by later"
+RERUN = "user re|user run|user log|reproduction|replication|retrain|re-run|ported|as run by later"
 
 
 @functools.cache
@@ -138,12 +138,12 @@ def table(figures: pd.DataFrame) -> pd.DataFrame:
 def comparison(dataset: str = "SSv2-Small", protocol: str = "5-way 1-shot", reruns: bool = False) -> pd.DataFrame:
     """The rows of one data set and protocol as ``vidlib.viz.bubbles`` draws them (default: MA-FSAR's Figure 1c).
 
-    Columns: name, backbone, trainable_M, accuracy (%), low and high (NaN: the papers print none), gmacs, origin ("published"),
-    confidence, source. ``reruns`` adds other people's runs of a method. Counts that are not published stay NaN.
+    Columns: name, backbone, trainable_M, accuracy (%), low and high (NaN: the papers print none), gmacs, origin
+    ("published"), confidence, source. ``reruns`` adds other people's runs of a method. Unpublished counts stay NaN.
     """
     found = rows(dataset=dataset, protocol=protocol)
     if not reruns:
-        found = found[~found["method"].str.contains(_RERUN, case=False)]
+        found = found[~found["method"].str.contains(RERUN, case=False)]
     return pd.DataFrame(
         {
             "name": found["method"].str.replace(", interpretation inferred", ", inferred", regex=False),

@@ -5,6 +5,7 @@ method's small recipe for the embedded world, which also serves a user's folder.
 ``recipes/your_method/``.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ def find(method: str, dataset: str, shot: int) -> Path | None:
     root = paths.checkout()
     if root is None:
         return None
-    folder = root / "recipes" / (YOURS if ":" in method else method)
+    folder = root / "recipes" / (YOURS if not method or ":" in method else method)
     names = [f"{dataset}_{shot}shot", dataset]
     if dataset.startswith((SMALL, "folder:")):
         names = [dataset.partition(":")[0], SMALL]
@@ -36,6 +37,13 @@ def read(file: Path) -> Mapping[str, Any]:
     if not isinstance(values, dict):
         raise UserError(f"{file} holds no parameters: it should be lines of 'name: value'")
     return values
+
+
+def command(file: Path) -> str:
+    """The line that runs a recipe, from its first comment; "" where that names none."""
+    head = "".join(line for line in file.read_text(encoding="utf-8").splitlines(keepends=True) if line.startswith("#"))
+    named = re.search(r"papermill notebooks/\S+ \S+ .*-f \S+", head)
+    return named[0] if named else ""
 
 
 def short(file: Path) -> str:

@@ -87,13 +87,13 @@ def about(method: str) -> str:
     return inspect.getdoc(inspect.getmodule(cls)) or inspect.getdoc(cls) or "its file does not say"
 
 
-def figures_of(method: str) -> pd.DataFrame:
-    """The published few-shot figures of a method, ready to print; empty where there are none."""
+def published_of(method: str) -> pd.DataFrame:
+    """The rows of ``published`` that are a method's few-shot figures; empty where there are none."""
     try:
         found = published.rows(method=label(method))
     except UserError:
-        return published.table(published.load().iloc[:0])
-    return published.table(found[found["protocol"].str.contains("-way")])
+        return published.load().iloc[:0]
+    return found[found["protocol"].str.fullmatch(r"\d+-way \d+-shot")]
 
 
 def arguments(params: RunParams) -> pd.DataFrame:

@@ -1,0 +1,125 @@
+"""Many methods side by side: accuracy against shots and ways, and what an episode costs."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from vidlib.errors import UserError
+from vidlib.viz import style
+
+MARKERS = "osD^vPX*<>hd"
+DASHES = ("-", "--", ":")
+VARIED = {"shot": "support videos per class (shot)", "way": "classes in an episode (way)"}
+EMBED, MATCH = style.SKY, style.BLUE
+
+
+def accuracy(rows: pd.DataFrame, *, way: int, title: str = "", floor: str = "frozen ") -> Figure:
+    """One panel for each of what is varied: accuracy in per cent with its interval, one line per method.
+
+    ``rows`` has the columns method, varied ("shot" or "way"), value, accuracy, interval (per cent). ``way`` is that of
+    the panel of shots, for its line of chance. Methods whose name begins with ``floor`` are grey. The key lists them
+    from the best to the worst at the largest value of the first panel.
+    """
+    absent = [column for column in ("method", "varied", "value", "accuracy", "interval") if column not in rows]
+    if absent or not len(rows):
+        raise UserError(f"rows: a figure by shots and ways needs rows with {', '.join(absent) or 'any method at all'}")
+    panels = [name for name in VARIED if name in set(rows["varied"])]
+    fig, axes = plt.subplots(
+        1, len(panels), figsize=(1.9 + 4.6 * len(panels), 5.2), sharey=True, squeeze=False, layout="constrained"
+    )
+    looks = _looks(list(dict.fromkeys(rows["method"])), floor)
+    for ax, varied in zip(axes[0], panels, strict=True):
+        part = rows[rows["varied"] == varied]
+        values = sorted(set(part["value"]))
+        place = {value: i for i, value in enumerate(values)}  # even steps: the values are few and whole
+        for number, (method, look) in enumerate(looks.items()):
+            line = part[part["method"] == method].sort_values("value")
+            if len(line):
+                shift = 0.16 * (number / max(len(looks) - 1, 1) - 0.5)  # so that intervals do not hide each other
+                at = np.array([place[value] for value in line["value"]]) + shift
+                ax.errorbar(at, line["accuracy"], yerr=line["interval"], label=method, **look)
+        chance = [100 / (value if varied == "way" else way) for value in values]
+        ax.plot(range(len(values)), chance, color=style.GREY, linewidth=1.0, linestyle=(0, (1, 2)), label="chance")
+        ax.set_xticks(range(len(values)), [str(value) for value in values])
+        ax.set_ylim(0, 103)
+        style.dress(ax, VARIED[varied], "accuracy (%)" if ax is axes[0, 0] else "")
+    _key(fig, axes[0, 0], rows, panels[0])
+    fig.suptitle(
+        style.wrap(title, style.title_width(fig.get_figwidth() - 0.3)), fontsize=style.TITLE, x=0.01, ha="left"
+    )
+    return fig
+
+
+def _looks(names: Sequence[str], floor: str) -> dict[str, dict]:
+    looks, number = {}, 0
+    for name in names:
+        look = {"marker": MARKERS[number % len(MARKERS)], "linestyle": DASHES[number // len(style.CYCLE) % len(DASHES)]}
+        look |= {"color": style.CYCLE[:-1][number % (len(style.CYCLE) - 1)], "markersize": 6, "linewidth": 1.5}
+        if name.startswith(floor):
+            look |= {"color": style.GREY, "linestyle": "-.", "marker": "_"}
+        else:
+            number += 1
+        looks[name] = look | {"markeredgecolor": style.INK, "markeredgewidth": 0.5, "elinewidth": 0.9, "capsize": 2}
+    return looks
+
+
+def _key(fig: Figure, ax: Axes, rows: pd.DataFrame, varied: str) -> None:
+    part = rows[rows["varied"] == varied]
+    last = part[part["value"] == part["value"].max()].set_index("method")["accuracy"]
+    handles, labels = ax.get_legend_handles_labels()
+    order = sorted(range(len(labels)), key=lambda i: -last.get(labels[i], -1.0))
+    shown = {"fontsize": style.SMALL + 0.5, "frameon": False, "handlelength": 3.2}
+    fig.legend([handles[i] for i in order], [labels[i] for i in order], loc="outside right center", **shown)
+
+
+def cost(table: pd.DataFrame, *, title: str = "") -> Figure:
+    """Milliseconds of a test episode (embedding and matching) and MiB of a training episode, one bar per method.
+
+    ``table`` is indexed by method, with the columns embedding, matching (ms) and "training memory (MiB)" (NaN: nothing
+    is trained).
+    """
+    absent = [name for name in ("embedding", "matching", "training memory (MiB)") if name not in table]
+    if absent or not len(table):
+        raise UserError(f"table: a figure of costs needs {', '.join(absent) or 'at least one method'}")
+    fig, (left, right) = plt.subplots(
+        1, 2, figsize=(11.0, 1.5 + 0.34 * len(table)), sharey=True, layout="constrained", width_ratios=(3, 2)
+    )
+    lines = range(len(table))
+    bars = {"edgecolor": style.INK, "linewidth": 0.7, "height": 0.7}
+    left.barh(lines, table["embedding"], color=EMBED, label="embedding all its videos", **bars)
+    left.barh(lines, table["matching"], left=table["embedding"], color=MATCH, hatch="///", label="matching", **bars)
+    total = table["embedding"] + table["matching"]
+    for line, (whole, part) in enumerate(zip(total, table["matching"], strict=True)):
+        _number(left, whole, line, f"{whole:.0f}, of it {part:.2g}")
+    memory = table["training memory (MiB)"]
+    right.barh(lines, memory.fillna(0), color=style.ORANGE, **bars)
+    for line, value in enumerate(memory):
+        _number(right, np.nan_to_num(value), line, "trains nothing" if np.isnan(value) else f"{value:.0f}")
+    left.set_yticks(lines, table.index, fontsize=style.NORMAL)
+    left.set_ylim(len(table) - 0.4, -0.6)
+    left.set_xlim(0, 1.28 * total.max())
+    right.set_xlim(0, 1.3 * max(np.nanmax(np.append(memory, 0.0)), 1.0))
+    style.dress(left, "a test episode (ms); the second number is matching", grid="x")
+    style.dress(right, "a training episode (MiB at its peak)", grid="x")
+    left.tick_params(axis="y", length=0)
+    right.tick_params(axis="y", length=0)
+    shown = {"fontsize": style.SMALL, "frameon": False, "ncols": 2, "bbox_to_anchor": (0, 1), "borderaxespad": 0.2}
+    left.legend(loc="lower left", **shown)
+    fig.suptitle(style.wrap(title, style.title_width(10.6)), fontsize=style.TITLE, x=0.01, ha="left")
+    return fig
+
+
+def _number(ax: Axes, value: float, line: int, text: str) -> None:
+    ax.annotate(
+        text,
+        (value, line),
+        xytext=(4, 0),
+        textcoords="offset points",
+        va="center",
+        fontsize=style.SMALL,
+        color=style.INK,
+    )
