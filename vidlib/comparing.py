@@ -76,7 +76,7 @@ def table(p: ComparisonParams, found: Found) -> pd.DataFrame:
         row["training episodes"] = params.train_episodes if results[0]["fit"] else 0
         row["seeds"] = len({run.id for run in same})
         rows.append(row | {"command": "" if name.startswith(FLOOR) else command(p, name)})
-    return pd.DataFrame(rows).set_index("method")
+    return pd.DataFrame(rows).set_index("method") if rows else pd.DataFrame()
 
 
 def _gap(found: Found, name: str, other: str) -> str:
@@ -147,7 +147,7 @@ def costs(p: ComparisonParams, found: Found) -> pd.DataFrame:
         row["training (s)"] = fit["seconds"] / params.train_episodes if fit else np.nan
         row["training memory (MiB)"] = cost["training_memory"] if fit else np.nan
         rows.append(row | {"evaluated": test["mode"]})
-    return pd.DataFrame(rows).set_index("method").astype({"training memory (MiB)": float})
+    return pd.DataFrame(rows).set_index("method").astype({"training memory (MiB)": float}) if rows else pd.DataFrame()
 
 
 # ---------------------------------------------------------------- published figures
