@@ -13,6 +13,7 @@ from tests.methods.small import FRAMES, WAY, backbone, batch, make, same
 from vidlib import backbones, methods
 from vidlib.errors import UserError
 from vidlib.layers.positions import sinusoids
+from vidlib.matching import base
 from vidlib.methods import hyrsm
 
 
@@ -117,23 +118,22 @@ def test_equals_the_literal_head_at_512_channels():
     features = module.prepare(videos)
     support, query = ({k: v[at][None] for k, v in features.items()} for at in (slice(5), slice(5, None)))
     with torch.no_grad():
-        found = -module.distances(support, query)[0]
+        found = -module.compare(support, query)[0]
         wanted = literal.logits(videos[:5], torch.arange(5), videos[5:], module.state_dict(), 8, False, False)
     assert (found - wanted).abs().max() < 1e-4
 
 
-def test_pieces_of_any_size_give_the_same_distances(monkeypatch):
-    module = relation(16, 4)
-    support, query = (module.prepare(torch.randn(6 * n, 5, 16)) for n in (4, 7))
-    support, query = ({k: v.unflatten(0, (6, -1)) for k, v in x.items()} for x in (support, query))
+def test_pieces_of_any_size_give_the_same_logits(monkeypatch):
+    method, whole = make("hyrsm").eval(), batch(episodes=6, queries=7)
+    logits = method(whole).logits
     calls = []
-    monkeypatch.setattr(module, "compare", lambda *pair: calls.append(1) or hyrsm.InterRelation.compare(module, *pair))
-    whole = module.distances(support, query)
-    assert len(calls) == 1
-    for chunk, pieces in ((5 * 16, 6 * 7), (2 * 5 * 16, 6 * 4), (2 * 7 * 5 * 16, 3)):
+    monkeypatch.setattr(
+        method.inter, "compare", lambda *x: calls.append(1) or hyrsm.InterRelation.compare(method.inter, *x)
+    )
+    for chunk, pieces in ((4 * 16, 6 * 7), (2 * 4 * 16, 6 * 4), (2 * 7 * 4 * 16, 3), (1 << 20, 1)):
         calls.clear()
-        monkeypatch.setattr(hyrsm, "CHUNK", chunk)
-        assert same(module.distances(support, query), whole) and len(calls) == pieces
+        monkeypatch.setattr(base, "CHUNK", chunk)
+        assert same(method(whole).logits, logits) and len(calls) == pieces
 
 
 def test_a_gain_that_cancels_the_frames_leaves_distances_finite():
@@ -142,7 +142,7 @@ def test_a_gain_that_cancels_the_frames_leaves_distances_finite():
         module.expand.weight.zero_()
         module.expand.bias.zero_()
     features = {k: v[None] for k, v in module.prepare(torch.randn(3, 5, 16)).items()}
-    assert torch.equal(module.distances(features, features), torch.full((1, 3, 3), 10.0))  # no cosine at all
+    assert torch.equal(module.compare(features, features), torch.full((1, 3, 3), 10.0))  # no cosine at all
     gone = module.prepare(torch.randn(3, 5, 16))
     gone["frames"] = torch.randn(3, 1, 16).expand(3, 5, 16) * 1e3
     gone["squares"] = hyrsm.squares(gone["frames"])
@@ -150,7 +150,7 @@ def test_a_gain_that_cancels_the_frames_leaves_distances_finite():
     module.related = lambda support, query: torch.cat([-support["frames"][:, :, 0], -query["frames"][:, :1, 0]], 1)[
         :, None
     ].expand(1, 3, 4, 16)
-    found = module.distances(gone, gone)
+    found = module.compare(gone, gone)
     assert torch.isfinite(found).all() and found.abs().max() <= 20 + 1e-3
 
 

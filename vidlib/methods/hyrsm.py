@@ -36,14 +36,12 @@ from torch.nn import functional as F
 from vidlib.errors import UserError
 from vidlib.layers.positions import placed
 from vidlib.matching import bimhm_distance, class_mean, frame_cost
-from vidlib.matching.base import at_least_float32, full_precision
+from vidlib.matching.base import at_least_float32, full_precision, in_pieces
 from vidlib.methods.base import Features, FewShotMethod, Match, class_means, one_of
 
 if TYPE_CHECKING:
     from vidlib.backbones import Backbone
     from vidlib.data.episodes import Targets
-
-CHUNK = 1 << 20  # numbers in the largest tensor of one step of the inter-relation (E Q (S+1) D): 4 MB
 
 
 def squares(frames: Tensor) -> Tensor:
@@ -152,22 +150,6 @@ class InterRelation(nn.Module):
         ours = _length(query["squares"], av, vv[..., None])  # [E Q T]
         theirs = _length(support["squares"][:, None], wa.mT, ww[..., None])  # [E Q S U]
         return bimhm_distance(1 - dots / ours[:, :, None, :, None] / theirs[:, :, :, None], self.mean)
-
-    def distances(self, support: Features, query: Features) -> Tensor:
-        """``compare`` in pieces of ``CHUNK`` numbers, in float32 or better: ``[E Q S]``."""
-        episodes, queries, width = query["token"].shape
-        numbers = (support["token"].shape[1] + 1) * width
-        e_step, q_step = max(1, CHUNK // (numbers * queries)), max(1, CHUNK // numbers)
-        with full_precision(query["token"]):
-            support, query = ({k: at_least_float32(v) for k, v in x.items()} for x in (support, query))
-            rows = []
-            for e in range(0, episodes, e_step):
-                there = {k: v[e : e + e_step] for k, v in support.items()}
-                here = [
-                    {k: v[e : e + e_step, q : q + q_step] for k, v in query.items()} for q in range(0, queries, q_step)
-                ]
-                rows.append(torch.cat([self.compare(there, piece) for piece in here], dim=1))
-            return torch.cat(rows)
 
 
 def _length(aa: Tensor, ag: Tensor, gg: Tensor) -> Tensor:
@@ -285,20 +267,24 @@ class HyRSM(FewShotMethod):
         return match
 
     def distances(self, support: Features, labels: Tensor, query: Features, way: int) -> Tensor:
-        """``[E Q W]`` between queries and classes, in float32 or better."""
+        """``[E Q W]`` between queries and classes, in float32 or better, in pieces of bounded memory."""
         needed = [name for name in query if name not in ("classes", "coherence")]
         with full_precision(labels):
             support, query = ({name: at_least_float32(x[name]) for name in needed} for x in (support, query))
             if self.prototype_first:
                 support = {name: class_means(support[name], labels, way) for name in needed}
-                support["squares"] = squares(support["frames"])
+                if self.inter is not None:
+                    support["squares"] = squares(support["frames"])
                 labels = torch.arange(way, device=labels.device).expand(len(labels), way)
+            compare, supports = self.compare, support["frames"].shape[1]
+            numbers = supports * query["frames"].shape[2] ** 2
             if self.inter is not None:
-                between = self.inter.distances(support, query)
-            else:
-                cost = frame_cost(query["frames"], support["frames"], eps=1e-12)
-                between = bimhm_distance(cost, mean=self.mean)
-            return class_mean(between, labels, way)
+                compare, numbers = self.inter.compare, max(numbers, (supports + 1) * query["frames"].shape[3])
+            return class_mean(in_pieces(compare, support, query, numbers), labels, way)
+
+    def compare(self, support: Features, query: Features) -> Tensor:
+        """Bi-MHM distances ``[E Q S]`` of frames that have had no inter-relation."""
+        return bimhm_distance(frame_cost(query["frames"], support["frames"], eps=1e-12), self.mean)
 
     def load_released(self, state: Mapping[str, Tensor]) -> None:
         """Take a released state: both relations, the class head where there is one here, the trunk if it is there."""

@@ -38,7 +38,7 @@ from vidlib.errors import UserError
 from vidlib.layers.attention import TemporalTransformer
 from vidlib.layers.positions import placed
 from vidlib.matching import bimhm_distance, frame_cost
-from vidlib.matching.base import at_least_float32, full_precision
+from vidlib.matching.base import at_least_float32, full_precision, in_pieces
 from vidlib.methods.base import Features, FewShotMethod, Match, class_means, one_of
 
 if TYPE_CHECKING:
@@ -205,23 +205,31 @@ class MoLo(FewShotMethod):
     ) -> Match:
         """Parts: "q2s", the logits; "base" and "motion", their two terms; "<branch>_q2c" (a query's video token against
         a class's frames) and "<branch>_c2q", the contrastive logits. All [E Q W]."""
-        way, released = text.shape[1], self.variant == "released"
-        parts, logits = {}, 0
+        way, parts, logits = text.shape[1], {}, 0
         for branch, weight in (("base", 1.0), ("motion", self.motion_weight)):
             if branch not in query:
                 continue
             with full_precision(labels):
-                classes = class_means(at_least_float32(support[branch]), labels, way)
-                cost = frame_cost(query[branch], classes, eps=0.01 if released else 1e-12)  # [E Q W 1+T 1+T]
-            parts[branch] = -self.metric_scale * weight * bimhm_distance(cost[..., 1:, 1:], mean=not released)
+                classes = {"tokens": class_means(at_least_float32(support[branch]), labels, way)}
+                found = in_pieces(self.compare, classes, {"tokens": query[branch]}, way * query[branch].shape[2] ** 2)
+            distance, to_class, to_query = found.unbind(-1)
+            parts[branch] = -self.metric_scale * weight * distance
             logits = logits + parts[branch]
             if branch in self.scales:
-                parts[f"{branch}_q2c"] = -self.scales[branch] * cost[..., 0, 1:].sum(-1)
-                parts[f"{branch}_c2q"] = -self.scales[branch] * cost[..., 1:, 0].sum(-1)
+                parts[f"{branch}_q2c"] = -self.scales[branch] * to_class
+                parts[f"{branch}_c2q"] = -self.scales[branch] * to_query
         match = Match(logits, {}, {"q2s": logits} | parts)
         if targets is not None:
             match.losses = self.losses(match.parts, support, labels, query, targets)
         return match
+
+    def compare(self, support: Features, query: Features) -> Tensor:
+        """``tokens`` [E W N C] and [E Q N C] -> ``[E Q W 3]``: Bi-MHM of frames, the sum of a query's video token's
+        distances to a class's frames, and that of the class's to the query's."""
+        released = self.variant == "released"
+        cost = frame_cost(query["tokens"], support["tokens"], eps=0.01 if released else 1e-12)
+        distance = bimhm_distance(cost[..., 1:, 1:], mean=not released)
+        return torch.stack([distance, cost[..., 0, 1:].sum(-1), cost[..., 1:, 0].sum(-1)], dim=-1)
 
     def losses(
         self, parts: Features, support: Features, labels: Tensor, query: Features, targets: "Targets"
