@@ -1,0 +1,136 @@
+"""One thing changed at test, the trained weights kept: what a part is worth to a method that learned with it.
+
+Judged on val, episode by episode against the method as it was trained, so that test stays unread. What embeds every
+episode anew (videos of an episode that mix, frames drawn at random) meets fewer episodes.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pandas as pd
+import torch
+
+from vidlib import evaluation, runs, training
+from vidlib.data.manifest import Manifest
+from vidlib.devices import make_fabric
+from vidlib.layers.fusion_search import OPERATIONS
+from vidlib.methods.sloshnet import DEFECTS, SloshNet
+from vidlib.params import FewShotParams, RunParams
+from vidlib.results import EvalResult, paired
+
+AS_TRAINED = "as trained"
+WHOLE = 200  # episodes of what cannot embed a video once
+
+
+def _as_it_is(method: Any) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change by name: ``alter`` changes the trained method in place, ``params`` how its test frames are read.
+
+    ``kind`` groups rows of a table.
+    """
+
+    label: str
+    alter: Callable[[Any], None] = _as_it_is
+    params: Mapping[str, Any] = field(default_factory=dict)
+    kind: str = ""
+
+
+def run(
+    p: FewShotParams, manifest: Manifest, trained: runs.Run, changes: Sequence[Change], episodes: int
+) -> dict[str, EvalResult]:
+    """Evaluate ``trained`` on the first ``episodes`` episodes of val (``WHOLE`` at most where each is embedded anew),
+    as it is and with each change alone; by label, in order."""
+    fabric = make_fabric(p.device, p.precision)
+    trained.count_reading("val", "changed at test")
+    found = {}
+    for change in (Change(AS_TRAINED), *changes):
+        method, val = training.open_trained(trained, manifest)
+        if change.params:
+            read = RunParams.parse({**trained.params, **change.params})
+            val = training.open_split(read, manifest, method.backbone, "val")
+        change.alter(method)
+        anew = getattr(method, "whole_episode", False) or getattr(val.clips, "by_episode", False)
+        count = min(episodes, WHOLE) if anew else episodes
+        settings = {"fabric": fabric, "label": change.label}
+        found[change.label] = evaluation.evaluate(method, val.clips, val.sampler, count, val.text, **settings)
+    return found
+
+
+def table(found: Mapping[str, EvalResult], changes: Sequence[Change]) -> pd.DataFrame:
+    """One row per change: accuracy on val and its paired difference to the method as trained, per cent and points.
+
+    Where the two met different numbers of episodes they are compared on those that both met.
+    """
+    kinds, full, rows = {change.label: change.kind for change in changes}, found[AS_TRAINED], []
+    for label, here in found.items():
+        row = {"changed at test": label, "what": kinds.get(label, "")}
+        row |= {"accuracy": 100 * here.accuracy, "interval": 100 * here.interval}
+        row |= {"difference": float("nan"), "half": float("nan"), "episodes": len(here.per_episode)}
+        if here is not full:
+            both = min(len(here.per_episode), len(full.per_episode))
+            gap = paired(*(_first(result, both) for result in (here, full)))
+            row |= {"difference": 100 * gap.difference, "half": 100 * gap.interval, "episodes": both}
+        rows.append(row)
+    return pd.DataFrame(rows).set_index("changed at test")
+
+
+def _first(result: EvalResult, count: int) -> EvalResult:
+    """``result`` on its first ``count`` episodes, per episode alone; of one run they are episodes 0, 1, ... of val."""
+    return replace(result, per_episode=result.per_episode[:count], checksum=f"first {count}")
+
+
+# ---------------------------------------------------------------- SloshNet
+
+
+def sloshnet(method: SloshNet) -> tuple[Change, ...]:
+    """What can be changed of ``method`` at test: its fusion, its temporal modules, the released code's defects."""
+    return (*(_fusions() if method.fuses else ()), *_modules(method), *_defects(method))
+
+
+def _fusions() -> tuple[Change, ...]:
+    def operations(chosen: int | None) -> Callable[[SloshNet], None]:
+        @torch.no_grad()
+        def alter(method: SloshNet) -> None:
+            method.fusion.alpha.zero_()
+            if chosen is not None:
+                method.fusion.alpha[:, chosen] = 100.0  # a weight of one, to the last digit
+
+        return alter
+
+    @torch.no_grad()
+    def last(method: SloshNet) -> None:
+        method.fusion.beta.zero_()
+        method.fusion.beta[-1] = 100.0
+
+    found = [Change("every operation a third", operations(None), kind="fusion")]
+    found += [Change(f"only {name}, on every edge", operations(i), kind="fusion") for i, name in enumerate(OPERATIONS)]
+    return (*found, Change("the deepest map alone", last, kind="fusion"))
+
+
+def _modules(method: SloshNet) -> tuple[Change, ...]:
+    def without(name: str) -> Callable[[SloshNet], None]:
+        return lambda method: setattr(method, name, None)
+
+    found = {"long_term": "without the long-term module", "short_term": "without the short-term module"}
+    there = {name: words for name, words in found.items() if getattr(method, name) is not None}
+    return tuple(Change(words, without(name), kind="temporal module") for name, words in there.items())
+
+
+def _defects(method: SloshNet) -> tuple[Change, ...]:
+    def toggled(name: str) -> Callable[[SloshNet], None]:
+        return lambda method: setattr(method, "defects", method.defects ^ {name})
+
+    found = []
+    for name in DEFECTS[:2] if method.long_term is not None else ():  # the third acts in training alone
+        words = f"without the defect {name}" if name in method.defects else f"with the defect {name}"
+        found.append(Change(words, toggled(name), kind="released code"))
+    grey = Change(
+        "test frames in the other statistics (0.45, 0.225)", params={"normalise": "grey"}, kind="released code"
+    )
+    drawn = Change("random frames of supports", params={"test_frames": "random supports"}, kind="released code")
+    return (*found, grey, drawn)
