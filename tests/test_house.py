@@ -15,7 +15,7 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 FLOORS = [  # bottom first; a room imports only from floors below its own, or from its own folder
-    {"errors", "paths", "progress", "recipes", "params", "open_params", "digests", "lock", "devices"},
+    {"errors", "paths", "progress", "recipes", "params", "open_params", "paper_params", "digests", "lock", "devices"},
     {"runs", "published", "accounting"},
     {"data"},
     {"matching", "layers", "backbones"},

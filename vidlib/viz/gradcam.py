@@ -8,6 +8,7 @@ brings the query closer to that class.
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,10 +17,12 @@ from einops import einsum, reduce
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from vidlib.data.episodes import EpisodeBatch
+from vidlib import runs, training
+from vidlib.data.episodes import EpisodeBatch, assemble
+from vidlib.data.manifest import Manifest
 from vidlib.errors import UserError
 from vidlib.methods import FewShotMethod
-from vidlib.viz import attention
+from vidlib.viz import attention, filmstrip
 
 STAGES = (1, 2, 3, 4)
 
@@ -89,6 +92,22 @@ def _stage(method: FewShotMethod, stage: int) -> nn.Module:
 def _maps(method: FewShotMethod, x: Tensor) -> Tensor:
     """A ResNet's ``[T D h w]`` as it is; a ViT's tokens ``[T 1+N D]`` without the class token, on their grid."""
     return x if x.ndim == 4 else x[:, 1:].transpose(1, 2).unflatten(2, method.backbone.grid)
+
+
+def of_runs(
+    manifest: Manifest, found: Mapping[str, runs.Run], *, episode: int = 0, query: int = 0, **options: Any
+) -> tuple[np.ndarray, str, dict[str, Tensor]]:
+    """For a query of an episode of val: its frames ``[T H W 3]``, its class, and for the trained method of each run its
+    map for that class; ``options`` go to ``query_map``."""
+    maps: dict[str, Tensor] = {}
+    for name, run in found.items():
+        method, val = training.open_trained(run, manifest)
+        drawn = val.sampler[episode]
+        batch, label = assemble(val.clips, [drawn], val.text, train=False), int(drawn.query_labels[query])
+        maps[name] = query_map(method, batch, query, label, **options)
+        backbone = method.backbone
+        frames = filmstrip.to_uint8(batch.query[0, query], backbone.mean, backbone.std)
+    return frames, manifest.text(drawn.classes[label]), maps
 
 
 def figure(frames: np.ndarray, found: Mapping[str, Tensor], *, title: str = "") -> Figure:
