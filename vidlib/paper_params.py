@@ -4,6 +4,7 @@ The method of the notebook takes them as they stand; a method beside it trains a
 episodes, backbone and frames.
 """
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import yaml
@@ -14,10 +15,14 @@ from vidlib.params import RecipeParams, RunParams, StudyParams
 
 
 class PaperParams(RecipeParams, StudyParams):
-    """``METHOD`` is the notebook's method, ``OWN`` names the parameters that are arguments of its constructor."""
+    """``METHOD`` is the notebook's method, ``OWN`` the parameters that are arguments of its constructor.
+
+    An argument with the value that ``OWN`` has for it, its default there, goes unsaid, as in the recipes: the same run
+    keeps the same id.
+    """
 
     METHOD: ClassVar[str] = ""
-    OWN: ClassVar[tuple[str, ...]] = ()
+    OWN: ClassVar[Mapping[str, Any]] = {}
 
     backbone: str = Field("resnet-mini", description="resnet-mini, a timm ResNet, clip-mini or an open_clip ViT")
     pretrained: str = Field("resnet-mini", description="its name, a tag, a local file, or empty for random weights")
@@ -37,7 +42,7 @@ class PaperParams(RecipeParams, StudyParams):
             shared = {name: getattr(self, name) for name in SAME | (AMOUNT & self.model_fields_set)}
             return by_recipe(method, {**shared, **changes})
         shared = {name: value for name, value in self if name in RunParams.model_fields}
-        own = {name: getattr(self, name) for name in self.OWN}
+        own = {name: getattr(self, name) for name, usual in self.OWN.items() if getattr(self, name) != usual}
         options = own | changes.pop("options", {})
         return RunParams.parse({**shared, "method": self.METHOD, "options": options, **changes})
 
@@ -46,7 +51,7 @@ class SloshNetParams(PaperParams):
     """Parameters of notebooks/sloshnet.ipynb."""
 
     METHOD: ClassVar[str] = "sloshnet"
-    OWN: ClassVar[tuple[str, ...]] = ("fusion", "cardinalities")
+    OWN: ClassVar[Mapping[str, Any]] = {"fusion": "search", "cardinalities": None}
 
     fusion: Literal["search", "even", "gp1", "gp2", "sum", "last"] = Field(
         "search", description="search, or a fixed fusion: even, gp1, gp2, sum, or last for the deepest map alone"
