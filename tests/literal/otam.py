@@ -2,6 +2,9 @@
 
 import math
 
+import torch
+from torch import Tensor
+
 
 def cosine_cost(query: list[list[float]], support: list[list[float]], eps: float) -> list[list[float]]:
     """Table of 1 - cosine between the frames of two videos, query frames down, support frames across."""
@@ -41,3 +44,18 @@ def otam(cost: list[list[float]], lam: float) -> float:
 def both_directions(cost: list[list[float]], lam: float) -> float:
     """Query along support, and support along query."""
     return otam(cost, lam) + otam([list(column) for column in zip(*cost, strict=True)], lam)
+
+
+def cosine_table(query: Tensor, support: Tensor, eps: float) -> list[list[float]]:
+    """``cosine_cost`` of frames [T D] and [U D]."""
+    lengths = query.norm(dim=1)[:, None] * support.norm(dim=1)
+    return (1 - query @ support.T / (lengths + eps)).tolist()
+
+
+def logits(supports: Tensor, labels: Tensor, queries: Tensor, lam: float, eps: float = 0.01) -> Tensor:
+    """One episode, one pair and one cell at a time: [S T D], labels [S], [Q T D] -> [Q W]; a class is its mean pair."""
+    rows = []
+    for query in queries:
+        far = torch.tensor([both_directions(cosine_table(query, support, eps), lam) for support in supports])
+        rows.append(torch.stack([-far[labels == c].mean() for c in range(int(labels.max()) + 1)]))
+    return torch.stack(rows)

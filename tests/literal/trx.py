@@ -46,3 +46,32 @@ def logit(query: Tensor, supports: list[Tensor], weights: dict[str, Tensor], car
         gathered = sum(share * other for share, (_, other) in zip(shares, theirs, strict=True))
         total += float(((value - gathered) ** 2).sum())
     return -total / len(ours)
+
+
+def keys_and_values_of(video: Tensor, weights: dict[str, Tensor], cardinality: int, places: Tensor) -> tuple:
+    """The same as matrices [L C], in the dtype of ``video [T D]``; ``places`` are its positions [T D]."""
+    video = video + places
+    joined = torch.stack(
+        [torch.cat([video[t] for t in chosen]) for chosen in combinations(range(len(video)), cardinality)]
+    )
+    keys = joined @ weights["k_linear.weight"].T + weights["k_linear.bias"]
+    keys = torch.nn.functional.layer_norm(keys, keys.shape[1:], weights["norm_k.weight"], weights["norm_k.bias"])
+    return keys, joined @ weights["v_linear.weight"].T + weights["v_linear.bias"]
+
+
+def logits(supports: Tensor, labels: Tensor, queries: Tensor, weights: dict[str, Tensor], cardinality: int) -> Tensor:
+    """One episode, one query and one class at a time: [S T D], labels [S], [Q T D] -> [Q W]; all tuples are built."""
+    places = positions(*queries.shape[1:]).to(queries)
+    ours, theirs = (
+        [keys_and_values_of(video, weights, cardinality, places) for video in videos] for videos in (queries, supports)
+    )
+    rows = []
+    for query_keys, query_values in ours:
+        row = []
+        for c in range(int(labels.max()) + 1):
+            members = [pair for pair, label in zip(theirs, labels.tolist(), strict=True) if label == c]
+            keys, values = (torch.cat(x) for x in zip(*members, strict=True))
+            shares = (query_keys @ keys.T / math.sqrt(keys.shape[1])).softmax(dim=1)
+            row.append(-((query_values - shares @ values) ** 2).sum(dim=1).mean())
+        rows.append(torch.stack(row))
+    return torch.stack(rows)

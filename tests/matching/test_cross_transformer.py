@@ -5,7 +5,6 @@ import torch
 
 from tests.conftest import golden
 from tests.literal import trx as literal
-from vidlib.matching import base
 from vidlib.matching.cross_transformer import TRX, released_state, sinusoids
 
 
@@ -81,17 +80,6 @@ def test_equals_the_literal_version(frames, cardinality):
             )
 
 
-@pytest.mark.parametrize("numbers", [1, 200_000])
-def test_working_in_pieces_changes_nothing(numbers, monkeypatch):
-    metric = TRX(6, 8, (2, 3)).eval()
-    support, query = metric.prepare(torch.randn(3, 5, 8, 6)), metric.prepare(torch.randn(3, 4, 8, 6))
-    labels = torch.tensor([[0, 1, 1, 0, 0], [1, 0, 0, 0, 0], [0, 1, 0, 1, 1]])
-    with torch.no_grad():
-        whole = metric.compare(support, labels, query, 2)
-        monkeypatch.setattr(base, "CHUNK", numbers)
-        torch.testing.assert_close(metric.compare(support, labels, query, 2), whole, rtol=1e-5, atol=1e-5)
-
-
 def test_rectangular():
     """A support of 8 frames against queries of 5: the same as the literal version says."""
     metric = TRX(4, 5, (2,)).eval()
@@ -99,6 +87,57 @@ def test_rectangular():
     support, query = torch.randn(1, 1, 8, 4), torch.randn(1, 1, 5, 4)
     ours = metric.compare(metric.prepare(support), torch.zeros(1, 1, dtype=torch.int64), metric.prepare(query), 1)
     assert ours.item() == pytest.approx(literal.logit(query[0, 0], [support[0, 0]], weights, 2), rel=1e-4)
+
+
+def _weights(head: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return dict(head.named_parameters())
+
+
+def _unlike_its_start(metric: TRX) -> TRX:
+    """Every weight random, so that no term of the norm is trivial."""
+    for parameter in metric.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    return metric.eval()
+
+
+@pytest.mark.parametrize("cardinality", [1, 2, 3])
+def test_values_and_gradients_equal_those_of_the_literal_version(cardinality):
+    """For frames and for every weight, with 1, 2 and 3 supports in a class, in float64."""
+    metric = _unlike_its_start(TRX(5, 6, (cardinality,)).double())
+    support, query = (torch.randn(n, 4, 5, dtype=torch.float64, requires_grad=True) for n in (6, 2))
+    labels = torch.tensor([2, 0, 1, 1, 2, 2])
+    ours = metric.compare(metric.prepare(support[None]), labels[None], metric.prepare(query[None]), 3)[0]
+    theirs = literal.logits(support, labels, query, _weights(metric.transformers[0]), cardinality)
+    by_tuple = [
+        literal.logit(
+            query[1].detach(), list(support[labels == c].detach()), metric.transformers[0].state_dict(), cardinality
+        )
+        for c in range(3)
+    ]
+    torch.testing.assert_close(theirs[1].detach(), torch.tensor(by_tuple, dtype=torch.float64))
+    torch.testing.assert_close(ours, theirs)
+    asked = [support, query, *metric.parameters()]
+    direction = torch.randn_like(ours)
+    for one, other in zip(*(torch.autograd.grad(x, asked, direction) for x in (ours, theirs)), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize(("still", "offset", "opposite"), [(1e-2, 0, True), (1e-2, 200, False), (1, 30, True)])
+def test_no_digit_is_lost_where_products_would_cancel(still, offset, opposite):
+    """Frames that hardly change, far from zero, and weights that take differences of frames."""
+    metric = TRX(16, 36, (2,)).eval()
+    head = metric.transformers[0]
+    if opposite:
+        with torch.no_grad():
+            for linear in (head.k_linear, head.v_linear):
+                linear.weight[:, 16:] = -linear.weight[:, :16]
+    shared = offset + torch.randn(7, 1, 16)
+    support, query = (shared + still * torch.randn(7, 8, 16)).split([5, 2])
+    labels = torch.arange(5)
+    with torch.no_grad():
+        ours = metric.compare(metric.prepare(support[None]), labels[None], metric.prepare(query[None]), 5)[0]
+        exact = literal.logits(support.double(), labels, query.double(), _weights(head.double()), 2)
+    torch.testing.assert_close(ours.double(), exact, rtol=1e-4, atol=1e-6)
 
 
 def test_gradients():

@@ -5,6 +5,7 @@ import torch
 
 from tests.conftest import golden
 from tests.literal.bimhm import bimhm
+from tests.literal.bimhm import logits as literal_logits
 from vidlib.matching.hausdorff import BiMHM, bimhm_distance
 
 
@@ -30,6 +31,13 @@ def test_equals_the_literal_version(tq, ts):
     cost = torch.rand(2, 3, tq, ts)
     expected = torch.tensor([bimhm(table) for table in cost.flatten(0, 1).tolist()]).view(2, 3)
     torch.testing.assert_close(bimhm_distance(cost), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_an_episode_equals_the_literal_version():
+    support, query, labels = torch.randn(5, 7, 6), torch.randn(3, 4, 6), torch.tensor([1, 0, 2, 1, 1])
+    metric = BiMHM()
+    logits = metric.compare(metric.prepare(support[None]), labels[None], metric.prepare(query[None]), 3)[0]
+    torch.testing.assert_close(logits, literal_logits(support, labels, query), rtol=1e-4, atol=1e-5)
 
 
 def test_means_divide_each_direction_by_its_frames():

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from vidlib.matching import METRICS, bimhm_distance, build_metric, otam_distance
-from vidlib.matching.base import class_mean
+from benchmarks.measure import peak_bytes
+from vidlib.matching import METRICS, base, bimhm_distance, build_metric, otam_distance
+from vidlib.matching.base import class_mean, in_pieces
 
 E, W, Q, T, D = 3, 3, 4, 6, 8
 LABELS = torch.tensor([[0, 1, 2, 0, 1, 2], [2, 2, 1, 0, 2, 0], [0, 0, 0, 1, 2, 0]])  # 2-2-2, 2-1-3 and 4-1-1 shots
@@ -112,6 +113,49 @@ def test_any_number_of_frames(frames):
         support = torch.randn(2, 3, frames, D)
         logits = _logits(metric, support, torch.arange(3).expand(2, -1), support[:, 1:2] + 0.01)
         assert logits.argmax(-1).tolist() == [[1], [1]]
+
+
+@pytest.mark.parametrize("numbers", [1, 2_000])
+def test_working_in_pieces_changes_nothing(metric, numbers, monkeypatch):
+    support, query = _episodes()
+    whole = _logits(metric, support, LABELS, query)
+    monkeypatch.setattr(base, "CHUNK", numbers)
+    torch.testing.assert_close(_logits(metric, support, LABELS, query), whole, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("most", "pieces"), [(1, (1, 1)), (14, (1, 2)), (20, (1, 2)), (21, (1, 3)), (50, (2, 3)), (999, (4, 3))]
+)
+def test_pieces_are_as_large_as_may_be(most, pieces, monkeypatch):
+    """Seven numbers for a query, of three in each of four episodes: whole episodes where one fits, else queries."""
+    monkeypatch.setattr(base, "CHUNK", most)
+    x, seen = torch.arange(12.0).view(4, 3), []
+
+    def step(support, query):
+        seen.append(tuple(query["x"].shape))
+        return support["y"][:, None] + query["x"]
+
+    found = in_pieces(step, {"y": 100 * torch.arange(4)}, {"x": x}, numbers=7)
+    assert torch.equal(found, 100 * torch.arange(4)[:, None] + x)
+    assert max(seen) == pieces and all(e * q * 7 <= most or e * q == 1 for e, q in seen)
+
+
+@pytest.mark.parametrize("name", ["otam", "bimhm", "trx"])
+def test_memory_does_not_grow_with_the_episodes(name, monkeypatch):
+    monkeypatch.setattr(base, "CHUNK", 40_000)
+    metric = build_metric(name, dim=D, frames=T).eval()
+
+    def peak(episodes):
+        support, query = torch.randn(episodes, 5, T, D), torch.randn(episodes, 20, T, D)
+        given = metric.prepare(support), torch.arange(5).expand(episodes, 5), metric.prepare(query)
+        with torch.inference_mode():
+            metric.compare(*given, 5)
+            return peak_bytes(lambda: metric.compare(*given, 5))
+
+    few, many = peak(16), peak(40)
+    logits = 4 * 24 * 20 * 5  # bytes of those of the further episodes, held with the distances they come from
+    assert few < 12 * 4 * 40_000
+    assert many < few + 6 * logits
 
 
 def test_scale_multiplies_the_logits():

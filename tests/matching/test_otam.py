@@ -75,6 +75,13 @@ def test_from_frames_equals_the_literal_version():
     assert there == pytest.approx(literal.otam(cost, 0.1), rel=1e-4)
 
 
+def test_an_episode_equals_the_literal_version():
+    support, query, labels = torch.randn(5, 7, 6), torch.randn(3, 4, 6), torch.tensor([1, 0, 2, 1, 1])
+    metric = OTAM(lam=0.2)
+    logits = metric.compare(metric.prepare(support[None]), labels[None], metric.prepare(query[None]), 3)[0]
+    _close(logits, literal.logits(support, labels, query, lam=0.2))
+
+
 @pytest.mark.parametrize("lam", [0.1, 0.5])
 @pytest.mark.parametrize("shape", [(2, 4, 4), (1, 3, 5), (2, 1, 3), (1, 3, 1)])
 def test_gradients(shape, lam):

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from tests.conftest import golden
+from tests.literal import clip_fsar as literal
 from tests.methods.small import batch, make, same
 from vidlib import methods
 from vidlib.backbones.clip import CLIPBackbone
@@ -70,6 +71,16 @@ def test_equals_the_released_evaluation_scores(shot, merge, form):
     scores = match.logits[0] if form == "visual" else match.logits[0].exp()
     wanted = f"text_{shot}shot" if form == "text" else f"{form}_{shot}shot_mergebefore{int(merge)}"
     assert close(scores, tensors[f"output.eval_{wanted}_logits"])
+
+
+@pytest.mark.parametrize("shot", [1, 5])
+def test_equals_the_literal_version(shot):
+    method, tensors = released(True)
+    match, _ = run(method.eval(), tensors, shot, "text_test")
+    labels, real = (tensors[f"input.{kind}support_labels_{shot}shot"] for kind in ("", "real_"))
+    texts = torch.stack([tensors["input.text_test"][real[labels == c][0]] for c in range(int(labels.max()) + 1)])
+    videos = tensors[f"input.support_{shot}shot"], labels, tensors["input.query"]
+    assert close(match.logits[0], literal.logits(*videos, texts, method.context.state_dict()))
 
 
 def test_equals_the_released_transformer():

@@ -1,0 +1,59 @@
+"""What the benchmarks share: time, time in matrix products, memory."""
+
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+
+
+def cpu_seconds(work: Callable[[], Any]) -> tuple[float, Any]:
+    """CPU time of one call, and what it returned; on one thread, a busy machine hardly moves it."""
+    start = time.process_time()
+    result = work()
+    return time.process_time() - start, result
+
+
+def wall_seconds(work: Callable[[], Any]) -> tuple[float, Any]:
+    """Wall time of one call, and what it returned."""
+    start = time.perf_counter()
+    result = work()
+    return time.perf_counter() - start, result
+
+
+def in_products(work: Callable[[], Any], repeats: int) -> float:
+    """Wall time of ``work``, in products of two 1024 x 1024 float32 matrices: the median of ``repeats``.
+
+    Each time between two products, so that a busy moment meets both.
+    """
+    one, other = torch.randn(2, 1024, 1024)
+
+    def product() -> float:
+        return wall_seconds(lambda: one @ other)[0]
+
+    product()
+    found = []
+    for _ in range(repeats):
+        before = product()
+        taken, _ = wall_seconds(work)
+        found.append(2 * taken / (before + product()))
+    return statistics.median(found)
+
+
+def peak_bytes(work: Callable[[], Any]) -> int:
+    """Most bytes of tensors that ``work`` held at a time over what there was before, its result with them."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
+        work()
+    with TemporaryDirectory() as folder:
+        file = Path(folder, "trace.json")
+        profiler.export_chrome_trace(str(file))
+        events = json.loads(file.read_text())["traceEvents"]
+    return max(event["args"]["Total Allocated"] for event in events if event["name"] == "[memory]")
+
+
+def verdict(met: bool) -> str:
+    return "met" if met else "NOT MET"
