@@ -47,7 +47,7 @@ def _well_formed(match: Match, shape: tuple[int, ...], when: str) -> None:
 
 
 def _shots_and_ways(bench: Bench) -> str:
-    for shots in ((1, 3, 2), (1, 1), (2,) * 5, (1,) * 6):
+    for shots in ((1, 3, 1), (1, 1), (2,) * 5, (1,) * 6):
         found = bench.match(bench.batch(shots=shots))
         _well_formed(found, (1, QUERIES, len(shots)), f"for {len(shots)} ways with {shots} supports")
     return "1 to 3 supports, unbalanced too; 2 to 6 ways"
@@ -84,9 +84,10 @@ def _sees_the_query(bench: Bench) -> str:
 
 def _support_order(bench: Bench) -> str:
     batch = bench.batch(shots=(2, 1, 3))
-    order = torch.randperm(6, generator=torch.Generator().manual_seed(2))
-    turned = replace(batch, support=batch.support[:, order], support_labels=batch.support_labels[:, order])
-    bench.same(bench.evaluate(batch), bench.evaluate(turned), "another order of the supports changes the logits")
+    plain = bench.evaluate(batch)
+    for order in (batch.support_labels[0].argsort(), batch.support_labels[0].argsort(descending=True)):
+        turned = replace(batch, support=batch.support[:, order], support_labels=batch.support_labels[:, order])
+        bench.same(plain, bench.evaluate(turned), "another order of the supports changes the logits")
     return "another order gives the same logits"
 
 
