@@ -28,7 +28,7 @@ FLOORS = [  # bottom first; a room imports only from floors below its own, or fr
     {"training", "testing"},
     {"viz"},
     {"study"},
-    {"ablating", "at_test", "comparing", "paper_page"},
+    {"ablating", "at_test", "comparing", "guiding", "paper_page"},
     {"claims"},
     {"cli"},
 ]

@@ -51,6 +51,32 @@ MA_FSAR = (
     Ablation("8 ways", params={"way": 8}),
     Ablation("full tuning of the image tower", "full_tuning"),
 )
+GGHM = (
+    Ablation("without the graph's guidance", "no_graph"),
+    Ablation("without dense temporal modelling", "no_dense"),
+    Ablation("without the patch relation", "no_patch"),
+    Ablation("without the channel relation", "no_channel"),
+    Ablation("frames alone (alpha 0)", "frame_only"),
+    Ablation("tuples alone (alpha 1)", "tuple_only"),
+    Ablation("one graph for all queries (transductive)", "transductive"),
+)
+WHOLE = {"test_episodes": 300}  # where videos of an episode mix, each is embedded anew
+SLOSHNET = (
+    Ablation("the deepest map alone", "last_map"),
+    Ablation("a fixed mix: every operation a third", "even_fusion"),
+    Ablation("a fixed fusion: GP1 on every edge", "only_gp1"),
+    Ablation("a fixed fusion: GP2 on every edge", "only_gp2"),
+    Ablation("a fixed fusion: Sum on every edge", "only_sum"),
+    Ablation("without the long-term module", "no_long_term"),
+    Ablation("without the short-term module", "no_short_term"),
+    Ablation("without both temporal modules", "no_temporal"),
+    Ablation("frozen tower", "frozen_tower"),
+    Ablation("released defect: mixes_videos", "mixes_videos", WHOLE),
+    Ablation("released defect: scrambles_time", "scrambles_time"),
+    Ablation("released defect: leaves_betas", "leaves_betas"),
+    Ablation("released defect: normalised apart", params={"normalise": "grey/backbone"}),
+    Ablation("released, all defects of the module", params={"variant": "released", **WHOLE}),
+)
 
 
 def run(p: StudyParams, method: str, ablations: Iterable[Ablation], **changes: Any) -> dict[str, runs.Run]:

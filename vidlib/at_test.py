@@ -15,6 +15,7 @@ from vidlib import evaluation, runs, training
 from vidlib.data.manifest import Manifest
 from vidlib.devices import make_fabric
 from vidlib.layers.fusion_search import OPERATIONS
+from vidlib.methods.gghm import GgHM
 from vidlib.methods.sloshnet import DEFECTS, SloshNet
 from vidlib.params import FewShotParams, RunParams
 from vidlib.results import EvalResult, paired
@@ -134,3 +135,57 @@ def _defects(method: SloshNet) -> tuple[Change, ...]:
     )
     drawn = Change("random frames of supports", params={"test_frames": "random supports"}, kind="released code")
     return (*found, grey, drawn)
+
+
+# ---------------------------------------------------------------- GgHM
+
+
+def gghm(method: GgHM) -> tuple[Change, ...]:
+    """What can be changed of ``method`` at test: the graph that guides, dense temporal modelling, the matching."""
+    return (*_guided(method), *_dense(method), *_matching(method))
+
+
+def _guided(method: GgHM) -> tuple[Change, ...]:
+    if method.guidance is None:
+        return ()
+
+    def unknowing(method: GgHM) -> None:
+        edges = method.guidance.edges
+        method.guidance.edges = lambda *nodes: torch.full_like(edges(*nodes), 0.5)
+
+    def alone(method: GgHM) -> None:
+        method.mix = lambda parts, alpha: parts["graph"]
+
+    def shared(method: GgHM) -> None:
+        method.guidance.shared = not method.guidance.shared
+
+    words = "a graph for each query" if method.guidance.shared else "one graph for all queries (transductive)"
+    return (
+        Change("without the graph's guidance", lambda method: setattr(method, "guidance", None), kind="graph"),
+        Change("guided by edges of a half, which know no class", unknowing, kind="graph"),
+        Change(words, shared, kind="graph"),
+        Change("the query's edges instead of matching", alone, kind="graph"),
+    )
+
+
+def _dense(method: GgHM) -> tuple[Change, ...]:
+    if method.dense is None:
+        return ()
+
+    def without(name: str) -> Callable[[GgHM], None]:
+        return lambda method: setattr(method.dense, name, None)
+
+    there = [name for name in ("patch", "channel") if getattr(method.dense, name) is not None]
+    parts = [Change(f"without the {name} relation", without(name), kind="dense modelling") for name in there]
+    whole = Change(
+        "without dense temporal modelling", lambda method: setattr(method, "dense", None), kind="dense modelling"
+    )
+    return (*(parts if len(parts) > 1 else ()), whole)
+
+
+def _matching(method: GgHM) -> tuple[Change, ...]:
+    other = "cosine" if method.distance == "euclidean" else "euclidean"
+    return (
+        Change(f"{other} distance", lambda method: setattr(method, "distance", other), kind="matching"),
+        Change("tuples without places in time", lambda method: setattr(method, "position", 0.0), kind="matching"),
+    )

@@ -15,9 +15,11 @@ from vidlib import comparing, evaluation, runs, study, training
 from vidlib.data.episodes import assemble
 from vidlib.data.manifest import Manifest
 from vidlib.methods import METHODS, FewShotMethod, build
-from vidlib.open_params import ComparisonParams, FewShotNotebookParams, OpenParams, YourMethodParams
+from vidlib.open_params import ComparisonParams, FewShotNotebookParams, GgHMParams, OpenParams, YourMethodParams
+from vidlib.paper_params import SloshNetParams
 from vidlib.params import MAFSARParams, ProtocolParams
 from vidlib.results import paired
+from vidlib.viz import search
 
 DEFAULT_GAIN, LAPTOP_GAIN, SHUFFLE_LOSS = 0.15, 0.28, 0.05
 ENOUGH_TRAINING, ENOUGH_TESTS, LAPTOP_TRAINING = 450, 1000, 1200
@@ -51,6 +53,111 @@ def few_shot(p: OpenParams, manifest: Manifest, found: Mapping[str, Sequence[run
     yield from _finds_itself(p, manifest, found["frozen"][0], "otam")
     yield from _order(p, manifest, found[p.method][0])
     yield from _learns(p, found)
+
+
+def gghm(
+    p: GgHMParams, manifest: Manifest, found: Mapping[str, Sequence[runs.Run]], worlds: pd.DataFrame
+) -> Iterator[str]:
+    """What gghm.ipynb claims; ``worlds`` is the second table of ``guiding.by_alpha``."""
+    yield from _same_episodes(found)
+    yield from _finds_itself(p, manifest, found["frozen"][0], "otam")
+    yield from _neutral(manifest, found["gghm"][0])
+    yield from _learns(p, found)
+    yield from _frames_and_tuples(p, worlds)
+
+
+def _neutral(manifest: Manifest, run: runs.Run) -> Iterator[str]:
+    """The first val episode: what its graph starts from, and what a query's logits depend on."""
+    method, val = training.open_trained(run, manifest)
+    if method.guidance is None:
+        yield "not claimed here: what the graph sees, there is none"
+        return
+    seen = {}
+    method.guidance.graph.register_forward_hook(lambda _, given, edges: seen.update(start=given[1]))
+    batch = assemble(val.clips, [val.sampler[0]], val.text, train=False)
+    with torch.no_grad():
+        plain = method(batch).logits[:, 0]
+        batch.query[:, 1:] = batch.query[:, 1:].flip(2).roll(1, dims=1)
+        moved = float((method(batch).logits[:, 0] - plain).abs().max())
+    way = plain.shape[-1]
+    assert (seen["start"][way:, :way] == 0.5).all() and torch.equal(seen["start"][:way, :way].cpu(), torch.eye(way))
+    yield "holds: a query's edges start neutral, at 0.5; the others tell which classes are one and which are not"
+    claim = "a query's score does not depend on the other queries"
+    if method.guidance.shared:
+        assert moved > 0, "a shared graph should see the other queries"
+        yield f"not claimed here: {claim}; all queries of an episode share a graph (transductive)"
+    else:
+        assert moved < 1e-4 * float(plain.abs().max()), f"{claim}: others moved it by {moved:.2g}"
+        yield f"holds: {claim}"
+
+
+def _frames_and_tuples(p: GgHMParams, worlds: pd.DataFrame) -> Iterator[str]:
+    """The paper's claim about matching, in each world as it came out; a world that decides neither way says so."""
+    suits = {"moving_shapes": ("tuples", "time", 1), "moving_shapes_scene": ("frames", "appearance", -1)}
+    for (world, weights), row in worlds.iterrows():
+        if world not in suits:
+            continue
+        better, what, sign = suits[world]
+        gap, half = (row[column] for column in ("tuples minus frames", "± (paired 95%)"))
+        verdict = "holds" if sign * gap > half else "does not hold" if sign * gap < -half else "undecided"
+        claim = f"{better} suit {what} better, {weights} on {world}, val, one model"
+        yield f"{verdict}: {claim}: tuples minus frames {gap:+.1f} ± {half:.1f} points"
+    learned = worlds.xs("trained", level="weights")
+    if p.as_recipe and "moving_shapes" in learned.index:
+        gap, half = learned.loc["moving_shapes", ["tuples minus frames", "± (paired 95%)"]]
+        assert gap > half, f"with this notebook's defaults tuples beat frames on moving_shapes: {gap:+.1f} ± {half:.1f}"
+
+
+def sloshnet(
+    p: SloshNetParams, manifest: Manifest, found: Mapping[str, Sequence[runs.Run]], changed: pd.DataFrame
+) -> Iterator[str]:
+    """What sloshnet.ipynb claims; ``changed`` is the table of ``at_test``, whose verdicts are as they came out."""
+    run = found["sloshnet"][0]
+    yield from _same_episodes(found)
+    yield from _finds_itself(p, manifest, found["frozen"][0], "otam")
+    yield from _order(p, manifest, run)
+    yield from _videos_apart(manifest, run)
+    yield from _searched(p, run)
+    yield from _learns(p, found)
+    for part in ("the long-term module", "the short-term module"):
+        if f"without {part}" in changed.index:
+            gap, half = -changed.loc[f"without {part}", "difference"], changed.loc[f"without {part}", "half"]
+            verdict = "holds" if gap > half else "does not hold" if gap < -half else "undecided"
+            yield f"{verdict}: the trained weights need {part}: it is worth {gap:+.1f} ± {half:.1f} points at test, val"
+
+
+def _videos_apart(manifest: Manifest, run: runs.Run) -> Iterator[str]:
+    """The first val episode with other queries beside the first one."""
+    method, val = training.open_trained(run, manifest)
+    batch = assemble(val.clips, [val.sampler[0]], val.text, train=False)
+    with torch.no_grad():
+        plain = method(batch).logits
+        batch.query[:, 1:] = batch.query[:, 1:].flip(2).roll(1, dims=1)
+        part = float((method(batch).logits - plain)[:, 0].abs().max() / plain.std())
+    found = f"other queries move a query's logits by up to {part:.2g} of their spread"
+    assert method.whole_episode == (part > 1e-4), f"a method that says whole_episode {method.whole_episode}: {found}"
+    if method.whole_episode:
+        yield f"does not hold here, as the released code has it: a query's score does not depend on others; {found}"
+    else:
+        yield f"holds: a query's score does not depend on the other queries: {found}"
+
+
+def _searched(p: SloshNetParams, run: runs.Run) -> Iterator[str]:
+    """The weights that the run's record watched: shares of one, and moved by training."""
+    claim = "the search moved: some operation's weight changed by at least 0.02 in training"
+    if p.fusion != "search" or not run.result["fit"]:
+        yield f"not claimed here: {claim}; nothing was searched"
+        return
+    watched = run.metrics()
+    for group, names in search.groups(list(watched)).items():
+        assert (watched[names].sum(axis=1) - 1).abs().max() < 1e-3, f"the weights of {group} do not add up to one"
+    operations = [name for name in watched if "<" in name]
+    moved = float((watched[operations].iloc[-1] - watched[operations].iloc[0]).abs().max())
+    if p.as_recipe:
+        assert moved >= 0.02, f"{claim}: found {moved:.3f}"
+        yield f"holds: {claim}: the largest change is {moved:.3f}"
+    else:
+        yield f"not claimed here: {claim}; the largest change is {moved:.3f}"
 
 
 def your_method(

@@ -50,3 +50,29 @@ class SloshNetParams(PaperParams):
     def _cardinalities_in_words(cls, value: Any) -> Any:
         """papermill's ``-p`` hands over text: ``-p cardinalities "[1]"``."""
         return yaml.safe_load(value) if isinstance(value, str) else value
+
+
+class GgHMParams(PaperParams):
+    """Parameters of notebooks/gghm.ipynb."""
+
+    OWN: ClassVar[tuple[str, ...]] = ("alpha", "graph_weight", "finetune")
+
+    method: Literal["gghm"] = Field("gghm", description="GgHM alone; few_shot.ipynb takes the others")
+    alpha: float = Field(0.5, ge=0, le=1, description="weight of tuples against frames, 0 is frames alone")
+    graph_weight: float = Field(1.0, ge=0, description="weight of the loss on the graph's edges")
+    finetune: Literal["full", "frozen"] = Field(
+        "full", description="full trains the trunk, as the paper does, or frozen"
+    )
+    beside: str = Field("moving_shapes_scene", description="a second world for frames against tuples, or empty")
+
+    @field_validator("variant")
+    @classmethod
+    def _only_the_paper(cls, value: str) -> str:
+        if value == "released":
+            raise ValueError("variant: GgHM's code was never released; give 'paper'")
+        return value
+
+    @property
+    def worlds(self) -> tuple[str, ...]:
+        """Where frames are set against tuples: the data set, and the world beside it."""
+        return tuple(dict.fromkeys(filter(None, (self.dataset, self.beside))))

@@ -1,0 +1,102 @@
+"""What a graph's guidance does to an episode, and frames against tuples: GgHM's Figure 1 and its hybrid weight."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+from vidlib.errors import UserError
+from vidlib.viz import style
+
+LINES = {"trained": {"linestyle": "-", "marker": "o"}, "untrained": {"linestyle": "--", "marker": "s"}}
+
+
+def similarities(
+    found: Mapping[str, np.ndarray], truth: Sequence[int], names: Sequence[str], *, title: str = ""
+) -> Figure:
+    """One panel for each of ``found``: rows are queries, columns the episode's classes, numbers in per cent.
+
+    ``found`` maps a panel's name to ``[Q W]`` values in 0 to 1; ``truth [Q]`` is each query's class. Queries stand in
+    the order of their classes; the cell of a query's own class has a frame.
+    """
+    table(found, truth, names)
+    order = np.argsort(truth, kind="stable")
+    rows, columns = len(truth), len(names)
+    widest = 0.07 * min(24, max(map(len, names)))
+    size = (1.2 + widest + len(found) * (0.62 * columns + 0.5), 1.6 + widest + 0.3 * rows)
+    fig, axes = plt.subplots(1, len(found), figsize=size, sharey=True, squeeze=False, layout="constrained")
+    for ax, (panel, values) in zip(axes[0], found.items(), strict=True):
+        values = 100 * np.asarray(values)[order]
+        image = ax.imshow(values, cmap="Blues", vmin=0, vmax=100, aspect="auto")
+        for (row, column), value in np.ndenumerate(values):
+            dark = {"color": "white" if value > 55 else style.INK, "fontsize": style.SMALL}
+            ax.text(column, row, f"{value:.0f}", ha="center", va="center", **dark)
+            if truth[order[row]] == column:
+                box = (column - 0.47, row - 0.46)
+                ax.add_patch(plt.Rectangle(box, 0.94, 0.92, fill=False, edgecolor=style.RED, linewidth=1.6))
+        style.dress(ax, "", "query, by its class" if ax is axes[0, 0] else "", grid=None)
+        ax.set_title(style.wrap(panel, 9 * columns), fontsize=style.NORMAL, loc="left")
+        ax.set_xticks(range(columns), [style.wrap(name, 24) for name in names], rotation=90, fontsize=style.SMALL)
+        ax.set_yticks(range(rows), [style.wrap(names[truth[i]], 24) for i in order], fontsize=style.SMALL)
+        ax.tick_params(length=0)
+        ax.spines[["left", "bottom"]].set_visible(False)
+    bar = fig.colorbar(image, ax=axes[0, -1], fraction=0.05, pad=0.03)
+    bar.set_label("per cent (red frame: the query's class)", fontsize=style.SMALL)
+    bar.ax.tick_params(labelsize=style.SMALL)
+    bar.outline.set_visible(False)
+    width = style.title_width(fig.get_figwidth() - 0.3)
+    fig.suptitle(style.wrap(title, width), fontsize=style.TITLE, x=0.01, ha="left")
+    return fig
+
+
+def table(found: Mapping[str, np.ndarray], truth: Sequence[int], names: Sequence[str]) -> pd.DataFrame:
+    """The drawn numbers, for ``style.save``: columns panel, query, true, class, share (0 to 1)."""
+    rows = []
+    for panel, values in found.items():
+        values = np.asarray(values, float)
+        if values.shape != (len(truth), len(names)):
+            raise UserError(
+                f"{panel}: {len(truth)} queries and {len(names)} classes need {len(truth)} x {len(names)} values, not "
+                f"{' x '.join(map(str, values.shape))}"
+            )
+        for (query, column), value in np.ndenumerate(values):
+            row = {"panel": panel, "query": query, "true": names[truth[query]], "class": names[column]}
+            rows.append(row | {"share": value})
+    return pd.DataFrame(rows)
+
+
+def hybrid(rows: pd.DataFrame, *, way: int, title: str = "") -> Figure:
+    """One panel per world: accuracy in per cent against alpha, from frames alone to tuples alone, with its interval.
+
+    ``rows`` has the columns world, weights ("trained" or "untrained"), alpha, accuracy, interval (per cent). The
+    panels share the accuracy axis; a star marks each line's best alpha.
+    """
+    absent = [name for name in ("world", "weights", "alpha", "accuracy", "interval") if name not in rows]
+    if absent or not len(rows):
+        raise UserError(f"rows: a figure of hybrid weights needs rows with {', '.join(absent) or 'any value of alpha'}")
+    worlds = list(dict.fromkeys(rows["world"]))
+    fig, axes = plt.subplots(
+        1, len(worlds), figsize=(1.2 + 4.1 * len(worlds), 4.2), sharey=True, squeeze=False, layout="constrained"
+    )
+    for ax, world in zip(axes[0], worlds, strict=True):
+        for number, (weights, look) in enumerate(LINES.items()):
+            line = rows[(rows["world"] == world) & (rows["weights"] == weights)].sort_values("alpha")
+            if not len(line):
+                continue
+            colour = (style.BLUE, style.RED)[number]
+            x, y, half = (line[name].to_numpy(float) for name in ("alpha", "accuracy", "interval"))
+            ax.plot(x, y, color=colour, label=weights, markersize=4.5, linewidth=1.5, **look)
+            ax.fill_between(x, y - half, y + half, color=colour, alpha=0.18, linewidth=0)
+            best = int(np.argmax(y))
+            ax.plot(x[best], y[best], marker="*", color=colour, markersize=13, markeredgecolor=style.INK, zorder=4)
+        ax.axhline(100 / way, color=style.GREY, linewidth=1.0, linestyle=(0, (1, 2)), label="chance")
+        style.dress(ax, "alpha: 0 frames alone, 1 tuples alone", "val accuracy (%)" if ax is axes[0, 0] else "")
+        ax.set_title(world, fontsize=style.NORMAL, loc="left")
+        ax.set_ylim(0, 103)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    fig.legend(handles, labels, loc="outside right center", fontsize=style.SMALL + 0.5, frameon=False)
+    width = style.title_width(fig.get_figwidth() - 0.3)
+    fig.suptitle(style.wrap(title, width), fontsize=style.TITLE, x=0.01, ha="left")
+    return fig
