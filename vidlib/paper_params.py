@@ -61,7 +61,7 @@ class GgHMParams(PaperParams):
     alpha: float = Field(0.5, ge=0, le=1, description="weight of tuples against frames, 0 is frames alone")
     graph_weight: float = Field(1.0, ge=0, description="weight of the loss on the graph's edges")
     finetune: Literal["full", "frozen"] = Field(
-        "full", description="full trains the trunk, as the paper does, or frozen"
+        "full", description="full trains the trunk as papers do, frozen leaves it"
     )
     beside: str = Field("moving_shapes_scene", description="a second world for frames against tuples, or empty")
 
