@@ -16,7 +16,7 @@ from vidlib.data.episodes import assemble
 from vidlib.data.manifest import Manifest
 from vidlib.methods import METHODS, FewShotMethod, build
 from vidlib.open_params import ComparisonParams, FewShotNotebookParams, OpenParams, YourMethodParams
-from vidlib.paper_params import SloshNetParams
+from vidlib.paper_params import GgHMParams, SloshNetParams
 from vidlib.params import MAFSARParams, ProtocolParams
 from vidlib.results import paired
 from vidlib.viz import search
