@@ -4,6 +4,7 @@ Captions speak of shape, colour, size, place, count, tilt, overlap and ground; n
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -169,14 +170,21 @@ def _look(rng: np.random.Generator, ground: Ground, avoid: tuple[str, ...] = ())
     return some_colour(rng, ground, avoid), SHAPES[int(rng.integers(len(SHAPES)))]
 
 
-def still(
-    rng: np.random.Generator, cast: np.random.Generator, simple: float = 0.3, pixels: int = PIXELS
-) -> tuple[np.ndarray, str]:
-    """One picture and its caption: uint8 [pixels pixels 3], str; ``simple``: the share with one thing, fully described.
+class Facts(NamedTuple):
+    """What a still shows: its ground, the things spoken of with their colours' names, small bystanders, the caption."""
 
-    Ground, kind of scene, colours and shapes come from ``cast``, everything else from ``rng``: stills of one cast
-    differ in place, size, tilt and overlap alone.
-    """
+    ground: Ground
+    colours: list[str]
+    things: list[Thing]
+    behind: list[Thing]
+    caption: str
+
+    def picture(self, pixels: int = PIXELS) -> np.ndarray:
+        """uint8 [pixels pixels 3]."""
+        return draw(paint_ground(self.ground, pixels), self.behind + self.things)
+
+
+def _scene(rng: np.random.Generator, cast: np.random.Generator, simple: float) -> Facts:
     ground, plain, kind = some_ground(cast), cast.random() < simple, cast.random()
     first = _look(cast, ground)
     second, count = _look(cast, ground, (first[0],)), int(cast.integers(2, 5))
@@ -210,8 +218,19 @@ def still(
         caption += _some(
             rng, f" on a {texture} ground", f" on a {ground.name} ground", f" on a {ground.name} {texture} ground"
         )
-    picture = draw(paint_ground(ground, pixels), behind + [d.thing for d in drawn])
-    return picture, PREFIXES[int(rng.integers(len(PREFIXES)))] + caption
+    return Facts(ground, [d.colour for d in drawn], [d.thing for d in drawn], behind, caption)
+
+
+def still(
+    rng: np.random.Generator, cast: np.random.Generator, simple: float = 0.3, pixels: int = PIXELS
+) -> tuple[np.ndarray, str]:
+    """One picture and its caption: uint8 [pixels pixels 3], str; ``simple``: the share with one thing, fully described.
+
+    Ground, kind of scene, colours and shapes come from ``cast``, everything else from ``rng``: stills of one cast
+    differ in place, size, tilt and overlap alone.
+    """
+    shown = _scene(rng, cast, simple)
+    return shown.picture(pixels), PREFIXES[int(rng.integers(len(PREFIXES)))] + shown.caption
 
 
 def stills(
@@ -226,6 +245,14 @@ def stills(
         cast = np.random.default_rng([seed, i // alike, 0])
         pairs.append(still(np.random.default_rng([seed, i, 1]), cast, simple, pixels))
     return np.stack([image for image, _ in pairs]), [caption for _, caption in pairs]
+
+
+def facts(seed: int, start: int, count: int, simple: float = 0.3) -> list[Facts]:
+    """What stills ``start`` .. ``start + count - 1`` of a seed show, each with a cast of its own."""
+    return [
+        _scene(np.random.default_rng([seed, i, 1]), np.random.default_rng([seed, i, 0]), simple)
+        for i in range(start, start + count)
+    ]
 
 
 def plain_stills(seed: int, count: int, pixels: int = PIXELS) -> tuple[np.ndarray, list[dict[str, str]]]:
