@@ -29,11 +29,10 @@ if TYPE_CHECKING:
 
 METHODS: dict[str, type[FewShotMethod]] = {
     "ma_fsar": MAFSAR,
-    "aim": AIM,
-    "clip_fsar": CLIPFSAR,
-    "frozen_clip": FrozenCLIP,
-    "gghm": GgHM,
     "sloshnet": SloshNet,
+    "gghm": GgHM,
+    "clip_fsar": CLIPFSAR,
+    "aim": AIM,
     "otam": OTAM,
     "trx": TRX,
     "strm": STRM,
@@ -41,6 +40,7 @@ METHODS: dict[str, type[FewShotMethod]] = {
     "molo": MoLo,
     "protonet": ProtoNet,
     "bimhm": BiMHM,
+    "frozen_clip": FrozenCLIP,
 }
 
 # Named changes of a method's constructor arguments; a run records the name.
@@ -59,14 +59,6 @@ ABLATIONS: dict[str, dict[str, dict[str, object]]] = {
         "no_q2t": {"losses": ("q2s", "s2t")},
         "full_tuning": {"finetune": "full"},
     },
-    "aim": {},
-    "clip_fsar": {
-        "text": {"inference": "text"},
-        "combined": {"inference": "combined"},
-        "merge_after": {"merge_before": False},
-        "frozen_tower": {"finetune": "frozen"},
-    },
-    "frozen_clip": {"with_text": {"text_weight": 0.5}},
     "sloshnet": {
         "last_map": {"fusion": "last"},
         "even_fusion": {"fusion": "even"},
@@ -90,6 +82,13 @@ ABLATIONS: dict[str, dict[str, dict[str, object]]] = {
         "tuple_only": {"alpha": 1.0},
         "transductive": {"transductive": True},
     },
+    "clip_fsar": {
+        "text": {"inference": "text"},
+        "combined": {"inference": "combined"},
+        "merge_after": {"merge_before": False},
+        "frozen_tower": {"finetune": "frozen"},
+    },
+    "aim": {},
     "otam": {"one_direction": {"bidirectional": False}, "frozen_tower": {"finetune": "frozen"}},
     "trx": {
         "pairs": {"cardinalities": (2,)},
@@ -118,13 +117,15 @@ ABLATIONS: dict[str, dict[str, dict[str, object]]] = {
     },
     "protonet": {"cosine": {"kind": "cosine"}},
     "bimhm": {},
+    "frozen_clip": {"with_text": {"text_weight": 0.5}},
 }
 
 __all__ = [
     "ABLATIONS",
-    "AIM",
-    "CLIPFSAR",
     "METHODS",
+    "AIM",
+    "BiMHM",
+    "CLIPFSAR",
     "FewShotMethod",
     "FrozenCLIP",
     "GgHM",
@@ -132,17 +133,16 @@ __all__ = [
     "MAFSAR",
     "Match",
     "MoLo",
+    "OTAM",
+    "ProtoNet",
     "SloshNet",
+    "STRM",
+    "TRX",
     "arguments",
     "build",
     "check",
     "find",
     "takes",
-    "BiMHM",
-    "OTAM",
-    "ProtoNet",
-    "STRM",
-    "TRX",
 ]
 
 
