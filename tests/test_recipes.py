@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from vidlib import backbones, methods, open_params, params, recipes, stepping
+from vidlib import backbones, methods, open_params, paper_params, recipes, stepping
 from vidlib.data import benchmarks
 from vidlib.params import MAFSARParams, Params, RunParams
 
@@ -23,13 +23,16 @@ def name(file: Path) -> str:
     return f"{file.parent.name}/{file.stem}"
 
 
-def notebook_class(file: Path) -> type[Params] | None:
-    """The class of the notebook that the first comment names: ``<Notebook>Params``; None where it is not there yet."""
+def notebook_class(file: Path) -> type[Params]:
+    """The class of the notebook that the first comment names."""
     notebook = re.search(r"papermill notebooks/(\w+)\.ipynb", file.read_text())[1]
-    known = {"ma_fsar": MAFSARParams, "few_shot": open_params.FewShotNotebookParams}
-    wanted = f"{notebook.replace('_', '')}params"
-    found = [v for room in (params, open_params) for k, v in vars(room).items() if k.lower() == wanted]
-    return known.get(notebook) or (found[0] if found else None)
+    return {
+        "ma_fsar": MAFSARParams,
+        "few_shot": open_params.FewShotNotebookParams,
+        "your_method": open_params.YourMethodParams,
+        "sloshnet": paper_params.SloshNetParams,
+        "gghm": paper_params.GgHMParams,
+    }[notebook]
 
 
 @cache
