@@ -12,7 +12,7 @@ import papermill
 import pytest
 import yaml
 
-from vidlib import open_params, params
+from vidlib import open_params, paper_params, params
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -20,6 +20,7 @@ MODELS = {
     "ma_fsar": params.MAFSARParams,
     "few_shot": open_params.FewShotNotebookParams,
     "your_method": open_params.YourMethodParams,
+    "sloshnet": paper_params.SloshNetParams,
     "comparison": open_params.ComparisonParams,
     "moving_shapes": params.WorldParams,
 }

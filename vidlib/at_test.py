@@ -80,6 +80,14 @@ def table(found: Mapping[str, EvalResult], changes: Sequence[Change]) -> pd.Data
     return pd.DataFrame(rows).set_index("changed at test")
 
 
+def drawn(changed: pd.DataFrame) -> pd.DataFrame:
+    """``table`` as ``viz.ablation.plot`` draws it."""
+    rows = changed.drop(index=AS_TRAINED)
+    found = pd.DataFrame({"name": rows.index, "delta": rows["difference"].to_numpy(), "kind": "test"})
+    found["low"], found["high"] = (found["delta"] + sign * rows["half"].to_numpy() for sign in (-1, 1))
+    return found
+
+
 def _first(result: EvalResult, count: int) -> EvalResult:
     """``result`` on its first ``count`` episodes, per episode alone; of one run they are episodes 0, 1, ... of val."""
     return replace(result, per_episode=result.per_episode[:count], checksum=f"first {count}")
