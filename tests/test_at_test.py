@@ -6,9 +6,10 @@ import torch
 
 from tests.data.small import write_folder
 from tests.methods.small import make
-from vidlib import at_test, opening, training
+from vidlib import at_test, claims, opening, training
 from vidlib.evaluation import evaluate
 from vidlib.methods.sloshnet import SloshNet
+from vidlib.paper_params import SloshNetParams
 from vidlib.params import RunParams
 from vidlib.results import half_width
 
@@ -80,3 +81,27 @@ def test_each_change_does_what_it_says():
     assert rest == {"scrambles_time", "leaves_betas"}
     labels = [change.label for change in at_test.sloshnet(make("sloshnet", fusion="last", long_term=False))]
     assert labels[0] == "without the short-term module" and len(labels) == 3
+
+
+def test_the_drawing_leaves_out_what_nothing_is_compared_with(done):
+    *_, changes, found = done
+    table = at_test.table(found, changes)
+    rows = at_test.drawn(table)
+    assert list(rows["name"]) == [change.label for change in changes] and (rows["kind"] == "test").all()
+    assert np.allclose(rows["high"] - rows["delta"], table["half"].iloc[1:]) and (rows["low"] <= rows["delta"]).all()
+
+
+def test_claims_say_what_the_weights_show(done, monkeypatch):
+    p, manifest, run, changes, found = done
+    notebook = SloshNetParams.parse({"fusion": "search", "frames": 2})
+    assert "other queries" in next(claims._videos_apart(manifest, run))
+    assert next(claims._videos_apart(manifest, run)).startswith("holds")
+    assert next(claims._searched(notebook, run)).startswith("not claimed here")  # not as the recipe says
+    with monkeypatch.context() as patch, pytest.raises(AssertionError, match="whole_episode"):
+        patch.setattr(SloshNet, "whole_episode", True)
+        next(claims._videos_apart(manifest, run))
+    with monkeypatch.context() as patch, pytest.raises(AssertionError, match="the search moved"):
+        patch.setattr(SloshNetParams, "as_recipe", True)
+        next(claims._searched(notebook, run))  # one step moves it by less
+    mixing = RunParams.parse({**p.model_dump(), "variant": "released"})
+    assert next(claims._videos_apart(manifest, training.run(mixing))).startswith("does not hold here")
