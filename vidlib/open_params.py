@@ -40,9 +40,7 @@ def recipe_values(method: str, dataset: str, shot: int, given: Mapping[str, Any]
     Weights belong to a backbone: who gives another backbone does not get the recipe's weights.
     """
     file = recipes.find(method, dataset, shot)
-    if file is None:
-        return {}, ""
-    said = dict(recipes.read(file))
+    said = dict(recipes.read(file)) if file else {}
     options = plain_options(said.pop("options", {}))
     options |= {n: said.pop(n) for n in said.keys() - RunParams.model_fields.keys() - StudyParams.model_fields.keys()}
     said = {name: value for name, value in said.items() if name in RunParams.model_fields} | {"options": options}
@@ -50,7 +48,8 @@ def recipe_values(method: str, dataset: str, shot: int, given: Mapping[str, Any]
         said.pop("pretrained", None)
         if given["backbone"] in SHIPPED:
             said["pretrained"] = given["backbone"]
-    return {name: value for name, value in said.items() if name not in {*given, "method"}}, recipes.short(file)
+    said = {name: value for name, value in said.items() if name not in {*given, "method"}}
+    return said, recipes.short(file) if file else ""
 
 
 def by_recipe(method: str, given: Mapping[str, Any]) -> RunParams:
