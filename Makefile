@@ -18,8 +18,9 @@ test: $(STAMP)
 test-notebooks: $(STAMP)
 	VIDLIB_NOTEBOOK_SIZE=default $(BIN)/python -m pytest -q tests/test_notebooks.py
 
+# make bench NAMES="heads otam" runs those two.
 bench: $(STAMP)
-	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	$(BIN)/python -m benchmarks $(NAMES)
 
 # An ignored working copy: playing in JupyterLab writes outputs, and those must not land in notebooks/.
 lab: $(STAMP)

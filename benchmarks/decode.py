@@ -1,6 +1,6 @@
 """Reading 8 frames of a clip: decord, PyAV and ``read_frames`` with and without its child process, in clips a second.
 
-    python benchmarks/decode.py [repeats]
+    python -m benchmarks.decode [repeats]
 
 The clips are made here: H.264 in MP4, short (64 px, one group of pictures) and long (several groups, where seeking can
 pay). Every reader's frames are compared with PyAV's before anything is timed; ratios are to PyAV, from one run.
@@ -8,7 +8,6 @@ pay). Every reader's frames are compared with PyAV's before anything is timed; r
 
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -17,6 +16,7 @@ import av
 import numpy as np
 import pandas as pd
 
+from benchmarks.measure import wall_seconds
 from vidlib.data import video
 from vidlib.data.sampling import segment_indices
 
@@ -47,9 +47,7 @@ def per_second(readers: dict[str, Callable[[], object]], repeats: int) -> dict[s
     times: dict[str, list[float]] = {name: [] for name in readers}
     for _ in range(repeats):
         for name, read in readers.items():
-            began = time.perf_counter()
-            read()
-            times[name].append(time.perf_counter() - began)
+            times[name].append(wall_seconds(read)[0])
     return {name: 1 / float(np.median(taken)) for name, taken in times.items()}
 
 

@@ -1,25 +1,24 @@
 """Embed-once evaluation against embedding every episode anew: a ratio from one run, and the same predictions.
 
-``python benchmarks/embed_once.py`` prints one line; exit code 1 if the ratio is under 10, or a prediction differs that
+``python -m benchmarks.embed_once`` prints one line; exit code 1 if the ratio is under 10, or a prediction differs that
 is no near-tie. MA-FSAR on clip-mini's architecture with random weights and random clips, so that videos are read for
 nothing: reading, which embed-once also saves, would make the ratio larger. Both are measured in CPU time on one thread.
 The ratio grows with the number of episodes, since embedding once costs the same for any; this is a small number.
 """
 
 import sys
-import time
 from pathlib import Path
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from vidlib import methods  # noqa: E402
-from vidlib.backbones import clip  # noqa: E402
-from vidlib.data.episodes import EpisodeSampler  # noqa: E402
-from vidlib.data.manifest import Manifest, Row  # noqa: E402
-from vidlib.devices import make_fabric  # noqa: E402
-from vidlib.evaluation import embed_videos, evaluate, evaluate_each_episode, match_episodes  # noqa: E402
-from vidlib.results import NEAR  # noqa: E402
+from benchmarks.measure import cpu_seconds, verdict
+from vidlib import methods
+from vidlib.backbones import clip
+from vidlib.data.episodes import EpisodeSampler
+from vidlib.data.manifest import Manifest, Row
+from vidlib.devices import make_fabric
+from vidlib.evaluation import embed_videos, evaluate, evaluate_each_episode, match_episodes
+from vidlib.results import NEAR
 
 CLAIM, CLASSES, VIDEOS, EPISODES, WAY, FRAMES = 10, 12, 10, 400, 5, 8
 MANY, LIMIT = 10_000, 90.0  # episodes and seconds, once features exist
@@ -42,13 +41,6 @@ class RandomClips:
         return self.clips[row]
 
 
-def seconds(work) -> tuple[float, object]:
-    """CPU time of one call, and what it returned."""
-    start = time.process_time()
-    result = work()
-    return time.process_time() - start, result
-
-
 def main() -> int:
     """Both evaluations on the same episodes."""
     torch.set_num_threads(1)
@@ -63,12 +55,12 @@ def main() -> int:
     fabric = make_fabric("cpu", "32-true")
 
     evaluate_each_episode(method, clips, sampler, 5, text, fabric=fabric)  # warm-up
-    fast, once = seconds(lambda: evaluate(method, clips, sampler, EPISODES, text, fabric=fabric))
-    slow, anew = seconds(lambda: evaluate_each_episode(method, clips, sampler, EPISODES, text, fabric=fabric))
+    fast, once = cpu_seconds(lambda: evaluate(method, clips, sampler, EPISODES, text, fabric=fabric))
+    slow, anew = cpu_seconds(lambda: evaluate_each_episode(method, clips, sampler, EPISODES, text, fabric=fabric))
 
     listed = [sampler[i] for i in range(MANY)]
     features = embed_videos(method, clips, listed, text, fabric=fabric)
-    matching, _ = seconds(lambda: match_episodes(method, features, sampler, listed, text, fabric=fabric))
+    matching, _ = cpu_seconds(lambda: match_episodes(method, features, sampler, listed, text, fabric=fabric))
 
     different = once.predicted != anew.predicted
     wrong = int((different & (anew.margin > NEAR)).sum())
@@ -77,7 +69,7 @@ def main() -> int:
     print(
         f"evaluation of {EPISODES} episodes, {WAY}-way 1-shot on {len(rows)} videos, MA-FSAR: embed once {fast:.1f} s, "
         f"every episode anew {slow:.1f} s: {ratio:.0f} times faster (claim: at least {CLAIM}, "
-        f"{'met' if met else 'NOT MET'}); predictions that differ: {different.sum()} of {len(different)}, {wrong} of "
+        f"{verdict(met)}); predictions that differ: {different.sum()} of {len(different)}, {wrong} of "
         f"them no near-tie; near-ties {anew.near_ties}; accuracy {anew.accuracy:.2f}; "
         f"{MANY:,} episodes matched on features in {matching:.1f} s of one core"
     )

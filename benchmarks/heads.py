@@ -1,7 +1,8 @@
 """What a head costs for one 5-way 1-shot episode of 25 queries, T = 8, in products of two 1024 x 1024 matrices.
 
 ``python -m benchmarks.heads [NAME ...]`` prints one row per head and width; exit code 1 where one costs more than its
-claim or gives other logits. Two threads, float32.
+claim or gives other logits. float32; two threads in wall time, where every step waits for both: on a machine that has
+other work, ``--threads 1`` compares CPU times instead.
 
 claim: a tenth of what the released code's head was measured to cost in this unit, for OTAM at 2048 a fifth, for Bi-MHM
     a half.
@@ -12,6 +13,7 @@ difference: between the logits of the two, over the largest.
 peak: of tensors that ``ours`` holds beyond the features it is given, in MB.
 """
 
+import argparse
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -29,7 +31,7 @@ from vidlib.evaluation import GATHERED
 from vidlib.layers.positions import placed
 from vidlib.matching import base, build_metric
 
-WAY, QUERIES, FRAMES, THREADS, MOST = 5, 25, 8, 2, 250
+WAY, QUERIES, FRAMES, MOST = 5, 25, 8, 250
 LABELS = torch.arange(WAY)
 Features = dict[str, Tensor]
 COLUMNS = (
@@ -179,16 +181,22 @@ def measure(head: Head, width: int, repeats: int = 9) -> dict[str, float]:
     }
 
 
-def main(wanted: list[str]) -> int:
+def main() -> int:
     """A line for each head and width."""
-    torch.set_num_threads(THREADS)
+    parser = argparse.ArgumentParser(description="Cost of an episode's matching, in products of two matrices.")
+    parser.add_argument("wanted", nargs="*", metavar="NAME", help=", ".join(HEADS))
+    parser.add_argument("--threads", type=int, default=2)
+    given = parser.parse_args()
+    if set(given.wanted) - set(HEADS):
+        parser.error(f"known heads are {', '.join(HEADS)}")
+    torch.set_num_threads(given.threads)
     print(
         f"in pieces of {base.CHUNK:,} numbers, {4 * base.CHUNK >> 20} MB; times in products of two 1024 x 1024 matrices"
     )
     print(ROW.format(*COLUMNS))
     met = True
     for name, (build, widths) in HEADS.items():
-        for width, (released, share) in widths.items() if not wanted or name in wanted else ():
+        for width, (released, share) in widths.items() if not given.wanted or name in given.wanted else ():
             torch.manual_seed(0)
             found = measure(build(width), width)
             good = found["ours"] <= released * share and found["difference"] < 1e-4
@@ -201,4 +209,4 @@ def main(wanted: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

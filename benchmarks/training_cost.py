@@ -1,6 +1,6 @@
 """MA-FSAR's adapters against CLIP-FSAR's full tuning: memory and time of a training step, as ratios from one run.
 
-``python benchmarks/training_cost.py`` prints one line for each method and one with the ratios. Every method trains in a
+``python -m benchmarks.training_cost`` prints one line for each method and one with the ratios. Every method trains in a
 child process of its own on the same random clips (5-way 1-shot, one query a class), with AdamW and gradients as in
 training. On a CPU the memory is the child's peak resident size over what Python and its libraries took before the model
 was built, and the time is CPU time on one thread; on a GPU they are the allocator's peak and wall time.
@@ -12,17 +12,15 @@ import resource
 import statistics
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import psutil
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from vidlib import methods, stepping  # noqa: E402
-from vidlib.backbones import clip  # noqa: E402
-from vidlib.data.episodes import EpisodeBatch, Targets  # noqa: E402
-from vidlib.devices import make_fabric, place  # noqa: E402
+from benchmarks.measure import cpu_seconds, wall_seconds
+from vidlib import methods, stepping
+from vidlib.backbones import clip
+from vidlib.data.episodes import EpisodeBatch, Targets
+from vidlib.devices import make_fabric, place
 
 NAMES, WAY, TRAIN_CLASSES = ("ma_fsar", "clip_fsar"), 5, 24
 
@@ -40,9 +38,8 @@ def measure(name: str, backbone: str, frames: int, steps: int, device: str) -> d
     clips = torch.randn(2, 1, WAY, frames, 3, tower.image_size, tower.image_size)
     text, labels = torch.randn(TRAIN_CLASSES, tower.embed_dim), torch.arange(WAY)[None]
     batch = place(fabric, EpisodeBatch(clips[0], labels, clips[1], text[labels], Targets(labels, labels, text)))
-    taken = []
-    for _ in range(steps + 1):
-        start = time.perf_counter() if cuda else time.process_time()
+
+    def step() -> None:
         with fabric.autocast():
             match = method(batch)
         fabric.backward(match.loss)
@@ -50,7 +47,8 @@ def measure(name: str, backbone: str, frames: int, steps: int, device: str) -> d
         optimizer.zero_grad(set_to_none=True)
         if cuda:
             torch.cuda.synchronize()
-        taken.append((time.perf_counter() if cuda else time.process_time()) - start)
+
+    taken = [(wall_seconds if cuda else cpu_seconds)(step)[0] for _ in range(steps + 1)]
     unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit - before
     return {
@@ -76,7 +74,17 @@ def main() -> int:
         return 0
     found = {}
     for name in NAMES:
-        command = [sys.executable, __file__, "--child", name, "--backbone", given.backbone, "--device", given.device]
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.training_cost",
+            "--child",
+            name,
+            "--backbone",
+            given.backbone,
+            "--device",
+            given.device,
+        ]
         command += ["--frames", str(given.frames), "--steps", str(given.steps)]
         output = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
         found[name] = json.loads(output.splitlines()[-1])
