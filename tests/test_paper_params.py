@@ -11,7 +11,7 @@ from vidlib.paper_params import SloshNetParams
 
 RECIPES = Path(__file__).resolve().parent.parent / "recipes"
 MODELS = {"sloshnet": SloshNetParams}
-FILES = [file for name in MODELS for file in sorted((RECIPES / name).glob("*.yaml"))]
+FILES = [file for name in MODELS for file in sorted((RECIPES / name).glob("*.yaml")) if file.stem != "laptop"]
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}/{file.stem}")
