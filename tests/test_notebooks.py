@@ -21,6 +21,7 @@ MODELS = {
     "few_shot": open_params.FewShotNotebookParams,
     "your_method": open_params.YourMethodParams,
     "sloshnet": paper_params.SloshNetParams,
+    "gghm": paper_params.GgHMParams,
     "comparison": open_params.ComparisonParams,
     "moving_shapes": params.WorldParams,
 }
