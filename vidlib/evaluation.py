@@ -25,7 +25,7 @@ from vidlib.errors import UserError
 from vidlib.progress import track
 from vidlib.results import EvalResult
 
-GATHERED = 64 << 20  # bytes of features in one batch of episodes: keeps a metric's own tensors below about 1 GB
+GATHERED = 16 << 20  # bytes of features in one batch of episodes: more costs more to gather than it saves in matching
 
 Features = dict[str, dict[str, Tensor]]  # role -> name -> [V ...]; rows of videos that no episode uses are zero
 
