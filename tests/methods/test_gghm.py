@@ -20,7 +20,7 @@ from vidlib.methods import gghm
 
 FORMS = [
     {},
-    {"guide": "gather", "edges": "intra", "relative_edges": False, "graph_layers": 1, "graph_loss": "last"},
+    {"guide": "exchange", "edges": "intra", "relative_edges": False, "graph_layers": 1, "graph_loss": "last"},
     {"dense": "patch", "shifted": "grid", "gap": 3, "gamma": 0.8, "shared_attention": False, "fuse_residual": False},
     {"dense": "channel", "attention_residual": False, "channel_start": "identity", "pool": "after"},
     {"dense": None, "distance": "cosine", "position": 0.7, "alpha": 0.9, "shots": "features", "pool": "after"},
@@ -207,7 +207,7 @@ def test_ways_and_frames(way, shot, frames):
     assert match.logits.shape == (2, 3, way) and torch.isfinite(match.logits).all()
 
 
-def test_guidance_adds_nothing_before_training_and_the_graph_is_apart_from_matching():
+def test_guidance_adds_nothing_before_training_and_only_edges_guide():
     torch.manual_seed(0)
     plain, guided = (methods.build("gghm", trunk(), frames=FRAMES, graph=graph).eval() for graph in (False, True))
     guided.dense.load_state_dict(plain.dense.state_dict())
@@ -215,12 +215,19 @@ def test_guidance_adds_nothing_before_training_and_the_graph_is_apart_from_match
     assert same(plain(episodes).logits, guided(episodes).logits)
     assert "parts" not in plain.embed(episodes.support[0], None, "support")
     shaken(guided)
-    before = guided(episodes)
-    with torch.no_grad():  # only edges come out of the graph: another node width cannot reach the features
-        guided.guidance.graph.layers[-1].edge[2].weight.zero_()
-        guided.guidance.graph.layers[-1].edge[2].bias.zero_()
-    after = guided(episodes)
-    assert not same(before.parts["graph"], after.parts["graph"]) and not same(before.logits, after.logits)
+
+    def under(strength: torch.Tensor) -> torch.Tensor:
+        """Logits where the query's edges to the three classes are these."""
+        guided.guidance.edges = lambda classes, query: strength[:, None].expand(*query.shape[:2], WAY, 2)
+        return guided(episodes).logits
+
+    first, second = torch.tensor([0.9, 0.1, 0.1]), torch.tensor([0.1, 0.1, 0.9])
+    before = under(first)
+    assert not same(before, under(second)), "edges guide"
+    with torch.no_grad():
+        for parameter in guided.guidance.graph.parameters():
+            parameter.normal_()
+    assert torch.equal(before, under(first)), "nothing else comes out of the graph"
 
 
 def test_another_alpha_needs_no_other_embedding():

@@ -49,8 +49,8 @@ class GgHM(FewShotMethod):
         attention_residual, beta: see ``vidlib.layers.dense_temporal``. pool: F~ is pooled over places "before" the
         guidance, or guided at every place and pooled "after" it.
     graph: False matches F~ unguided. graph_layers, graph_width (None: half of C), edges, relative_edges: see
-        ``vidlib.layers.graph``. guide: "exchange": a support is guided by the query's embedded features times their
-        edge, the query by the classes' weighted by its edges; "gather": both by the latter. fuse_residual: the fused
+        ``vidlib.layers.graph``. guide: "gather": query and supports are guided by the classes' embedded features,
+        weighted by the query's edges; "exchange": a support by the query's, times their edge. fuse_residual: the fused
         features are added to the frames (from zero) or take their place. graph_weight: of L_graph. graph_loss: on the
         edges after "all" layers or the "last". transductive: one graph an episode.
     alpha: 0 is frames alone, 1 tuples alone. distance: "euclidean" or "cosine". position: factor on the positional
@@ -108,7 +108,7 @@ class GgHM(FewShotMethod):
         graph_width: int | None = None,
         edges: str = "both",
         relative_edges: bool = True,
-        guide: str = "exchange",
+        guide: str = "gather",
         fuse_residual: bool = True,
         graph_weight: float = 1.0,
         graph_loss: str = "all",
