@@ -74,5 +74,6 @@ class GgHMParams(PaperParams):
 
     @property
     def worlds(self) -> tuple[str, ...]:
-        """Where frames are set against tuples: the data set, and the world beside it."""
-        return tuple(dict.fromkeys(filter(None, (self.dataset, self.beside))))
+        """Where frames are set against tuples: the data set, and beside an embedded world the other one."""
+        beside = self.beside if self.dataset.startswith("moving_shapes") else ""
+        return tuple(dict.fromkeys(filter(None, (self.dataset, beside))))

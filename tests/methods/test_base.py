@@ -111,7 +111,7 @@ def test_an_embedding_and_a_query_depend_on_no_other_video(name, arguments):
             text = torch.randn(len(clips), 16) if role == "support" and method.support_text else None
             together = method.embed(clips, text, role)
             alone = method.embed(clips[1:2], None if text is None else text[1:2], role)
-            assert all(same(together[key][1:2], alone[key]) for key in alone)
+            assert all(same(together[key][1:2], alone[key], 1e-4) for key in alone)  # features reach 30
         before = method(episodes).logits
         episodes.query[:, 1:] = torch.randn_like(episodes.query[:, 1:])
         after = method(episodes).logits
