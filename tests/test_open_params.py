@@ -66,7 +66,10 @@ def test_a_recipe_of_another_data_set_and_parameters_of_its_notebook(checkout):
 def test_as_recipe_says_whether_anything_was_changed(checkout):
     cell = {"method": "trx", "lr": None, "shot": 1, "seeds": 3, "options": {}, "dataset": "moving_shapes"}
     assert FewShotNotebookParams.parse(cell).as_recipe
-    for change in ({"lr": 3e-4}, {"shot": 5}, {"options": {"dropout": 0.0}}, {"method": "otam"}):
+    assert FewShotNotebookParams.parse(cell | {"lr": 3e-4, "options": {"dropout": 0.0}}).as_recipe, (
+        "what it says anyway"
+    )
+    for change in ({"lr": 1e-4}, {"shot": 5}, {"options": {"dropout": 0.1}}, {"method": "otam"}):
         assert not FewShotNotebookParams.parse(cell | change).as_recipe
 
 

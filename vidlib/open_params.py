@@ -107,9 +107,10 @@ class OpenParams(RecipeParams, SeedsParams):
 
     @property
     def as_recipe(self) -> bool:
-        """Whether the method has a recipe and the user left everything to it."""
-        chosen = self._given & self.left_open() or self._chosen or self.shot != type(self).model_fields["shot"].default
-        return bool(self._recipe) and not chosen
+        """Whether its run is the one that the method's recipe alone means, whatever data set, seed and device."""
+        said, recipe = recipe_values(self.method, self.dataset, self.shot, {})
+        closed = {name: getattr(self, name) for name in self.CLOSED - {"shot"}}
+        return bool(recipe) and self.run_params() == RunParams.parse({**said, **closed, "method": self.method})
 
     @property
     def planned(self) -> tuple[str, ...]:
