@@ -95,16 +95,18 @@ def test_a_recipe_chooses_augmentation_and_statistics(small):
     assert not support.squash and support.flip and query.flip and test.mean == (0.0,) * 3 and support.std == (1.0,) * 3
 
 
-def test_a_recipe_chooses_frames_and_training_shots(small):
+def test_a_recipe_chooses_frames_and_the_size_of_training_episodes(small):
     params, manifest, backbone = small
     chosen = params.model_copy(
-        update={"sampling": "ends", "train_frames": "random supports", "test_frames": "random", "train_shot": 2}
+        update={"sampling": "ends", "train_frames": "random supports", "test_frames": "random"}
+        | {"train_shot": 2, "train_query": 3}
     )
     train, test = (opening.open_split(chosen, manifest, backbone, name) for name in ("train", "test"))
     assert train.clips.pick is test.clips.pick is sampling.trx_indices
     assert train.clips.vary_train == ("support",) and not train.clips.by_episode
     assert test.clips.vary_test == ("support", "query") and test.clips.by_episode
     assert (train.sampler.shots, test.sampler.shots) == ((2, 2), (1, 1))
+    assert (len(train.sampler[0].query), len(test.sampler[0].query)) == (2 * 3, 2 * params.query)
     plain = opening.open_split(params, manifest, backbone, "test").clips
     assert not plain.by_episode and plain.pick is sampling.segment_indices
 

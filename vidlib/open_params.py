@@ -27,8 +27,19 @@ PROTOCOL = frozenset(ProtocolParams.model_fields)
 SAME = PROTOCOL | {"backbone", "pretrained", "template", "frames"}  # what methods side by side share
 AMOUNT = frozenset({"train_episodes", "val_episodes", "val_every", "metric"})  # shared where the user gave them
 TRAINING = frozenset(  # what changes nothing where nothing is trained
-    ("train_episodes", "val_episodes", "val_every", "episodes_per_step", "train_shot", "query_sum", "clip_grad")
-    + ("optimizer", "lr", "arch_lr", "weight_decay", "decayed", "momentum", "warmup", "schedule", "milestones")
+    ("train_episodes", "val_episodes", "val_every", "episodes_per_step", "train_shot", "train_query", "query_sum")
+    + (
+        "clip_grad",
+        "optimizer",
+        "lr",
+        "arch_lr",
+        "weight_decay",
+        "decayed",
+        "momentum",
+        "warmup",
+        "schedule",
+        "milestones",
+    )
     + ("flip", "colour", "train_frames")
 )
 

@@ -97,8 +97,10 @@ def open_split(params: FewShotParams, manifest: Manifest, backbone: Backbone, na
         vary_train=VARY[chosen.train_frames],
         vary_test=() if training else VARY[chosen.test_frames],
     )
-    seed, shot = (params.seed, chosen.train_shot or params.shot) if training else (EVALUATION_SEED, params.shot)
-    sampler = EpisodeSampler(manifest, name, params.way, shot, params.query, seed)
+    seed, shot, query = EVALUATION_SEED, params.shot, params.query
+    if training:
+        seed, shot, query = params.seed, chosen.train_shot or shot, chosen.train_query or query
+    sampler = EpisodeSampler(manifest, name, params.way, shot, query, seed)
     texts = [manifest.text(cls) for cls in sampler.classes]
     return Split(clips, sampler, backbone.encode_text(texts, (params.template,)))
 

@@ -240,6 +240,7 @@ class RecipeParams(FewShotParams):
 
     freeze_bn: bool = Field(True, description="a ResNet's BatchNorm keeps its statistics, scales and shifts")
     train_shot: int = Field(0, ge=0, description="support videos per class in training, 0 for as many as shot")
+    train_query: int = Field(0, ge=0, description="query videos per class in training, 0 for as many as query")
     optimizer: Literal["adamw", "adam", "sgd"] = Field("adamw", description="adamw, adam or sgd")
     momentum: float = Field(0.9, ge=0, lt=1, description="momentum of sgd")
     decayed: Literal["matrices", "all but norms", "all"] = Field(

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 Features = dict[str, Tensor]
 
+# A ResNet's children by their place in a Sequential, as released codes keep them -> torchvision's and timm's names.
+CHILDREN = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
+
 
 @dataclass
 class Match:
@@ -140,9 +143,8 @@ class FewShotMethod(nn.Module, ABC):
     def load_trunk(self, state: Mapping[str, Tensor]) -> None:
         """Take a released ResNet where ``state`` holds one: ``resnet.*`` or ``backbone.*``, torchvision's children
         counted through (0 the first convolution, 7 the last stage), with DataParallel's ``module.`` or without."""
-        names = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
         found = (re.fullmatch(r"(?:resnet|backbone)\.(?:module\.)?(\d+)\.(.+)", key) for key in state)
-        trunk = {f"{names.get(m[1], m[1])}.{m[2]}": state[m[0]] for m in found if m}
+        trunk = {f"{CHILDREN.get(m[1], m[1])}.{m[2]}": state[m[0]] for m in found if m}
         if trunk:
             self.backbone.trunk.load_state_dict(trunk)
 
@@ -173,6 +175,27 @@ class FewShotMethod(nn.Module, ABC):
             parts["text tower"] = self.backbone  # a parameter counts in the first part that has it
         parts |= {name: module for name, module in self.named_children() if name != "backbone"}
         return parts | {name: [p] for name, p in self.named_parameters(recurse=False)}
+
+
+class MetricMethod(FewShotMethod):
+    """A backbone under a frame metric, put in place by ``use_metric`` in ``__init__``; it is cut as the metric is."""
+
+    uses_text = False
+    by_role = False
+
+    def embed(self, clips: Tensor, text: Tensor | None, role: str) -> Features:
+        """What the metric keeps of a video's frames ``[B T C]``."""
+        return self.metric.prepare(self.frame_features(clips))
+
+    def match(
+        self, support: Features, labels: Tensor, query: Features, text: Tensor, targets: "Targets | None" = None
+    ) -> Match:
+        """Part "q2s" ``[E Q W]``, the logits."""
+        return self.metric_match(support, labels, query, text.shape[1], targets)
+
+    def load_released(self, state: Mapping[str, Tensor]) -> None:
+        """Take the trunk: a metric without weights has nothing else in a released file."""
+        self.load_trunk(state)
 
 
 def class_rows(table: Tensor, labels: Tensor) -> Tensor:

@@ -9,26 +9,20 @@ plays no part. The backbone is trained whole, the metric (``vidlib.matching.haus
 ``variant="released"`` sums, as HyRSM's code does: at 8 frames its logits are 8 times sharper.
 """
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from torch import Tensor
-
-from vidlib.methods.base import Features, FewShotMethod, Match, one_of
+from vidlib.methods.base import MetricMethod, one_of
 
 if TYPE_CHECKING:
     from vidlib.backbones import Backbone
-    from vidlib.data.episodes import Targets
 
 
-class BiMHM(FewShotMethod):
+class BiMHM(MetricMethod):
     """mean: average over frames where False sums; None is the variant's own.
 
     metric_scale: factor on the logits (released code: 1). finetune: "full", or "frozen" (nothing is left to train).
     """
 
-    uses_text = False
-    by_role = False
     sources = {"mean": "HyRSM's code sums; that its paper averages is remembered, not read"}
 
     def __init__(
@@ -46,17 +40,3 @@ class BiMHM(FewShotMethod):
         self.choices = {"mean": paper if mean is None else mean}
         self.use_metric("bimhm", metric_scale, {"mean": self.choices["mean"]})
         self.tune(finetune)
-
-    def embed(self, clips: Tensor, text: Tensor | None, role: str) -> Features:
-        """What the metric keeps of a video's frames ``[B T C]``."""
-        return self.metric.prepare(self.frame_features(clips))
-
-    def match(
-        self, support: Features, labels: Tensor, query: Features, text: Tensor, targets: "Targets | None" = None
-    ) -> Match:
-        """Part "q2s" ``[E Q W]``, the logits."""
-        return self.metric_match(support, labels, query, text.shape[1], targets)
-
-    def load_released(self, state: Mapping[str, Tensor]) -> None:
-        """Take the trunk: the metric has no weights."""
-        self.load_trunk(state)

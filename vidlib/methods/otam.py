@@ -11,26 +11,20 @@ Also in that code and not in ours: ``log sum exp`` is written out and becomes in
 takes the first row of the table hard where the paper is soft, which is the same number (one predecessor has no choice).
 """
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from torch import Tensor
-
-from vidlib.methods.base import Features, FewShotMethod, Match, one_of
+from vidlib.methods.base import MetricMethod, one_of
 
 if TYPE_CHECKING:
     from vidlib.backbones import Backbone
-    from vidlib.data.episodes import Targets
 
 
-class OTAM(FewShotMethod):
+class OTAM(MetricMethod):
     """lam: softness of the alignment. bidirectional: sum the costs of both paddings, else pad the support side alone.
 
     metric_scale: factor on the logits (released code: 1). finetune: "full", or "frozen" (nothing is left to train).
     """
 
-    uses_text = False
-    by_role = False
     sources = {
         "lam": "0.1 in the reimplementation, 0.5 in CLIP-FSAR's head; the paper's is not in our sources",
         "bidirectional": "the reimplementation sums both directions, an older commit halved the sum",
@@ -52,17 +46,3 @@ class OTAM(FewShotMethod):
         eps = 0.01 if one_of("variant", variant, ("paper", "released")) == "released" else 1e-12
         self.use_metric("otam", metric_scale, {"lam": lam, "bidirectional": bidirectional, "eps": eps})
         self.tune(finetune)
-
-    def embed(self, clips: Tensor, text: Tensor | None, role: str) -> Features:
-        """What the metric keeps of a video's frames ``[B T C]``."""
-        return self.metric.prepare(self.frame_features(clips))
-
-    def match(
-        self, support: Features, labels: Tensor, query: Features, text: Tensor, targets: "Targets | None" = None
-    ) -> Match:
-        """Part "q2s" ``[E Q W]``, the logits."""
-        return self.metric_match(support, labels, query, text.shape[1], targets)
-
-    def load_released(self, state: Mapping[str, Tensor]) -> None:
-        """Take the trunk: the released head has no weights."""
-        self.load_trunk(state)

@@ -10,26 +10,20 @@ We print ``cos - 1`` where that code has ``cos``: a constant, which no softmax s
 so that code's softmax is nearly flat; ``metric_scale`` sharpens it.
 """
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from torch import Tensor
-
-from vidlib.methods.base import Features, FewShotMethod, Match, one_of
+from vidlib.methods.base import MetricMethod, one_of
 
 if TYPE_CHECKING:
     from vidlib.backbones import Backbone
-    from vidlib.data.episodes import Targets
 
 
-class ProtoNet(FewShotMethod):
+class ProtoNet(MetricMethod):
     """kind: "euclidean" | "cosine", None is the variant's own; with variant "paper" a cosine is taken to the prototype.
 
     metric_scale: factor on the logits (released code: 1). finetune: "full", or "frozen" (nothing is left to train).
     """
 
-    uses_text = False
-    by_role = False
     sources = {"kind": "the papers' ProtoNet rows say neither how frames are pooled nor which distance is taken"}
 
     def __init__(
@@ -51,17 +45,3 @@ class ProtoNet(FewShotMethod):
         else:
             self.use_metric("prototype", metric_scale, {"kind": kind, "eps": 1e-12})
         self.tune(finetune)
-
-    def embed(self, clips: Tensor, text: Tensor | None, role: str) -> Features:
-        """``mean`` [B C], in float32 or better."""
-        return self.metric.prepare(self.frame_features(clips))
-
-    def match(
-        self, support: Features, labels: Tensor, query: Features, text: Tensor, targets: "Targets | None" = None
-    ) -> Match:
-        """Part "q2s" ``[E Q W]``, the logits."""
-        return self.metric_match(support, labels, query, text.shape[1], targets)
-
-    def load_released(self, state: Mapping[str, Tensor]) -> None:
-        """Take the trunk: the released baseline has no other weights."""
-        self.load_trunk(state)

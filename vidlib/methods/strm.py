@@ -29,15 +29,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vidlib.errors import UserError
-from vidlib.matching.base import Metric, at_least_float32, class_members, full_precision
+from vidlib.matching.base import Metric, at_least_float32, class_members, full_precision, in_pieces
 from vidlib.matching.cross_transformer import released_state, sinusoids
 from vidlib.methods.base import Features, FewShotMethod, Match, one_of, tagged, untagged
 
 if TYPE_CHECKING:
     from vidlib.backbones import Backbone
     from vidlib.data.episodes import Targets
-
-CHUNK = 1 << 21  # numbers in the largest tensors of one step of the similarity classifier: 8 MB
 
 
 class PatchEnrichment(nn.Module):
@@ -98,20 +96,16 @@ class SimilarityClassifier(Metric):
         return parts
 
     def compare(self, support: Features, labels: Tensor, query: Features, way: int) -> Tensor:
-        """See ``Metric.compare``. Episodes, then queries, are worked through in pieces of ``CHUNK`` numbers."""
+        """See ``Metric.compare``."""
         members = class_members(labels, way)
         with full_precision(labels):
             distances = []
             for w, linear in zip(self.cardinalities, self.linears, strict=True):
                 theirs, ours = (self._tuples(at_least_float32(x[f"part{w}"]), linear) for x in (support, query))
-                episodes, queries, tuples, width = ours.shape
+                tuples, width = ours.shape[2:]
                 numbers = tuples * (theirs.shape[1] * theirs.shape[2] + way * width)  # of one query
-                e_step, q_step = max(1, CHUNK // (numbers * queries)), max(1, CHUNK // numbers)
-                pieces = [
-                    torch.cat([nearest(theirs[e], members[e], rows) for rows in ours[e].split(q_step, dim=1)], dim=1)
-                    for e in (slice(start, start + e_step) for start in range(0, episodes, e_step))
-                ]
-                distances.append(torch.cat(pieces))
+                support_tuples = {"tuples": theirs, "members": members}
+                distances.append(in_pieces(nearest, support_tuples, {"tuples": ours}, numbers))
         return -self.scale * torch.stack(distances).mean(dim=0)
 
     @staticmethod
@@ -122,12 +116,13 @@ class SimilarityClassifier(Metric):
         return (sum(places) + linear.bias).relu()
 
 
-def nearest(support: Tensor, members: Tensor, query: Tensor) -> Tensor:
-    """Mean over a query's tuples of the distance to the nearest tuple of a class: ``support [E S M H]``,
-    ``members [E S W]`` bool, ``query [E Q L H]`` -> ``[E Q W]``.
+def nearest(support: Features, query: Features) -> Tensor:
+    """Mean over a query's tuples of the distance to the nearest tuple of a class: ``tuples`` [E S M H] and ``members``
+    [E S W] bool of ``support``, ``tuples`` [E Q L H] of ``query`` -> ``[E Q W]``.
 
     The search needs no gradient and no exact distance; that of the tuples it finds is then taken exactly.
     """
+    support, members, query = support["tuples"], support["members"], query["tuples"]
     flat = rearrange(support, "e s m h -> e (s m) h")
     with torch.no_grad():
         dots = rearrange(query, "e q l h -> e (q l) h") @ flat.mT

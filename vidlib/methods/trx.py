@@ -16,14 +16,13 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from vidlib.matching.cross_transformer import released_state
-from vidlib.methods.base import Features, FewShotMethod, Match, one_of
+from vidlib.methods.base import MetricMethod, one_of
 
 if TYPE_CHECKING:
     from vidlib.backbones import Backbone
-    from vidlib.data.episodes import Targets
 
 
-class TRX(FewShotMethod):
+class TRX(MetricMethod):
     """cardinalities: sizes of the tuples. out_dim: width of keys and values, None is the released 1152 (9/4 of a
     feature narrower than 512). dropout: on frames after the positional encoding.
 
@@ -31,8 +30,6 @@ class TRX(FewShotMethod):
     them (released code: 1). finetune: "full", or "frozen" (the heads alone train).
     """
 
-    uses_text = False
-    by_role = False
     sources = {"combine": "the released code takes the mean; that the paper sums is remembered, not read"}
     # norm_v is made and never used; the table of positions is computed here
     released_unused = (r"^transformers\.\d+\.norm_v\.", r"^transformers\.\d+\.pe\.pe$")
@@ -59,16 +56,6 @@ class TRX(FewShotMethod):
         if combine == "sum":
             self.metric.scale *= len(cardinalities)  # the metric itself takes the mean
         self.tune(finetune)
-
-    def embed(self, clips: Tensor, text: Tensor | None, role: str) -> Features:
-        """What the metric keeps of a video's frames ``[B T C]``: their projections at each place in a tuple."""
-        return self.metric.prepare(self.frame_features(clips))
-
-    def match(
-        self, support: Features, labels: Tensor, query: Features, text: Tensor, targets: "Targets | None" = None
-    ) -> Match:
-        """Part "q2s" ``[E Q W]``, the logits."""
-        return self.metric_match(support, labels, query, text.shape[1], targets)
 
     def load_released(self, state: Mapping[str, Tensor]) -> None:
         """Take the heads (``transformers.*``, in the order of ``cardinalities``) and, where present, the trunk."""

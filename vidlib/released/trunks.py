@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from vidlib.methods.base import CHILDREN
+
 BOTH = "{weight,bias}"
 NORM = "{weight,bias,running_mean,running_var}"
 TOWER = (  # CLIP's image tower
@@ -27,7 +29,6 @@ SIZES = {  # blocks of the four stages of a ResNet, and whether they have three 
     ((3, 4, 23, 3), True): "resnet101",
     ((3, 8, 36, 3), True): "resnet152",
 }
-CHILDREN = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}  # of a Sequential
 CLIPS = {  # width, layers and patch of OpenAI's image towers -> the name here; they use QuickGELU
     (768, 12, 32): "ViT-B-32-quickgelu",
     (768, 12, 16): "ViT-B-16-quickgelu",
