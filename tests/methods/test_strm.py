@@ -14,6 +14,7 @@ from vidlib import accounting, checkpoints, methods
 from vidlib.backbones import resnet as resnets
 from vidlib.backbones.resnet import ResNetBackbone
 from vidlib.errors import UserError
+from vidlib.matching import base
 from vidlib.methods import strm
 
 CLASSIFIER = "new_dist_loss_post_pat."
@@ -137,7 +138,7 @@ def test_working_in_pieces_changes_nothing(monkeypatch):
     labels = torch.tensor([[0, 1, 1, 0, 0], [1, 0, 0, 0, 0], [0, 1, 0, 1, 1]])
     whole = classifier.compare(support, labels, query, 2)
     for numbers in (1, 60_000):
-        monkeypatch.setattr(strm, "CHUNK", numbers)
+        monkeypatch.setattr(base, "CHUNK", numbers)
         close(classifier.compare(support, labels, query, 2), whole)
 
 
