@@ -156,7 +156,7 @@ def _train(
         val_every=max(1, params.val_every // params.episodes_per_step),
         deterministic=params.deterministic,
         workers=params.workers,
-        label=f"{params.method} {params.ablation}".strip(),
+        label=f"{params.method.rpartition(':')[2]} {params.ablation}".strip(),  # of a user's method its class
     )
 
 

@@ -111,7 +111,7 @@ def episode(
                     ax.set_axis_off()
         most, least = (f(np.bincount(labels, minlength=rows)) for f in (max, min))
         of = f"{most} per class" if most == least else f"{least} to {most} per class"
-        what = "with its class text" if column == 0 else "to be classified"
+        what = "labelled" if column == 0 else "to be classified"
         part = f", {each} shown" if most > each else ""
         grid[0, column].set_title(
             f"{name}, {of}{part}: {what}", fontsize=style.NORMAL, loc="left", color=style.INK, pad=5
