@@ -7,7 +7,7 @@ import pytest
 from vidlib import methods
 from vidlib.errors import UserError
 from vidlib.open_params import by_recipe
-from vidlib.paper_params import SloshNetParams
+from vidlib.paper_params import MIXED_EPISODES, SloshNetParams
 
 RECIPES = Path(__file__).resolve().parent.parent / "recipes"
 MODELS = {"sloshnet": SloshNetParams}
@@ -50,3 +50,11 @@ def test_slips_are_named():
         SloshNetParams.parse({"cardinalities": "one"})
     with pytest.raises(UserError, match="method: 'otam' is not"):
         SloshNetParams.parse({"method": "otam"})
+
+
+def test_where_videos_mix_a_small_world_is_tested_on_fewer_episodes():
+    released = SloshNetParams.parse({"variant": "released", "test_episodes": None})
+    assert released.test_episodes == MIXED_EPISODES < SloshNetParams().test_episodes
+    assert released.changed() == {"variant": "released", "test_episodes": MIXED_EPISODES}, "the command says so"
+    assert SloshNetParams.parse({"variant": "released", "test_episodes": 900}).test_episodes == 900
+    assert SloshNetParams.parse({"variant": "released", "dataset": "ssv2_full"}).test_episodes == 10000

@@ -190,7 +190,7 @@ class ComparisonParams(ProtocolParams):
     methods: str = Field("all", description="all, or some as in otam,trx, FILE.py:CLASS among them")
     against: str = Field("otam", description="the method that the others are set against")
     train: bool = Field(True, description="train what has no record, else list it as missing")
-    train_episodes: int = Field(60, ge=0, description="training episodes of each, 0 for as many as its recipe says")
+    train_episodes: int = Field(20, ge=0, description="training episodes of each, 0 for as many as its recipe says")
     test_episodes: int = Field(1000, ge=1, description="test episodes")
     backbone: str = Field("", description="one backbone for all, empty for each recipe's own")
     pretrained: str = Field("", description="its weights, empty for the recipe's own or those of that name")

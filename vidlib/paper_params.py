@@ -34,8 +34,11 @@ class PaperParams(OpenParams, StudyParams):
         return self
 
 
+MIXED_EPISODES = 200  # small test of a variant that mixes the videos of an episode, so that each is embedded anew
+
+
 class SloshNetParams(PaperParams):
-    """Parameters of notebooks/sloshnet.ipynb."""
+    """Parameters of notebooks/sloshnet.ipynb. ``variant`` released is tested on fewer episodes of a small world."""
 
     OWN: ClassVar[tuple[str, ...]] = ("fusion", "cardinalities")
 
@@ -44,6 +47,14 @@ class SloshNetParams(PaperParams):
         "search", description="search, or a fixed fusion: even, gp1, gp2, sum, or last for the deepest map alone"
     )
     cardinalities: list[int] = Field([1], description="how many frames the matcher's tuples have, as in [1, 2]")
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _fewer_where_videos_mix(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        if isinstance(values, Mapping) and values.get("variant") == "released" and values.get("test_episodes") is None:
+            if str(values.get("dataset", "moving_shapes")).startswith(("moving_shapes", "folder:")):
+                values = {**values, "test_episodes": MIXED_EPISODES}
+        return handler(values)
 
     @field_validator("cardinalities", mode="before")
     @classmethod
