@@ -1,9 +1,12 @@
-"""The episodic training loop: one loop on Lightning Fabric for 1..N devices.
+"""The training loop, on episodes or on batches of labelled clips: one loop on Lightning Fabric for 1..N devices.
 
 Randomness: before episode ``i`` every generator is seeded from (seed, i), so a resumed run, and any rank, draws for
 episode ``i`` what an undisturbed run draws. The loss of a step is the mean over its episodes, on however many devices.
 Gradients are summed by one collective after the step's last episode, not by DDP's hooks: shares may then be uneven,
 and a parameter that no episode used stays without a gradient everywhere, as on one device.
+
+A batch of labelled clips takes an episode's place. With ``together`` every process has its part of each batch instead
+of whole ones, and a loss over all of it (``layers.gathering``).
 """
 
 import math
@@ -54,6 +57,7 @@ def fit(
     milestones: Sequence[Sequence[float]] = (),
     query_sum: bool = False,
     clip_grad: float = 0.0,
+    together: bool = False,
     device: str = "auto",
     precision: str = "auto",
     fabric: Fabric | None = None,
@@ -82,6 +86,7 @@ def fit(
         query_sum: the gradient is that of an episode's loss times its queries: the sum over them that TRX's code and
             its descendants take. The record keeps the mean.
         clip_grad: largest norm of the gradient, 0 for no clipping.
+        together: ``source[i]`` is this process's part of batch i, and a loss is that of the batch of all processes.
         fabric: a launched Fabric; default one on ``device`` with ``precision``.
         validate: accuracy on val, asked every ``val_every`` steps and at the end; the best weights win (the earlier of
             equals). Without it the last ones do.
@@ -104,7 +109,8 @@ def fit(
     parameters = [p for p in method.parameters() if p.requires_grad]
     optimizers = stepping.optimizers(method, optimizer, lr, weight_decay, momentum, decayed, arch_lr)
     done, best, best_weights = _resume(fabric, folder, method, optimizers, settings)
-    share = stepping.Share(fabric, source, done + 1, steps, episodes, episodes_per_step, workers)
+    share = stepping.Share(fabric, source, done + 1, steps, episodes, episodes_per_step, workers, together)
+    parts = fabric.world_size if together else 1
 
     with stepping.deterministic_kernels(deterministic):
         for step in track(range(done + 1, steps + 1), label, total=steps, start=done):
@@ -120,7 +126,7 @@ def fit(
                     match = method(batch)
                 measured.append(stepping.measure(match, batch, episode))
                 loss = match.loss * batch.query.shape[1] if query_sum else match.loss
-                fabric.backward(loss / count)
+                fabric.backward(loss / (count * parts))
             record = {"step": step, "episode": last, **stepping.mean(stepping.gather(fabric, measured))}
 
             stepping.sum_gradients(fabric, parameters)

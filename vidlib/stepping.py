@@ -88,7 +88,7 @@ def optimizers(
         found.append(torch.optim.Adam(list(ours.values()), lr=arch_lr, **ARCHITECTURE))
     for optimizer in found:
         for group in optimizer.param_groups:
-            group["peak"] = group["lr"]
+            group["peak"] = group["lr"] = group["lr"] * group.get("rate", 1.0)
     return found
 
 
@@ -102,23 +102,28 @@ def architecture(method: nn.Module) -> dict[str, nn.Parameter]:
 def parameter_groups(
     method: nn.Module, weight_decay: float, decayed: str = "matrices", leave: Mapping[str, Any] | None = None
 ) -> list[dict[str, Any]]:
-    """Two groups, those that decay and those that do not, without the parameters in ``leave``.
+    """Groups of those that decay and those that do not, without the parameters in ``leave``.
 
     decayed: "matrices" (vectors, scalars, embeddings and tokens do not), "all but norms" (biases and vectors decay too,
-    scales and shifts of normalisation do not), or "all".
+    scales and shifts of normalisation do not), or "all". ``method.rates`` (start of a name -> part of the learning
+    rate, the longest start wins) divides them further; a group's ``rate`` is that part.
     """
     tables = {id(p) for m in method.modules() if isinstance(m, nn.Embedding) for p in m.parameters(recurse=False)}
     norms = {id(p) for m in method.modules() if isinstance(m, NORMS) for p in m.parameters(recurse=False)}
-    still, decaying = [], []
+    rates = sorted(getattr(method, "rates", {}).items(), key=lambda pair: -len(pair[0]))
+    found: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, p in checkpoints.trainable_parameters(method).items():
         if name in (leave or ()):
             continue
         last = name.rsplit(".", 1)[-1]
         vector = p.ndim < 2 or id(p) in tables or "embed" in last or "token" in last
         spared = {"matrices": vector, "all but norms": id(p) in norms, "all": False}[decayed]
-        (still if spared else decaying).append(p)
-    groups = [{"params": decaying, "weight_decay": weight_decay}, {"params": still, "weight_decay": 0.0}]
-    return [group for group in groups if group["params"]]
+        rate = next((rate for start, rate in rates if name.startswith(start)), 1.0)
+        found.setdefault((rate, spared), []).append(p)
+    return [
+        {"params": found[rate, spared], "weight_decay": 0.0 if spared else weight_decay, "rate": rate}
+        for rate, spared in sorted(found, key=lambda key: (-key[0], key[1]))
+    ]
 
 
 def take_step(scaling: Any, optimizers: Sequence[torch.optim.Optimizer]) -> None:
@@ -135,13 +140,25 @@ def take_step(scaling: Any, optimizers: Sequence[torch.optim.Optimizer]) -> None
 class Share:
     """This process's episodes of every step, loaded ahead by ``workers`` processes, on the device in its precision.
 
-    Of a step's episodes, process r of n takes every n-th from the r-th on; shares may be uneven or empty.
+    Of a step's episodes, process r of n takes every n-th from the r-th on; shares may be uneven or empty. With
+    ``together`` each takes all of them, ``source`` giving it its own part of every one.
     """
 
-    def __init__(self, fabric: Fabric, source: Any, first: int, steps: int, episodes: int, per_step: int, workers: int):
+    def __init__(
+        self,
+        fabric: Fabric,
+        source: Any,
+        first: int,
+        steps: int,
+        episodes: int,
+        per_step: int,
+        workers: int,
+        together: bool = False,
+    ):
         self.fabric = fabric
+        start, stride = (0, 1) if together else (fabric.global_rank, fabric.world_size)
         self.episodes = {
-            step: range((step - 1) * per_step + fabric.global_rank, min(step * per_step, episodes), fabric.world_size)
+            step: range((step - 1) * per_step + start, min(step * per_step, episodes), stride)
             for step in range(first, steps + 1)
         }
         order = [episode for share in self.episodes.values() for episode in share]
@@ -175,7 +192,7 @@ def measure(match: Any, batch: Any, episode: int) -> dict[str, float]:
     for name, number in numbers.items():
         if not math.isfinite(number):
             raise UserError(f"{name} of episode {episode} is {number}, not a finite number: {REMEDY}")
-    hits = match.logits.detach().argmax(-1) == batch.targets.query_labels
+    hits = match.hits if hasattr(match, "hits") else match.logits.detach().argmax(-1) == batch.targets.query_labels
     return numbers | {"accuracy": float(hits.float().mean())}
 
 

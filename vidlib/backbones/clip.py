@@ -138,6 +138,55 @@ class CLIPBackbone(nn.Module):
         """The towers stay in evaluation mode: they have no dropout that a paper asks for."""
         return super().train(False)
 
+    # ---- sentences, for the methods that train or adapt the text tower
+
+    @property
+    def text_blocks(self) -> nn.ModuleList:
+        return self.clip.transformer.resblocks
+
+    @property
+    def text_width(self) -> int:
+        return self.clip.token_embedding.embedding_dim
+
+    @property
+    def text_mask(self) -> Tensor:
+        """``[L L]``, added to the scores of a text block's attention: no token sees a later one."""
+        return self.clip.attn_mask
+
+    @property
+    def log_scale(self) -> nn.Parameter:
+        """CLIP's learned inverse temperature as it is stored: its logarithm."""
+        return self.clip.logit_scale
+
+    def tokenize(self, sentences: Sequence[str]) -> Tensor:
+        """Sentences -> token ids int64 ``[N L]``, on the CPU; what does not fit is cut off."""
+        return tokenizer(self.name, self.clip.context_length)(list(sentences))
+
+    def text_tokens(self, ids: Tensor) -> Tensor:
+        """``[N L] -> [N L Dt]``: embedded, positions added; what the first text block takes."""
+        return self.clip.token_embedding(ids) + self.clip.positional_embedding[: ids.shape[1]]
+
+    def text_head(self, tokens: Tensor, ids: Tensor) -> Tensor:
+        """``[N L Dt]`` after the last text block, ``ids [N L]`` -> ``[N C]``: the end token (the largest id) in the
+        joint space."""
+        end = self.clip.ln_final(tokens)[torch.arange(len(ids), device=ids.device), ids.argmax(-1)]
+        return end @ self.clip.text_projection
+
+    def encode_tokens(self, ids: Tensor) -> Tensor:
+        """``[N L] -> [N C]``: the text tower with gradients, not normalised."""
+        x = self.text_tokens(ids)
+        for block in self.text_blocks:
+            x = block(x, attn_mask=self.text_mask)
+        return self.text_head(x, ids)
+
+    def unfreeze_text(self) -> None:
+        """The text tower trains; the image tower and the temperature stay as they are."""
+        clip = self.clip
+        for part in (clip.token_embedding, clip.transformer, clip.ln_final):
+            part.requires_grad_(True)
+        clip.positional_embedding.requires_grad_(True)
+        clip.text_projection.requires_grad_(True)
+
     @torch.no_grad()
     def encode_text(self, names: Sequence[str], templates: Sequence[str] = TEMPLATES) -> Tensor:
         """``[W C]``: each name put into every template's ``{}``, encoded and averaged over templates; not normalised.
