@@ -36,6 +36,21 @@ def segment_indices(total: int, frames: int, rng: np.random.Generator | None = N
     return (starts[:, None] + np.arange(length)).ravel()
 
 
+def view_indices(total: int, frames: int, view: int, views: int) -> np.ndarray:
+    """Temporal view ``view`` (from 0) of ``views``: of each of ``frames`` equal segments the frame at the share
+    ``(view + 1/2) / views`` of its length, int64 [frames]. One view is the segments' centres.
+
+    Papers test on several clips of a video without saying how they are placed; this is ours.
+    """
+    _check(total, frames)
+    if not 0 <= view < views:
+        raise UserError(f"view {view} of {views}: views count from 0")
+    if views == 1:
+        return segment_indices(total, frames)
+    places = (np.arange(frames) + (view + 0.5) / views) * total / frames
+    return np.minimum(places.astype(np.int64), total - 1)
+
+
 def trx_indices(total: int, frames: int, rng: np.random.Generator | None = None) -> np.ndarray:
     """TRX's released ``get_seq``: evenly spaced from near the first frame to near the last, int64 [frames].
 

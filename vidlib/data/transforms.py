@@ -29,7 +29,8 @@ class ClipTransform:
     ``squash`` resizes both sides to ``resize`` there, and in testing, whatever the picture's shape. ``flip`` mirrors
     half of the training clips left to right: only where the benchmark is not directional. ``jitter`` is the largest
     relative change of brightness, contrast and saturation, ``hue`` the largest turn of the colour circle, ``grey`` the
-    part of the clips without colour; one draw of each for a clip.
+    part of the clips without colour; one draw of each for a clip. ``place`` is where along the longer side the test
+    crop lies, from 0 (left or top) over 0.5 (the centre) to 1: several make the spatial views of a test.
 
     Where place tells the class (small worlds), keep the crop mild: ``scale=(0.8, 1)``.
     """
@@ -48,6 +49,7 @@ class ClipTransform:
         hue: float = 0.0,
         grey: float = 0.0,
         squash: bool = False,
+        place: float = 0.5,
         interpolation: InterpolationMode = InterpolationMode.BICUBIC,
     ) -> None:
         if size < 1 or (resize is not None and resize < size):
@@ -56,13 +58,15 @@ class ClipTransform:
             raise UserError(f"scale must be two shares of the picture, 0 < smallest <= largest <= 1: got {scale}")
         if not 0 < ratio[0] <= ratio[1]:
             raise UserError(f"ratio must be two ratios of width to height, 0 < smallest <= largest: got {ratio}")
+        if not 0 <= place <= 1:
+            raise UserError(f"place must lie in 0 <= place <= 1: got {place}")
         if not 0 <= jitter < 1:
             raise UserError(f"jitter must lie in 0 <= jitter < 1: got {jitter}")
         if not 0 <= hue <= 0.5 or not 0 <= grey <= 1:
             raise UserError(f"hue must lie in 0 <= hue <= 0.5 and grey in 0 <= grey <= 1: got {hue} and {grey}")
         self.size, self.resize, self.train, self.flip = size, resize or size, train, flip
         self.scale, self.ratio, self.jitter, self.interpolation = scale, ratio, jitter, interpolation
-        self.hue, self.grey, self.squash = hue, grey, squash
+        self.hue, self.grey, self.squash, self.place = hue, grey, squash, place
         self.mean, self.std = tuple(mean), tuple(std)
 
     def __call__(self, frames: np.ndarray | Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -71,7 +75,7 @@ class ClipTransform:
             frames = torch.from_numpy(np.require(frames, requirements=("C", "W")))  # a mapped file is read-only
         clip = rearrange(frames, "t h w c -> t c h w")
         if not self.train:
-            clip = F.center_crop(self._resized(clip), [self.size, self.size])
+            clip = self._window(self._resized(clip))
         elif generator is None:
             raise UserError("a training transform needs a torch.Generator seeded for its clip: got generator=None")
         else:
@@ -110,6 +114,15 @@ class ClipTransform:
         """The short side, or with ``squash`` both, at ``resize`` pixels."""
         sides = [self.resize] * (2 if self.squash else 1)
         return F.resize(clip, sides, self.interpolation, antialias=True)
+
+    def _window(self, clip: Tensor) -> Tensor:
+        """The test crop: the centre, or ``place`` along the longer side."""
+        if self.place == 0.5:
+            return F.center_crop(clip, [self.size, self.size])
+        spare = [side - self.size for side in clip.shape[-2:]]
+        shares = [self.place if side == max(spare) else 0.5 for side in spare]
+        top, left = (round(share * side) for share, side in zip(shares, spare, strict=True))
+        return F.crop(clip, top, left, self.size, self.size)
 
     def _shape(self, picture: Sequence[int], draws: list[float]) -> tuple[int, int]:
         """Height and width of a crop: area even over ``scale``, the logarithm of its shape even over ``ratio``."""

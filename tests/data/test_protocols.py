@@ -1,0 +1,108 @@
+"""What each protocol reads for training, selection and testing."""
+
+import pytest
+
+from vidlib.data.manifest import Manifest, Row
+from vidlib.data.protocols import plan
+from vidlib.errors import UserError
+
+
+def manifest(
+    classes: dict[str, tuple[str, ...]], videos: int = 20, name: str = "made", root: str = "/none"
+) -> Manifest:
+    """``classes``: split -> its classes, each with ``videos`` videos; a class in two splits has them in both."""
+    rows = [Row(f"{c}/{s}{i}", c, s) for s, names in classes.items() for c in names for i in range(videos)]
+    return Manifest(name, tuple(rows), root, {row.video: f"{row.video}.mp4" for row in rows}, prompts={"a": "alpha"})
+
+
+DISJOINT = manifest({"train": ("a", "b", "c"), "val": ("d", "e"), "test": ("f", "g")})
+STANDARD = manifest({"train": ("a", "b", "c"), "test": ("a", "b", "c")})
+
+
+def videos(made: Manifest, split: str) -> set[str]:
+    return {row.video for row in made.videos(split)}
+
+
+def test_closed_set_of_disjoint_classes_divides_the_training_classes():
+    made = plan(DISJOINT, "closed_set").manifest
+    assert {split: made.classes(split) for split in made.splits} == dict.fromkeys(
+        ("train", "val", "test"), ("a", "b", "c")
+    )
+    assert [len(videos(made, split)) for split in ("train", "val", "test")] == [36, 9, 15]
+    assert videos(made, "train") | videos(made, "val") | videos(made, "test") == videos(DISJOINT, "train")
+
+
+def test_closed_set_of_standard_splits_keeps_the_test_split_and_cuts_val_from_train():
+    made = plan(STANDARD, "closed_set").manifest
+    assert videos(made, "test") == videos(STANDARD, "test")
+    assert videos(made, "val") and videos(made, "train") | videos(made, "val") == videos(STANDARD, "train")
+
+
+def test_zero_shot_keeps_classes_apart():
+    made = plan(DISJOINT, "zero_shot")
+    assert made.manifest.rows == tuple(r for r in DISJOINT.rows) and made.overlap == ()
+    with pytest.raises(UserError, match="give test_dataset, or base_to_novel"):
+        plan(STANDARD, "zero_shot")
+
+
+def test_zero_shot_on_another_data_set_names_and_removes_what_was_trained_on():
+    other = manifest({"train": ("x",), "test": ("A l-p_h a", "h")}, name="other", root="/other")
+    made = plan(STANDARD, "zero_shot", other=other)  # class a reads "alpha"
+    assert made.overlap == ("A l-p_h a",) and made.manifest.classes("test") == ("other:h",)
+    assert "1 class names are in both and left out" in made.said
+    kept = plan(STANDARD, "zero_shot", other=other, remove_overlap=False)
+    assert len(kept.manifest.classes("test")) == 2 and kept.overlap == made.overlap and "kept" in kept.said
+    row = made.manifest.videos("test")[0]
+    assert str(made.manifest.path(row)) == f"/other/{row.video.removeprefix('other:')}.mp4"
+    assert made.manifest.text("other:h") == "h" and "test" in made.manifest.splits
+    assert not videos(made.manifest, "train") & videos(made.manifest, "val")
+    with pytest.raises(UserError, match="every test class of same is a training class"):
+        plan(STANDARD, "zero_shot", other=manifest({"train": ("b",), "test": ("b",)}, name="same"))
+    with pytest.raises(UserError, match="test_dataset is for protocol zero_shot"):
+        plan(STANDARD, "closed_set", other=other)
+
+
+@pytest.mark.parametrize("made", [DISJOINT, STANDARD], ids=["disjoint", "standard"])
+def test_kshot_draws_k_videos_by_the_seed_and_tests_on_the_same_ones(made):
+    plans = {(k, seed): plan(made, "kshot", shot=k, seed=seed).manifest for k in (1, 4) for seed in (0, 1)}
+    classes = made.classes("test")
+    for (k, _), one in plans.items():
+        assert one.classes("train") == classes == one.classes("test")
+        assert len(videos(one, "train")) == k * len(classes)
+        assert not videos(one, "train") & (videos(one, "val") | videos(one, "test"))
+    assert len({frozenset(videos(one, "test")) for one in plans.values()}) == 1
+    assert videos(plans[4, 0], "train") != videos(plans[4, 1], "train")
+    assert videos(plans[1, 0], "train") < videos(plans[4, 0], "train"), "more shots add to the fewer"
+    with pytest.raises(UserError, match="at least 1"):
+        plan(made, "kshot")
+    with pytest.raises(UserError, match="training videos; give at most that many"):
+        plan(made, "kshot", shot=20)
+
+
+@pytest.mark.parametrize("made", [DISJOINT, STANDARD], ids=["disjoint", "standard"])
+def test_base_to_novel_trains_on_base_alone(made):
+    one = plan(made, "base_to_novel").manifest
+    assert one.splits == ("train", "val", "test", "novel") + (("val_novel",) if made is DISJOINT else ())
+    if made is DISJOINT:
+        assert one.classes("val_novel") == ("d", "e")
+    assert one.classes("train") == one.classes("test") == one.classes("val")
+    assert not set(one.classes("novel")) & set(one.classes("train"))
+    assert set(one.classes("novel")) == ({"f", "g"} if made is DISJOINT else {"c"})
+
+
+def test_what_it_says_counts_what_it_did():
+    said = plan(DISJOINT, "kshot", shot=2, seed=3).said
+    assert said == (
+        "all-way 2-shot: the 2 novel classes, half of each class's videos for testing; the 2 videos drawn by seed 3: "
+        "train 4 videos of 2 classes, val 10 videos of 2 classes, test 20 videos of 2 classes."
+    )
+    with pytest.raises(UserError, match="did you mean 'kshot'"):
+        plan(DISJOINT, "k_shot", shot=2)
+    with pytest.raises(UserError, match="class 'a' has 1 videos, too few to divide"):
+        plan(manifest({"train": ("a", "b"), "test": ("c",)}, videos=1), "closed_set")
+
+
+def test_the_order_of_rows_plays_no_part():
+    turned = Manifest("made", DISJOINT.rows[::-1], "/none", DISJOINT.files)
+    for protocol in ("closed_set", "base_to_novel"):
+        assert set(plan(turned, protocol).manifest.rows) == set(plan(DISJOINT, protocol).manifest.rows)

@@ -1,0 +1,213 @@
+"""The standard splits of UCF101, HMDB51, Kinetics-400 and Something-Something V2, from their official annotation files.
+
+``load(name, split)`` reads what lies in ``$VIDLIB_DATA/<name>/``: the annotation files under ``annotations/`` and the
+videos beside them, in any layout (a file's name tells which video it is). Nothing is downloaded. A manifest's ids are
+those of the annotations; test splits are only ever test splits: ``val`` is cut from ``train`` (``protocols``) where the
+data set has none of its own.
+"""
+
+import csv
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from vidlib import paths
+from vidlib.data.benchmarks import normalised
+from vidlib.data.folder import VIDEO_ENDINGS
+from vidlib.data.manifest import Manifest, Row
+from vidlib.errors import UserError
+from vidlib.params import closest
+
+PREFIX = "official:"
+
+
+@dataclass(frozen=True)
+class Official:
+    """``splits``: how many standard splits there are. ``read(folder, split)`` gives rows (video id, class, split) and
+    the classes' texts. ``expects``: the annotation files, in words. ``directional``: whether left and right matter."""
+
+    title: str
+    splits: int
+    read: Callable[[Path, int], tuple[list[Row], dict[str, str]]]
+    expects: str
+    where: str
+    directional: bool = False
+
+
+def spaced(name: str) -> str:
+    """``ApplyEyeMakeup``, ``brush_hair`` -> the words: ``apply eye makeup``, ``brush hair``."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).replace("_", " ").lower()
+
+
+def ucf101(folder: Path, split: int) -> tuple[list[Row], dict[str, str]]:
+    """``trainlist0N.txt`` ("Class/v_Class_g08_c01.avi 1") and ``testlist0N.txt`` (without the number)."""
+    rows = []
+    for part, file in (("train", f"trainlist{split:02}.txt"), ("test", f"testlist{split:02}.txt")):
+        for line in _lines(folder / file):
+            cls, _, video = line.split()[0].partition("/")
+            if not video:
+                raise UserError(f"{folder / file}: {line!r} is not of the form Class/video.avi")
+            rows.append(Row(f"{cls}/{Path(video).stem}", cls, part))
+    return rows, {row.cls: spaced(row.cls) for row in rows}
+
+
+def hmdb51(folder: Path, split: int) -> tuple[list[Row], dict[str, str]]:
+    """``<class>_test_splitN.txt``: "video.avi 1" is training, 2 testing, 0 neither."""
+    files = sorted(folder.glob(f"*_test_split{split}.txt"))
+    if not files:
+        raise UserError(f"{folder} holds no file <class>_test_split{split}.txt")
+    rows = []
+    for file in files:
+        cls = file.name.removesuffix(f"_test_split{split}.txt")
+        for line in _lines(file):
+            video, _, part = line.rpartition(" ")
+            if part not in ("0", "1", "2"):
+                raise UserError(f"{file}: {line!r} does not end with 0, 1 or 2")
+            if part != "0":
+                rows.append(Row(f"{cls}/{Path(video.strip()).stem}", cls, {"1": "train", "2": "test"}[part]))
+    return rows, {row.cls: spaced(row.cls) for row in rows}
+
+
+def kinetics400(folder: Path, split: int) -> tuple[list[Row], dict[str, str]]:
+    """CSV files with the columns label, youtube_id, time_start, time_end, split (train, val or validate, test).
+
+    The published validation videos are what papers test on: they become ``test``. The test CSV has no public labels in
+    some copies; it is not read.
+    """
+    rows: dict[str, Row] = {}
+    for file in sorted(folder.glob("*.csv")):
+        with open(file, newline="", encoding="utf-8") as lines:
+            table = csv.DictReader(lines)
+            if not {"label", "youtube_id", "split"} <= set(table.fieldnames or ()):
+                continue
+            for line in table:
+                part = {"train": "train", "val": "test", "validate": "test"}.get(line["split"])
+                if part:
+                    row = Row(line["youtube_id"], line["label"], part)
+                    if rows.setdefault(row.video, row) != row:
+                        before = rows[row.video]
+                        raise UserError(
+                            f"{file}: video {row.video} is {row.cls!r} ({row.split}) here and {before.cls!r} "
+                            f"({before.split}) in another file; keep the files of Kinetics-400 alone in {folder}"
+                        )
+    return list(rows.values()), {row.cls: row.cls for row in rows.values()}
+
+
+def ssv2(folder: Path, split: int) -> tuple[list[Row], dict[str, str]]:
+    """``*train*.json`` and ``*validation*.json``: [{"id", "template", ...}]; a class is its template without brackets.
+
+    The published validation videos are what papers test on: they become ``test``.
+    """
+    rows = []
+    for part, pattern in (("train", "*train*.json"), ("test", "*validation*.json")):
+        for file in sorted(folder.glob(pattern)):
+            for entry in json.loads(file.read_text(encoding="utf-8")):
+                cls = re.sub(r"[\[\]]", "", entry["template"])
+                rows.append(Row(str(entry["id"]), cls, part))
+    return rows, {row.cls: row.cls for row in rows}
+
+
+OFFICIAL = {
+    "ucf101": Official(
+        "UCF101", 3, ucf101, "trainlist01.txt to testlist03.txt", "UCF's Center for Research in Computer Vision"
+    ),
+    "hmdb51": Official(
+        "HMDB51", 3, hmdb51, "<class>_test_split1.txt to _split3.txt", "the Serre Lab at Brown University"
+    ),
+    "kinetics400": Official("Kinetics-400", 1, kinetics400, "train.csv and validate.csv", "DeepMind's Kinetics page"),
+    "ssv2": Official(
+        "Something-Something V2",
+        1,
+        ssv2,
+        "the train and validation JSON files",
+        "Qualcomm's Something-Something page",
+        True,
+    ),
+}
+
+_ALL = ", ".join(OFFICIAL)
+
+
+def describe(name: str) -> Official:
+    """The facts of a data set; UserError where the name is not known."""
+    if name not in OFFICIAL:
+        raise UserError(f"dataset: official:{name} is not known{closest(name, tuple(OFFICIAL))}; give one of {_ALL}")
+    return OFFICIAL[name]
+
+
+def test_lists(name: str) -> dict[int, frozenset[str]]:
+    """Split -> the ids of its test videos, of a data set with several standard splits; else empty."""
+    facts, folder = describe(name), paths.absolute(paths.data_dir() / name) / "annotations"
+    if facts.splits == 1:
+        return {}
+    splits = range(1, facts.splits + 1)
+    return {n: frozenset(row.video for row in facts.read(folder, n)[0] if row.split == "test") for n in splits}
+
+
+def load(name: str, split: int = 1) -> Manifest:
+    """Standard split ``split`` of ``name``, as far as its videos lie in ``$VIDLIB_DATA/<name>/``; 0: every video that
+    any of its splits tests, as ``test``.
+
+    UserError: unknown name or split, absent annotations, no videos (naming what is expected where).
+    """
+    facts = describe(name)
+    if not 0 <= split <= facts.splits:
+        many = f"1 to {facts.splits}" if facts.splits > 1 else "1"
+        raise UserError(f"official_split: {facts.title} has no split {split}; give {many}")
+    root = paths.absolute(paths.data_dir() / name)
+    if not (root / "annotations").is_dir():
+        raise UserError(
+            f"dataset official:{name}: {root / 'annotations'} is absent; put the official files of {facts.title} there "
+            f"({facts.expects}, from {facts.where}) and the videos anywhere under {root} (VIDLIB_DATA names another "
+            f"place for {name}/)"
+        )
+    if split:
+        rows, texts = facts.read(root / "annotations", split)
+    else:
+        read = [facts.read(root / "annotations", n) for n in range(1, facts.splits + 1)]
+        rows = list({row.video: row for found, _ in read for row in found if row.split == "test"}.values())
+        texts = read[0][1]
+    return _with_videos(name, facts, root, rows, texts)
+
+
+def _with_videos(name: str, facts: Official, root: Path, rows: list[Row], texts: Mapping[str, str]) -> Manifest:
+    if not rows:
+        raise UserError(f"{root / 'annotations'} lists no video of {facts.title}; expected {facts.expects}")
+    there: dict[tuple[str, str], Path] = {}  # (class folder or "", name) -> file
+    for file in _videos(root):
+        cut = re.fullmatch(r"(.{11})_\d+_\d+", file.stem)  # Kinetics copies append start and end
+        for stem in filter(None, (file.stem, cut and cut[1])):
+            there.setdefault((normalised(file.parent.name), stem), file)
+            there.setdefault(("", stem), file)
+
+    def found(row: Row) -> Path | None:
+        stem = row.video.rpartition("/")[2]
+        return there.get((normalised(row.cls), stem)) or there.get(("", stem))
+
+    files = {row.video: found(row) for row in rows}
+    kept = tuple(row for row in rows if files[row.video])
+    listed: dict[str, dict[str, int]] = {}
+    for row in rows:
+        listed.setdefault(row.split, {}).setdefault(row.cls, 0)
+        listed[row.split][row.cls] += 1
+    for part in listed:
+        if not any(row.split == part for row in kept):
+            count = sum(listed[part].values())
+            raise UserError(
+                f"dataset official:{name}: none of the {count} {part} videos of {facts.title} lies under {root}"
+            )
+    note = f"{facts.title}: {len(kept)} of {len(rows)} listed videos are here."
+    names = {row.video: files[row.video].relative_to(root).as_posix() for row in kept}
+    return Manifest(f"official_{name}", kept, root, names, facts.directional, texts, note, listed)
+
+
+def _videos(root: Path) -> Iterable[Path]:
+    return (f for f in sorted(root.rglob("*")) if f.suffix.lower() in VIDEO_ENDINGS and f.is_file())
+
+
+def _lines(file: Path) -> list[str]:
+    if not file.is_file():
+        raise UserError(f"annotation file {file} is absent")
+    return [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
