@@ -15,7 +15,8 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 FLOORS = [  # bottom first; a room imports only from floors below its own, or from its own folder
-    {"errors", "paths", "progress", "recipes", "params", "open_params", "paper_params", "digests", "lock", "devices"},
+    {"errors", "paths", "progress", "recipes", "params", "open_params", "paper_params", "digests", "lock", "devices"}
+    | {"recognition_params", "predict_params", "apart"},
     {"runs", "published", "accounting"},
     {"data"},
     {"matching", "layers", "backbones"},
@@ -23,13 +24,14 @@ FLOORS = [  # bottom first; a room imports only from floors below its own, or fr
     {"released"},
     {"checkpoints"},
     {"stepping", "results"},
-    {"opening", "evaluation"},
-    {"loop"},
-    {"training", "testing"},
+    {"opening", "evaluation", "recognised"},
+    {"loop", "recognition"},
+    {"training", "testing", "recognising"},
     {"viz"},
-    {"study"},
-    {"ablating", "at_test", "comparing", "guiding", "paper_page"},
-    {"claims"},
+    {"study", "predicted"},
+    {"recognition_study"},
+    {"ablating", "at_test", "comparing", "guiding", "paper_page", "predicting"},
+    {"claims", "recognition_claims"},
     {"cli"},
 ]
 

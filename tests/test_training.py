@@ -10,7 +10,7 @@ import torch
 from tests.data.small import write_folder
 from tests.tiny import Tiny, TinyClips, sampler, texts
 from tests.tiny import training as source_of
-from vidlib import checkpoints, methods, opening, runs, stepping, training
+from vidlib import apart, checkpoints, methods, opening, runs, stepping, training
 from vidlib.data import benchmarks
 from vidlib.errors import UserError
 from vidlib.evaluation import evaluate
@@ -360,4 +360,4 @@ def test_command_line_tells_one_sentence(tmp_path, monkeypatch):
     file.write_text('{"shoot": 3}')
     monkeypatch.setattr("sys.argv", ["training", "--params", str(file)])
     with pytest.raises(SystemExit, match="unknown parameter 'shoot'"):
-        training.main()
+        apart.main(RunParams, training.run, "")

@@ -247,6 +247,7 @@ class ShuffledFrames:
     def __init__(self, clips: Any, split: str):
         self.clips, self.manifest = clips, clips.manifest
         self.by_episode = getattr(clips, "by_episode", False)
+        self.split = split
         self._names = [row.video for row in clips.manifest.videos(split)]
 
     def test(self, row: int) -> Tensor:

@@ -84,15 +84,15 @@ def open_method(params: RunParams) -> methods.FewShotMethod:
 def open_split(params: FewShotParams, manifest: Manifest, backbone: Backbone, name: str) -> Split:
     """Clips, episodes and class texts of split ``name`` as ``params`` ask for them."""
     chosen, training = params.recipe(), name == "train"
-    transforms = _transforms(chosen, manifest, backbone)
+    looks = transforms(chosen, manifest, backbone)
     clips = Clips(
         manifest,
         name,
         params.frames,
-        transforms["support"] if training else None,
-        transforms["test"],
+        looks["support"] if training else None,
+        looks["test"],
         params.seed,
-        transform_query=transforms["query"] if training else None,
+        transform_query=looks["query"] if training else None,
         pick=RULES[chosen.sampling],
         vary_train=VARY[chosen.train_frames],
         vary_test=() if training else VARY[chosen.test_frames],
@@ -105,7 +105,7 @@ def open_split(params: FewShotParams, manifest: Manifest, backbone: Backbone, na
     return Split(clips, sampler, backbone.encode_text(texts, (params.template,)))
 
 
-def _transforms(chosen: RecipeParams, manifest: Manifest, backbone: Backbone) -> dict[str, ClipTransform]:
+def transforms(chosen: RecipeParams, manifest: Manifest, backbone: Backbone) -> dict[str, ClipTransform]:
     """What ``chosen`` makes of a training support's frames, a training query's, and a test video's."""
     statistics = {"backbone": (backbone.mean, backbone.std), "grey": GREY, "none": ((0.0,) * 3, (1.0,) * 3)}
     learn, test = (dict(zip(("mean", "std"), statistics[name], strict=True)) for name in _both(chosen.normalise))

@@ -60,6 +60,11 @@ def plain_options(value: Any) -> Any:
     return dict(value)
 
 
+def absolute_folder(dataset: str) -> str:
+    """``dataset`` with the path of ``folder:PATH`` made absolute."""
+    return f"folder:{paths.absolute(dataset[7:])}" if dataset.startswith("folder:") else dataset
+
+
 class Params(BaseModel):
     """Base of every notebook's parameters: frozen, no unknown names, numbers in strings understood."""
 
@@ -146,14 +151,24 @@ def _wanted(kind: type) -> str:
     return {int: "a whole number", float: "a number", str: "a name"}[kind]
 
 
-class ProtocolParams(Params):
-    """What is tested on what, and where it runs."""
+class EpisodeParams(Params):
+    """What is tested on what, episode by episode."""
 
     dataset: str = Field("moving_shapes", description="moving_shapes, moving_shapes_scene, folder:PATH or a benchmark")
     way: int = Field(5, ge=2, description="classes in an episode")
     shot: int = Field(1, ge=1, description="support videos per class")
     query: int = Field(1, ge=1, description="query videos per class")
     test_episodes: int = Field(2000, ge=1, description="test episodes")
+
+    @field_validator("dataset")
+    @classmethod
+    def _absolute_folder(cls, value: str) -> str:
+        return absolute_folder(value)
+
+
+class PlaceParams(Params):
+    """Which seed, and where a run is done."""
+
     seed: int = Field(0, ge=0, description="seed of weights, episodes and augmentation")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto, cpu, cuda or mps")
     devices: int = Field(1, ge=1, description="number of devices")
@@ -170,17 +185,42 @@ class ProtocolParams(Params):
     def _absolute_runs(cls, value: str) -> str:
         return str(paths.absolute(value)) if value else ""
 
-    @field_validator("dataset")
-    @classmethod
-    def _absolute_folder(cls, value: str) -> str:
-        return f"folder:{paths.absolute(value[7:])}" if value.startswith("folder:") else value
+    def determining(self) -> dict[str, Any]:
+        """Everything that the result depends on: all but where and how often it runs."""
+        return {name: value for name, value in self if name not in self.PLACE}
 
 
-class FewShotParams(ProtocolParams):
-    """What every few-shot notebook and run shares."""
+class TowerParams(Params):
+    """The pretrained towers."""
 
     backbone: str = Field("clip-mini", description="clip-mini or an open_clip ViT")
     pretrained: str = Field("clip-mini", description="clip-mini, an open_clip tag, a local file, or empty for random")
+
+    @field_validator("pretrained")
+    @classmethod
+    def _absolute_weights(cls, value: str) -> str:
+        return str(paths.absolute(value)) if Path(value).suffix in WEIGHT_FILES or "/" in value else value
+
+    @model_validator(mode="after")
+    def _weights_of_that_backbone(self) -> Self:
+        shipped = ("clip-mini", "resnet-mini")  # each name is a backbone and its weights
+        if self.pretrained in shipped and self.backbone != self.pretrained:
+            other = f"pretrained={self.backbone}" if self.backbone in shipped else "a tag of that backbone"
+            raise ValueError(
+                f"pretrained: {self.pretrained}'s weights do not fit backbone '{self.backbone}'; "
+                f"give {other}, a local file, or an empty string for random weights"
+            )
+        return self
+
+
+# Of several bases the last one's fields come first.
+class ProtocolParams(PlaceParams, EpisodeParams):
+    """What is tested on what, and where it runs."""
+
+
+class FewShotParams(TowerParams, ProtocolParams):
+    """What every few-shot notebook and run shares."""
+
     template: str = Field("a photo of {}", description="the sentence around a class name")
     variant: Literal["paper", "released"] = Field("paper", description="paper or released")
     metric: Metric = Field("otam", description="otam, bimhm, trx, prototype or cosine")
@@ -196,11 +236,6 @@ class FewShotParams(ProtocolParams):
     clip_grad: float = Field(1.0, ge=0, description="largest gradient norm, 0 for no clipping")
     mix: float = Field(0.1, ge=0, le=1, description="weight of the text terms in loss and score")
 
-    @field_validator("pretrained")
-    @classmethod
-    def _absolute_weights(cls, value: str) -> str:
-        return str(paths.absolute(value)) if Path(value).suffix in WEIGHT_FILES or "/" in value else value
-
     @field_validator("template")
     @classmethod
     def _has_a_place_for_the_name(cls, value: str) -> str:
@@ -210,13 +245,6 @@ class FewShotParams(ProtocolParams):
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
-        shipped = ("clip-mini", "resnet-mini")  # each name is a backbone and its weights
-        if self.pretrained in shipped and self.backbone != self.pretrained:
-            other = f"pretrained={self.backbone}" if self.backbone in shipped else "a tag of that backbone"
-            raise ValueError(
-                f"pretrained: {self.pretrained}'s weights do not fit backbone '{self.backbone}'; "
-                f"give {other}, a local file, or an empty string for random weights"
-            )
         if self.metric == "trx" and self.frames < 3:
             raise ValueError(
                 f"frames: {self.frames} are too few for metric trx, which compares triples; give at least 3"
@@ -305,10 +333,6 @@ class RunParams(RecipeParams):
     @classmethod
     def _plain_options(cls, value: Any) -> Any:
         return plain_options(value)
-
-    def determining(self) -> dict[str, Any]:
-        """Everything that the result depends on: all but where and how often it runs."""
-        return {name: value for name, value in self if name not in self.PLACE}
 
 
 class SeedsParams(Params):

@@ -4,11 +4,6 @@
 for more than one device, so that no process is ever forked off a kernel.
 """
 
-import argparse
-import os
-import subprocess
-import sys
-import tempfile
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -18,12 +13,11 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
-from vidlib import accounting, checkpoints, runs
+from vidlib import accounting, apart, checkpoints, runs
 from vidlib.data.episodes import EpisodeBatch
 from vidlib.data.manifest import Manifest
 from vidlib.devices import make_fabric, pick_precision, place
 from vidlib.digests import file_digest, folder_digest
-from vidlib.errors import UserError
 from vidlib.evaluation import evaluate, evaluate_with_controls
 from vidlib.loop import STATE, WEIGHTS, Fit, fit
 from vidlib.methods import FewShotMethod, yours
@@ -39,8 +33,9 @@ def run(params: RunParams) -> runs.Run:
 
     With ``devices`` > 1 the work is done by torchrun in processes of its own; none is started inside this one.
     """
-    if params.devices > 1 and not torch.distributed.is_torchelastic_launched():
-        return _run_apart(params)
+    if params.devices > 1 and not apart.is_child():
+        apart.run_apart(params, "vidlib.training", params.devices)
+        return recorded(params)
     manifest = open_manifest(params)
     fabric = make_fabric(params.device, params.precision)
     record = runs.open_run(*_identity(params, manifest), fresh=params.fresh) if fabric.is_global_zero else None
@@ -78,13 +73,19 @@ def recorded(params: RunParams) -> runs.Run | None:
 
 def open_trained(run: runs.Run, manifest: Manifest, split: str = "val") -> tuple[FewShotMethod, Split]:
     """A finished run's method with its selected weights, in evaluation mode, and one split, opened as for the run."""
+    params, method = trained_method(run)
+    return method, open_split(params, manifest, method.backbone, split)
+
+
+def trained_method(run: runs.Run) -> tuple[RunParams, FewShotMethod]:
+    """A finished run's parameters and method with its selected weights, in evaluation mode."""
     params = RunParams.parse(run.params)
     if run.path(SOURCE).is_file():  # the user's file may have moved or changed since
         params = params.model_copy(update={"method": f"{run.path(SOURCE)}:{params.method.rpartition(':')[2]}"})
     method = open_method(params)
     if run.path(WEIGHTS).is_file():
         checkpoints.load_trainable(method, run.path(WEIGHTS))
-    return method.eval(), open_split(params, manifest, method.backbone, split)
+    return params, method.eval()
 
 
 def _identity(params: RunParams, manifest: Manifest) -> tuple[dict, dict, str | None, dict]:
@@ -182,46 +183,5 @@ def _cost(method: FewShotMethod, clip: Tensor, batch: EpisodeBatch, fabric: Fabr
     return cost
 
 
-def _run_apart(params: RunParams) -> runs.Run:
-    """Have torchrun do the run in ``params.devices`` processes, passing on what they print."""
-    with tempfile.TemporaryDirectory() as folder:
-        file, trouble = Path(folder, "params.json"), Path(folder, "stderr")
-        file.write_text(params.model_dump_json())
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={params.devices}"]
-        command += ["-m", "vidlib.training", "--params", str(file)]
-        headless = {name: value for name, value in os.environ.items() if name != "JPY_SESSION_NAME"}
-        with open(trouble, "w") as errors:
-            child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=headless)
-            for line in child.stdout:
-                print(line, end="", flush=True)
-        if child.wait() != 0:
-            sentence = _error_file(file)
-            if sentence.is_file():
-                raise UserError(sentence.read_text())
-            print(trouble.read_text()[-4000:])
-            raise UserError(
-                f"devices: the run in {params.devices} processes ended with code {child.returncode}, see above"
-            )
-    return recorded(params)
-
-
-def _error_file(params_file: Path) -> Path:
-    """Where a child process leaves the sentence of its ``UserError`` for the one that started it."""
-    return params_file.with_suffix(".error")
-
-
-def main() -> None:
-    """``torchrun -m vidlib.training --params FILE``: one run from a parameter file."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--params", required=True, help="a recipe (YAML) or a run's params.json")
-    file = Path(parser.parse_args().params)
-    try:
-        run(RunParams.from_file(file))
-    except UserError as error:
-        if torch.distributed.is_torchelastic_launched():
-            _error_file(file).write_text(str(error))
-        sys.exit(str(error))
-
-
 if __name__ == "__main__":
-    main()
+    apart.main(RunParams, run, "torchrun -m vidlib.training --params FILE: one run from a parameter file.")

@@ -16,9 +16,9 @@ VISION = {"image_size": 16, "patch_size": 8, "width": 16, "layers": 2, "head_wid
 TEXT = {"context_length": 12, "vocab_size": 49408, "width": 8, "heads": 2, "layers": 1}
 
 
-def backbone(seed: int = 0, **vision) -> CLIPBackbone:
+def backbone(seed: int = 0, text: dict | None = None, **vision) -> CLIPBackbone:
     torch.manual_seed(seed)
-    return CLIPBackbone(open_clip.CLIP(16, {**VISION, **vision}, TEXT, quick_gelu=True), "small")
+    return CLIPBackbone(open_clip.CLIP(16, {**VISION, **vision}, {**TEXT, **(text or {})}, quick_gelu=True), "small")
 
 
 def resnet() -> ResNetBackbone:

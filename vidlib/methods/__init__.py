@@ -5,9 +5,12 @@ import inspect
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from vidlib.backbones import resnet
+import torch
+
+from vidlib.backbones import clip, resnet
 from vidlib.errors import UserError
 from vidlib.methods import yours
+from vidlib.methods.actionclip import ActionCLIP
 from vidlib.methods.aim import AIM
 from vidlib.methods.base import FewShotMethod, Match
 from vidlib.methods.bimhm import BiMHM
@@ -15,6 +18,7 @@ from vidlib.methods.clip_fsar import CLIPFSAR
 from vidlib.methods.frozen_clip import FrozenCLIP
 from vidlib.methods.gghm import GgHM
 from vidlib.methods.hyrsm import HyRSM
+from vidlib.methods.m2clip import M2CLIP
 from vidlib.methods.ma_fsar import MAFSAR
 from vidlib.methods.molo import MoLo
 from vidlib.methods.otam import OTAM
@@ -22,10 +26,13 @@ from vidlib.methods.protonet import ProtoNet
 from vidlib.methods.sloshnet import SloshNet
 from vidlib.methods.strm import STRM
 from vidlib.methods.trx import TRX
+from vidlib.methods.video_text import VideoTextMethod
 
 if TYPE_CHECKING:
     from vidlib.backbones import Backbone
+    from vidlib.backbones.clip import CLIPBackbone
     from vidlib.params import RunParams
+    from vidlib.recognition_params import RecogniseRunParams
 
 METHODS: dict[str, type[FewShotMethod]] = {
     "ma_fsar": MAFSAR,
@@ -42,6 +49,8 @@ METHODS: dict[str, type[FewShotMethod]] = {
     "bimhm": BiMHM,
     "frozen_clip": FrozenCLIP,
 }
+
+VIDEO_TEXT: dict[str, type[VideoTextMethod]] = {"actionclip": ActionCLIP, "m2clip": M2CLIP}
 
 # Named changes of a method's constructor arguments; a run records the name.
 ABLATIONS: dict[str, dict[str, dict[str, object]]] = {
@@ -118,18 +127,46 @@ ABLATIONS: dict[str, dict[str, dict[str, object]]] = {
     "protonet": {"cosine": {"kind": "cosine"}},
     "bimhm": {},
     "frozen_clip": {"with_text": {"text_weight": 0.5}},
+    "actionclip": {
+        "unimodal": {"objective": "one_of_n"},
+        "label_words": {"templates": "label_words"},
+        "joint": {"visual_prompt": "joint"},
+        "shift": {"visual_prompt": "shift"},
+        "meanp": {"visual_prompt": "meanp"},
+        "conv1d": {"visual_prompt": "conv1d"},
+        "lstm": {"visual_prompt": "lstm"},
+        "transf": {"visual_prompt": "transf"},
+        "transf_cls": {"visual_prompt": "transf_cls"},
+        "tune_image": {"tune": "image"},
+        "tune_text": {"tune": "text"},
+        "tune_none": {"tune": "none"},
+        "fixed_scale": {"learned_scale": False},
+    },
+    "m2clip": {
+        "no_enhancement": {"ted": ("difference",)},
+        "no_difference": {"ted": ("enhancement",)},
+        "no_ted": {"ted": ()},
+        "no_text_adapters": {"text_adapter_layers": 0},
+        "contrastive_alone": {"heads": ("contrastive",)},
+        "no_cross_modal": {"heads": ("contrastive", "mlm", "visual")},
+        "no_mlm": {"heads": ("contrastive", "cross_modal", "visual")},
+        "no_visual": {"heads": ("contrastive", "cross_modal", "mlm")},
+    },
 }
 
 __all__ = [
     "ABLATIONS",
     "METHODS",
+    "VIDEO_TEXT",
     "AIM",
+    "ActionCLIP",
     "BiMHM",
     "CLIPFSAR",
     "FewShotMethod",
     "FrozenCLIP",
     "GgHM",
     "HyRSM",
+    "M2CLIP",
     "MAFSAR",
     "Match",
     "MoLo",
@@ -138,11 +175,15 @@ __all__ = [
     "SloshNet",
     "STRM",
     "TRX",
+    "VideoTextMethod",
     "arguments",
     "build",
+    "build_video_text",
+    "check_video_text",
     "check",
     "find",
     "takes",
+    "video_text_arguments",
 ]
 
 
@@ -193,12 +234,56 @@ def build(params: "RunParams | str", backbone: "Backbone", **changes: object) ->
     return method(backbone, **chosen)
 
 
+def video_text_arguments(params: "RecogniseRunParams") -> dict[str, object]:
+    """The constructor arguments that ``params`` mean for ActionCLIP or M2-CLIP, known names all; else UserError."""
+    known = ABLATIONS[params.method]
+    if params.ablation and params.ablation not in known:
+        raise UserError(
+            f"ablation {params.ablation!r} is unknown for {params.method}; {_suggest(params.ablation, known)}"
+        )
+    method = VIDEO_TEXT[params.method]
+    for name in {"frames", "variant", "classes", "vocabulary"} & params.options.keys():
+        raise UserError(f"options: {name!r} follows from the other parameters; leave it out of the options")
+    for name in sorted(params.options.keys() - _constructor(method)):
+        raise UserError(f"method {params.method!r} has no argument {name!r}; {_suggest(name, _constructor(method))}")
+    shared = {"frames": params.frames, "variant": params.variant}
+    return shared | known.get(params.ablation, {}) | params.options
+
+
+def check_video_text(params: "RecogniseRunParams") -> None:
+    """UserError where a run of ``params`` cannot work, for a reason that needs no video and no weights."""
+    if params.backbone in resnet.names():
+        _refuse_without_text(params.method, params.backbone)
+    chosen = video_text_arguments(params)
+    with torch.device("meta"):  # the constructor knows what fits; nothing is drawn or filled
+        method = VIDEO_TEXT[params.method](
+            clip.load(params.backbone, ""), **_facts(params, classes=2, vocabulary=2), **chosen
+        )
+    if params.protocol == "zero_shot" and not method.uses_text:
+        raise UserError(
+            f"protocol zero_shot: {params.method} scores by a classifier of its training classes here, which cannot "
+            "meet new classes; score by texts instead"
+        )
+
+
+def _facts(params: "RecogniseRunParams", **facts: object) -> dict[str, object]:
+    return {name: value for name, value in facts.items() if name in _constructor(VIDEO_TEXT[params.method])}
+
+
+def build_video_text(params: "RecogniseRunParams", backbone: "CLIPBackbone", **facts: object) -> VideoTextMethod:
+    """The method that ``params`` name on ``backbone``; ``facts`` of the data (classes, vocabulary) go in where its
+    constructor has them."""
+    if not backbone.has_text:
+        _refuse_without_text(params.method, backbone.name)
+    return VIDEO_TEXT[params.method](backbone, **video_text_arguments(params), **_facts(params, **facts))
+
+
 def takes(params: "RunParams", argument: str) -> bool:
     """Whether the constructor of the method that ``params`` name has this argument."""
     return argument in _constructor(find(params.method))
 
 
-def _constructor(method: type[FewShotMethod]) -> set[str]:
+def _constructor(method: type) -> set[str]:
     return set(inspect.signature(method).parameters) - {"backbone"}
 
 
