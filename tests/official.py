@@ -1,5 +1,7 @@
 """Files as the released codes write them: the golden heads, small image towers under the released names, wrappers."""
 
+import re
+
 import open_clip
 import torch
 from timm.models.resnet import BasicBlock, Bottleneck, ResNet
@@ -84,3 +86,59 @@ def resnet18_state(prefix: str, kind=BasicBlock, blocks=(2, 2, 2, 2)) -> dict[st
 
 
 RESNETS = {"resnet18": (BasicBlock, (2, 2, 2, 2)), "resnet50": (Bottleneck, (3, 4, 6, 3))}
+
+
+# ---------------------------------------------------------------- ActionCLIP and M2-CLIP
+
+POST = {"meanp": "meanP", "conv1d": "Conv_1D", "lstm": "LSTM", "transf": "Transf", "transf_cls": "Transf_cls"}
+VISUAL_PROMPTS = ("joint", "shift", *POST)
+M2CLIPS = ("m2clip", "m2clip_mlponly")
+
+
+def actionclip_backbone(seed: int = 0, heads: int = 2, vocabulary: int = 100) -> CLIPBackbone:
+    """Random weights in the sizes of ActionCLIP's golden towers. Its golden heads have two heads of attention, as many
+    as the text tower then must have; the golden text tower itself has four."""
+    torch.manual_seed(seed)
+    vision = {"image_size": 32, "patch_size": 8, "width": 128, "layers": 2, "head_width": 64}
+    text = {"context_length": 16, "vocab_size": vocabulary, "width": 64, "heads": heads, "layers": 2}
+    return CLIPBackbone(open_clip.CLIP(32, vision, text, quick_gelu=True), "small")
+
+
+def actionclip(prompt: str) -> dict[str, Tensor]:
+    """The golden towers with the golden head under ``fusion.``, as the released code names them for ``prompt``."""
+    tensors = golden("actionclip_vit")[1]
+    state = {key.removeprefix("state."): value for key, value in tensors.items() if key.startswith("state.")}
+    if prompt != "joint":
+        state.pop("visual.time_embedding")
+    if prompt == "shift":
+        state = {re.sub(r"^(visual\..*resblocks\.\d)", r"\1.net", key): value for key, value in state.items()}
+    start = f"state.{POST.get(prompt)}."
+    heads = golden("actionclip_visual_prompt")[1]
+    return state | {f"fusion.{k.removeprefix(start)}": v for k, v in heads.items() if k.startswith(start)}
+
+
+def actionclip_saved(state: dict[str, Tensor]) -> dict:
+    """``state`` as the released training saves it: the head apart and on several GPUs."""
+    head = {f"module.{name.removeprefix('fusion.')}": x for name, x in state.items() if name.startswith("fusion.")}
+    towers = {name: x for name, x in state.items() if not name.startswith("fusion.")}
+    optimizer = {"state": {0: {"exp_avg": torch.zeros(2)}}, "param_groups": [{"lr": 5e-6}]}
+    entries = {"model_state_dict": towers, "fusion_model_state_dict": head, "optimizer_state_dict": optimizer}
+    return {"epoch": 49, **entries}
+
+
+def m2clip_backbone(seed: int = 0) -> CLIPBackbone:
+    """Random weights in the sizes of M2-CLIP's golden towers."""
+    torch.manual_seed(seed)
+    vision = {"image_size": 32, "patch_size": 8, "width": 128, "layers": 2, "head_width": 64}
+    text = {"context_length": 16, "vocab_size": 100, "width": 32, "heads": 2, "layers": 12}
+    return CLIPBackbone(open_clip.CLIP(32, vision, text, quick_gelu=True), "small")
+
+
+def m2clip(fixture: str, whole: bool = True) -> dict[str, Tensor]:
+    """The golden state, or the trained tensors of it, which the released training saves alone."""
+    state = {k.removeprefix("state."): x for k, x in golden(fixture)[1].items() if k.startswith("state.")}
+    return {name: value for name, value in state.items() if whole or "adapter" in name}
+
+
+def m2clip_saved(state: dict[str, Tensor]) -> dict:
+    return {"model": {f"module.{name}": value for name, value in state.items()}, "next_epoch": 12}

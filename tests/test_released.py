@@ -30,7 +30,7 @@ def test_golden_states_in_their_containers_give_the_released_method(method, tmp_
     state = official.official(method, tower)
     torch.save(official.saved(method, state), tmp_path / "official.pth")
     found = load(method, tmp_path / "official.pth", backbone=official.backbone(method))
-    sizes = {name: value for name, value in released.survey(method, state).sizes.items() if name != "width"}
+    sizes = {name: value for name, value in released.survey(method, state).sizes.items() if name != "features"}
     direct = methods.build(method, tower, variant="released", **sizes)
     direct.load_released(official.head(method))
     assert type(found) is type(direct) and found.frames == 8 and not found.training
@@ -82,14 +82,14 @@ def test_golden_states_do_without_what_is_declared_unused(method):
 
 def test_golden_sizes_follow_from_shapes():
     sizes = {method: released.survey(method, official.official(method)).sizes for method in official.METHODS}
-    cross = {"width": 64, "frames": 8}
+    cross = {"features": 64, "frames": 8}
     assert sizes["trx"] == cross | {"cardinalities": (2, 3), "out_dim": 48}
     assert sizes["strm"] == cross | {"cardinalities": (2, 3), "out_dim": 48, "grid": (4, 4)}
     assert sizes["sloshnet"] == cross | {"cardinalities": (1, 2), "projection": 48}
-    assert sizes["hyrsm"] == {"width": 64, "classes": 12}
-    assert sizes["molo"] == {"width": 64, "classes": 10, "factor": 8}
-    assert sizes["clip_fsar"] == {"width": 64}
-    assert sizes["aim"] == {"width": 64, "frames": 8, "num_tadapter": 2, "ratio": 0.25}
+    assert sizes["hyrsm"] == {"features": 64, "classes": 12}
+    assert sizes["molo"] == {"features": 64, "classes": 10, "factor": 8}
+    assert sizes["clip_fsar"] == {"features": 64}
+    assert sizes["aim"] == {"features": 64, "frames": 8, "num_tadapter": 2, "ratio": 0.25}
 
 
 @pytest.mark.parametrize("frames", [4, 8, 9, 12, 16])

@@ -4,6 +4,7 @@
 """
 
 import difflib
+import inspect
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,21 +14,24 @@ from typing import Any
 from torch import Tensor
 
 from vidlib import backbones, methods
-from vidlib.backbones import Backbone, clip_resnet
+from vidlib.backbones import Backbone, CLIPBackbone, clip_resnet
 from vidlib.errors import UserError
-from vidlib.methods import FewShotMethod
+from vidlib.methods import FewShotMethod, VideoTextMethod
 from vidlib.released import files, formats, trunks
 from vidlib.released.files import State, few
 from vidlib.released.formats import FORMATS
+
+CLASSES: dict[str, type[FewShotMethod] | type[VideoTextMethod]] = {**methods.METHODS, **methods.VIDEO_TEXT}
 
 
 @dataclass(frozen=True)
 class Survey:
     """How a state dict compares with what the released code of ``method`` writes.
 
-    ``sizes``: constructor arguments that the shapes tell, and ``width``, that of a frame's feature. ``trunk``: its
-    image tower in words, "" where it has none, ``backbone``: that tower's name here, "" where it has none. ``missing``:
-    names needed and not there; ``unknown``: there, and of no use that is known; ``unused``: there, known, not needed.
+    ``sizes``: constructor arguments that the shapes tell, and ``features``, the width of a frame's feature. ``trunk``:
+    its image tower in words, "" where it has none, ``backbone``: that tower's name here, "" where it has none.
+    ``missing``: names needed and not there; ``unknown``: there, and of no use that is known; ``unused``: there, known,
+    not needed. ``remark``: what names cannot tell.
     """
 
     method: str
@@ -37,6 +41,7 @@ class Survey:
     missing: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
+    remark: str = ""
 
 
 def recognise(state: Mapping[str, Tensor]) -> str:
@@ -46,8 +51,8 @@ def recognise(state: Mapping[str, Tensor]) -> str:
 
 def survey(method: str, state: Mapping[str, Tensor]) -> Survey:
     """Compare ``state`` (``files.tidy``) with the released code of ``method``."""
-    format, cls, seen = FORMATS[method], methods.METHODS[method], _seen(method, state)
-    needed = trunks.every(format.needed, seen)
+    format, cls, seen = FORMATS[method], CLASSES[method], _seen(method, state)
+    needed = trunks.every((*format.needed, *format.further(seen)), seen)
     read = {*needed, *trunks.every(format.optional, seen)}
     tower = trunks.clip_tower(seen, format.trunk) if format.clip else trunks.resnet(seen, format.trunk)
     missing = [name for name in dict.fromkeys((*needed, *tower.needed)) if name not in seen]
@@ -56,7 +61,8 @@ def survey(method: str, state: Mapping[str, Tensor]) -> Survey:
     unused = [name for name in rest if any(re.search(pattern, name) for pattern in cls.released_unused)]
     unknown = [name for name in rest if name not in unused]
     sizes = {} if missing else format.sizes(seen)
-    return Survey(method, sizes, tower.words, tower.name, tuple(missing), tuple(unknown), tuple(unused))
+    lists = tuple(missing), tuple(unknown), tuple(unused)
+    return Survey(method, sizes, tower.words, tower.name, *lists, format.remark(seen))
 
 
 def load_released(
@@ -67,19 +73,20 @@ def load_released(
     pretrained: str = "",
     image_size: int | None = None,
     **sizes: Any,
-) -> FewShotMethod:
+) -> FewShotMethod | VideoTextMethod:
     """``variant="released"`` of ``method`` with the weights of its released code, in evaluation mode.
 
     Args:
-        method: sloshnet, trx, strm, hyrsm, molo, clip_fsar or aim.
+        method: sloshnet, trx, strm, hyrsm, molo, clip_fsar, aim, m2clip or actionclip.
         state: a state dict, what a training code saved around one, or a file (pickles are read as tensors alone).
-        backbone: its name, or one already built, whose image tower is replaced by the state's. Default: the one that
-            the state's shapes tell. A state without a tower needs one, and its weights stay.
+        backbone: its name, or one already built, whose image tower is replaced by the state's (ActionCLIP: both
+            towers). Default: the one that the state's shapes tell. A state without a tower needs one, and its weights
+            stay; M2-CLIP's files hold what was trained alone, as a rule, and need the CLIP with its weights.
         pretrained: weights for what the state lacks in a backbone that is built here, above all CLIP's text tower.
         image_size: pixels, where they are not the backbone's. Input statistics are the released code's at test.
         sizes: ``frames`` and other constructor arguments, over what the shapes tell. No shape tells the frames of
-            HyRSM, MoLo and CLIP-FSAR (8 in their recipes), HyRSM's and MoLo's scales of positions, and AIM's
-            ``adapter_scale``.
+            HyRSM, MoLo, CLIP-FSAR and M2-CLIP, or of ActionCLIP but with ``joint`` and ``transf_cls`` (8 where not
+            given), HyRSM's and MoLo's scales of positions, and AIM's ``adapter_scale``.
 
     A name that the state lacks, or has too many, is a ``UserError`` that lists it, but for those that the method's
     ``released_missing`` and ``released_unused`` declare; ``method.missing`` names the weights that stay as they were
@@ -94,6 +101,12 @@ def load_released(
     tensors = files.tidy((files.unwrap(state) if bare else files.read(state)).tensors)
     found = survey(method, tensors)
     _check(found, tensors, source)
+    built_already = isinstance(backbone, backbones.Backbone)
+    if FORMATS[method].whole and not (found.trunk or pretrained or built_already):
+        raise UserError(
+            f"{source} holds no CLIP, only what {method} trained on one: give backbone='ViT-B-16-quickgelu' (or that "
+            "which it was trained on) and pretrained='openai' (or a local file), or a backbone with its weights"
+        )
 
     given = _backbone(found, backbone, pretrained, source)
     mean_std = FORMATS[method].mean_std
@@ -101,10 +114,10 @@ def load_released(
         given.mean, given.std = ((number,) * 3 for number in mean_std)
     if image_size:
         given.image_size = image_size
-    told = {name: value for name, value in found.sizes.items() if name != "width"}
-    built = methods.build(method, given, variant="released", **told | sizes)
+    told = {name: value for name, value in found.sizes.items() if name != "features"}
+    built = _build(method, given, told | sizes)
     built.missing = _fill(built, found, tensors, source)
-    if FORMATS[method].texts and not pretrained and not isinstance(backbone, backbones.Backbone):
+    if FORMATS[method].texts and not pretrained and not built_already:
         built.missing += ("the text tower",)
         given.encode_text = _without_text(source)
     return built.eval()
@@ -120,7 +133,8 @@ def _seen(method: str, state: Mapping[str, Tensor]) -> State:
 def _check(found: Survey, state: State, source: str) -> None:
     """UserError where the state is another code's, or has names missing or unknown."""
     likely = recognise(state)
-    if likely not in ("", found.method) and (found.missing or found.unknown):
+    sure = likely and not FORMATS[likely].remark(_seen(likely, state))
+    if sure and likely != found.method and (found.missing or found.unknown):
         raise UserError(f"{source} was written by the released code of {likely}, not of {found.method}")
     lists = {"lacks": found.missing, "has unknown": found.unknown}
     problems = [f"{word} {few(names, 12)}" for word, names in lists.items() if names]
@@ -138,7 +152,7 @@ def _backbone(found: Survey, given: Backbone | str | None, pretrained: str, sour
         backbone = (clip_resnet if chosen in clip_resnet.NAMES else backbones).load(chosen, pretrained)
     else:
         backbone = chosen
-    width, gives = found.sizes["width"], {backbone.embed_dim, getattr(backbone, "width", backbone.embed_dim)}
+    width, gives = found.sizes["features"], {backbone.embed_dim, getattr(backbone, "width", backbone.embed_dim)}
     if width not in gives:
         raise UserError(
             f"{source} was trained on features of width {width}, and those of backbone {backbone.name} have "
@@ -147,7 +161,25 @@ def _backbone(found: Survey, given: Backbone | str | None, pretrained: str, sour
     return backbone
 
 
-def _fill(method: FewShotMethod, found: Survey, state: State, source: str) -> tuple[str, ...]:
+def _build(method: str, backbone: Backbone, arguments: Mapping[str, Any]) -> FewShotMethod | VideoTextMethod:
+    """The released variant; UserError for names that its constructor does not have, and for a backbone of no use."""
+    if method in methods.METHODS:
+        return methods.build(method, backbone, variant="released", **arguments)
+    cls = methods.VIDEO_TEXT[method]
+    known = inspect.signature(cls).parameters.keys() - {"backbone", "variant"}
+    for name in sorted(arguments.keys() - known):
+        close = difflib.get_close_matches(name, known, n=1)
+        raise UserError(
+            f"method {method!r} has no argument {name!r}; did you mean {close[0]!r}?"
+            if close
+            else f"method {method!r} has no argument {name!r}; known are {', '.join(sorted(known))}."
+        )
+    if not isinstance(backbone, CLIPBackbone):
+        raise UserError(f"method {method!r} adapts a CLIP ViT, and backbone {backbone.name} is none")
+    return cls(backbone, variant="released", **arguments)
+
+
+def _fill(method: FewShotMethod | VideoTextMethod, found: Survey, state: State, source: str) -> tuple[str, ...]:
     """Load; what stays as it was built, and may. UserError where anything else does."""
     before = _stamps(method)
     try:
@@ -158,7 +190,9 @@ def _fill(method: FewShotMethod, found: Survey, state: State, source: str) -> tu
     same = [name for name, stamp in _stamps(method).items() if stamp == before[name]]
     trunk = method.backbone.trunk.state_dict(keep_vars=True).values() if found.trunk else ()
     own, loaded = method.state_dict(keep_vars=True), {id(value) for value in trunk}
-    left = [name for name in same if not name.startswith("backbone.") or id(own[name]) in loaded]
+    format = FORMATS[found.method]
+    kept = () if found.trunk and format.whole else format.base
+    left = [name for name in same if not name.startswith(kept) or id(own[name]) in loaded]
     left = [name for name in left if not re.search(formats.COUNTED, name)]
     wrong = [name for name in left if not any(re.search(pattern, name) for pattern in method.released_missing)]
     if wrong:
@@ -166,7 +200,7 @@ def _fill(method: FewShotMethod, found: Survey, state: State, source: str) -> tu
     return tuple(left)
 
 
-def _stamps(method: FewShotMethod) -> dict[str, tuple[int, int]]:
+def _stamps(method: FewShotMethod | VideoTextMethod) -> dict[str, tuple[int, int]]:
     """Name of a weight or buffer -> which tensor it is and how often it was written."""
     return {name: (id(value), value._version) for name, value in method.state_dict(keep_vars=True).items()}
 

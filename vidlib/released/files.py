@@ -19,6 +19,8 @@ from vidlib.errors import UserError
 # Where training codes put the weights in what they save: TRX and its descendants, TAdaConv's (HyRSM, MoLo, CLIP-FSAR),
 # mmaction (AIM), and two frequent ones.
 CONTAINERS = ("model_state_dict", "model_state", "state_dict", "model", "net")
+# Entries that stand apart from the weights' and belong to them -> what their names begin with here: ActionCLIP's head.
+COMPANIONS = {"fusion_model_state_dict": "fusion."}
 WRAPPERS = ("model.", "head.")  # modules that hold all the others; TAdaConv's video model has all in its head
 
 DAMAGED = "checkpoint {} cannot be read as a safetensors or PyTorch file ({})"
@@ -28,8 +30,8 @@ State = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Stored:
-    """A state dict and where it was: ``container`` names the entry of the file ("": the file itself), ``beside`` the
-    entries next to it, ``notes`` a safetensors file's remarks."""
+    """A state dict and where it was: ``container`` names the entry of the file ("": the file itself) or the two that
+    belong together, ``beside`` the entries next to it, ``notes`` a safetensors file's remarks."""
 
     tensors: State
     container: str = ""
@@ -68,8 +70,14 @@ def unwrap(found: Any, source: str = "the state") -> Stored:
         if name is None and len(inside) == 1:
             name = next(iter(inside))
         if name is not None:
-            tensors = {str(key): value for key, value in inside[name].items() if isinstance(value, Tensor)}
-            return Stored(tensors, str(name), tuple(str(key) for key in found if key != name))
+            taken = [name, *(other for other in COMPANIONS if other in inside and other != name)]
+            tensors = {
+                f"{COMPANIONS.get(entry, '')}{key}": value
+                for entry in taken
+                for key, value in inside[entry].items()
+                if isinstance(value, Tensor)
+            }
+            return Stored(tensors, " and ".join(map(str, taken)), tuple(str(key) for key in found if key not in taken))
     holds = f"{type(found).__name__} with {', '.join(map(str, list(found)[:5])) or 'nothing'}" if found else "nothing"
     raise UserError(f"{source} holds no state dict: it is a {holds if isinstance(found, Mapping) else type(found)}")
 

@@ -14,13 +14,24 @@ from vidlib.methods.base import CHILDREN
 
 BOTH = "{weight,bias}"
 NORM = "{weight,bias,running_mean,running_var}"
+BLOCKS = (  # of CLIP's Transformers
+    f"transformer.resblocks.#.{{ln_1,ln_2,mlp.c_fc,mlp.c_proj,attn.out_proj}}.{BOTH}",
+    "transformer.resblocks.#.attn.{in_proj_weight,in_proj_bias}",
+)
 TOWER = (  # CLIP's image tower
     "conv1.weight",
     "class_embedding",
     "positional_embedding",
     f"{{ln_pre,ln_post}}.{BOTH}",
-    f"transformer.resblocks.#.{{ln_1,ln_2,mlp.c_fc,mlp.c_proj,attn.out_proj}}.{BOTH}",
-    "transformer.resblocks.#.attn.{in_proj_weight,in_proj_bias}",
+    *BLOCKS,
+)
+TEXT = (  # CLIP's text tower, and its temperature
+    "token_embedding.weight",
+    "positional_embedding",
+    "text_projection",
+    "logit_scale",
+    f"ln_final.{BOTH}",
+    *BLOCKS,
 )
 SIZES = {  # blocks of the four stages of a ResNet, and whether they have three convolutions -> its name
     ((2, 2, 2, 2), False): "resnet18",
@@ -29,10 +40,11 @@ SIZES = {  # blocks of the four stages of a ResNet, and whether they have three 
     ((3, 4, 23, 3), True): "resnet101",
     ((3, 8, 36, 3), True): "resnet152",
 }
-CLIPS = {  # width, layers and patch of OpenAI's image towers -> the name here; they use QuickGELU
-    (768, 12, 32): "ViT-B-32-quickgelu",
-    (768, 12, 16): "ViT-B-16-quickgelu",
-    (1024, 24, 14): "ViT-L-14-quickgelu",
+CLIPS = {  # width, layers, patch and pixels of OpenAI's image towers -> the name here; they use QuickGELU
+    (768, 12, 32, 224): "ViT-B-32-quickgelu",
+    (768, 12, 16, 224): "ViT-B-16-quickgelu",
+    (1024, 24, 14, 224): "ViT-L-14-quickgelu",
+    (1024, 24, 14, 336): "ViT-L-14-336-quickgelu",
 }
 CLIP_RESNETS = {  # blocks and first channels of OpenAI's ResNets -> the name here
     ((3, 4, 6, 3), 32): "RN50-quickgelu",
@@ -48,7 +60,8 @@ def expand(pattern: str, state: Iterable[str]) -> list[str]:
     """Every name that ``pattern`` means for ``state``; at least number 0 of a ``#``."""
     if "#" in pattern:
         before, after = pattern.split("#", 1)
-        found = (re.match(re.escape(before) + r"(\d+)\.", name) for name in state)
+        numbered = re.compile(re.escape(before) + r"(\d+)\.")
+        found = (numbered.match(name) for name in state)
         count = max((int(match[1]) + 1 for match in found if match), default=1)
         return [name for i in range(count) for name in expand(f"{before}{i}{after}", state)]
     parts = re.split(r"\{(.*?)\}", pattern)
@@ -127,7 +140,10 @@ def resnet_width(state: Mapping[str, Tensor], prefix: str) -> int | None:
 
 
 def clip_tower(state: Mapping[str, Tensor], prefix: str) -> Trunk:
-    """CLIP's image tower under ``prefix``, in the names of OpenAI's code (``proj`` where a prefix is given)."""
+    """CLIP's image tower under ``prefix``, in the names of OpenAI's code (``proj`` where a prefix is given).
+
+    ActionCLIP's temporal shift puts each block into another module, ``net``.
+    """
     dot = f"{prefix}." if prefix else ""
     if f"{dot}attnpool.c_proj.weight" in state:
         return clip_resnet(state, dot)
@@ -135,11 +151,22 @@ def clip_tower(state: Mapping[str, Tensor], prefix: str) -> Trunk:
         return Trunk()
     shape = state[f"{dot}conv1.weight"].shape if f"{dot}conv1.weight" in state else (0, 0, 0)
     width, patch = shape[0], shape[2]
+    places = len(state[f"{dot}positional_embedding"]) if f"{dot}positional_embedding" in state else 1
+    pixels = round((places - 1) ** 0.5) * patch
     patterns = (*TOWER, "proj") if prefix else TOWER
+    if is_wrapped(state, dot):
+        patterns = tuple(pattern.replace("#", "#.net") for pattern in patterns)
     needed = every((f"{dot}{pattern}" for pattern in patterns), state)
-    layers = len(expand(f"{dot}transformer.resblocks.#.ln_1.weight", state))
-    name = CLIPS.get((width, layers, patch), "")
-    return Trunk(name or f"a ViT of width {width}, {layers} layers, patches of {patch}", name, tuple(needed))
+    layers = len(expand(f"{dot}transformer.resblocks.#", state))
+    name = CLIPS.get((width, layers, patch, pixels), "")
+    words = f"a ViT of width {width}, {layers} layers, patches of {patch}, for {pixels} pixels"
+    return Trunk(name or words, name, tuple(needed))
+
+
+def is_wrapped(state: Iterable[str], dot: str) -> bool:
+    """Whether the blocks of the image tower after ``dot`` stand in ``net``, as those with a temporal shift do."""
+    wrapped = re.compile(re.escape(dot) + r"transformer\.resblocks\.\d+\.net\.")
+    return any(wrapped.match(name) for name in state)
 
 
 def clip_resnet(state: Mapping[str, Tensor], dot: str) -> Trunk:
