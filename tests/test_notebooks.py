@@ -12,7 +12,7 @@ import papermill
 import pytest
 import yaml
 
-from vidlib import open_params, paper_params, params
+from vidlib import open_params, paper_params, params, predict_params, recognition_params
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -23,7 +23,10 @@ MODELS = {
     "sloshnet": paper_params.SloshNetParams,
     "gghm": paper_params.GgHMParams,
     "comparison": open_params.ComparisonParams,
+    "actionclip": recognition_params.ActionCLIPParams,
+    "m2clip": recognition_params.M2CLIPParams,
     "moving_shapes": params.WorldParams,
+    "your_videos": predict_params.PredictParams,
 }
 SMOKE = os.environ.get("VIDLIB_NOTEBOOK_SIZE", "smoke") == "smoke"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from vidlib import backbones, methods, open_params, paper_params, recipes, stepping
+from vidlib import backbones, methods, open_params, paper_params, recipes, recognition_params, stepping
 from vidlib.data import benchmarks
 from vidlib.params import MAFSARParams, Params, RunParams
 
@@ -32,6 +32,8 @@ def notebook_class(file: Path) -> type[Params]:
         "your_method": open_params.YourMethodParams,
         "sloshnet": paper_params.SloshNetParams,
         "gghm": paper_params.GgHMParams,
+        "actionclip": recognition_params.ActionCLIPParams,
+        "m2clip": recognition_params.M2CLIPParams,
     }[notebook]
 
 

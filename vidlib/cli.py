@@ -1,4 +1,4 @@
-"""The command line: ``vidlib report checkpoint FILE``, also as ``python -m vidlib.cli``.
+"""The command line: ``vidlib report checkpoint FILE`` and ``vidlib predict VIDEOS``, also as ``python -m vidlib.cli``.
 
 A mistake of the user's is one sentence on stderr and exit code 1.
 """
@@ -7,14 +7,14 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from vidlib import checkpoints, paths, released
 from vidlib.errors import UserError
-from vidlib.methods import METHODS
-from vidlib.released import files
+from vidlib.predict_params import PredictParams
+from vidlib.released import CLASSES, files, formats
 
 STATISTICS = r"(running_mean|running_var|num_batches_tracked|pe\.pe)$"  # buffers by their names
 LISTED = 12
@@ -23,18 +23,50 @@ LISTED = 12
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit code."""
     parser = argparse.ArgumentParser(prog="vidlib", description="Few-shot video action recognition.")
-    report = parser.add_subparsers(required=True, metavar="COMMAND").add_parser("report", help="say what something is")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    report = commands.add_parser("report", help="say what something is")
     kinds = report.add_subparsers(required=True, metavar="KIND")
     checkpoint = kinds.add_parser("checkpoint", help="what a file of weights holds, and which method it belongs to")
     checkpoint.add_argument("file", metavar="FILE", help="safetensors, or a PyTorch file (read as tensors alone)")
-    checkpoint.set_defaults(run=lambda given: report_checkpoint(given.file))
+    checkpoint.set_defaults(do=lambda given: (f"{name:<10} {value}" for name, value in report_checkpoint(given.file)))
+    _add_predict(commands.add_parser("predict", help="guess the classes of videos, by texts or by example videos"))
     given = parser.parse_args(arguments)
     try:
-        print("\n".join(f"{name:<10} {value}" for name, value in given.run(given)))
+        for line in given.do(given):
+            print(line)
     except UserError as error:
         print(error, file=sys.stderr)
         return 1
     return 0
+
+
+def _add_predict(parser: argparse.ArgumentParser) -> None:
+    """One option for each parameter; pydantic reads the values, so that a notebook and this refuse the same."""
+    for name, field in PredictParams.model_fields.items():
+        if name == "videos":
+            parser.add_argument(name, nargs="+", metavar="VIDEOS", help="a folder, or files")
+        else:
+            shown = "" if field.default == "" else f" (default {field.default})"
+            help = f"{field.description}{shown}"
+            parser.add_argument(f"--{name}", default=argparse.SUPPRESS, metavar=name.upper(), help=help)
+    parser.add_argument("--figures", metavar="FOLDER", help="each video's frames there, with a ViT's attention on them")
+    parser.add_argument("--overwrite", action="store_true", help="replace the CSV where it exists")
+    parser.set_defaults(do=predict)
+
+
+def predict(given: argparse.Namespace) -> Iterator[str]:
+    """Guess, write what was asked for, and say it in lines."""
+    from vidlib import predicted, predicting  # here, because a report needs none of it and starts sooner
+
+    values = {name: value for name, value in vars(given).items() if name in PredictParams.model_fields}
+    p = predicting.checked(PredictParams.parse(values), given.overwrite)
+    opened = predicting.open_method(p)
+    found = predicting.predict(p, opened)
+    if p.csv:
+        predicted.write_csv(found.table(p.top), p.csv, given.overwrite)
+    yield from predicted.lines(found, p.top)
+    if given.figures:
+        predicted.save_figures(found, opened, given.figures)
 
 
 def report_checkpoint(file: str | Path) -> list[tuple[str, str]]:
@@ -89,13 +121,17 @@ def _of_released_code(path: Path, state: Mapping[str, Any]) -> list[tuple[str, s
     lines = [("method", f"{method}, by its names")]
     if found.sizes:
         lines.append(("sizes", _words(found.sizes)))
+    if found.remark:
+        lines.append(("remark", found.remark))
     lines.append(("trunk", found.trunk or "none"))
     for word, names in (("missing", found.missing), ("unknown", found.unknown), ("unused", found.unused)):
         lines.append((word, files.few(names, LISTED) or "none"))
-    if METHODS[method].released_missing:
-        lines.append(("never held", f"what matches {', '.join(METHODS[method].released_missing)} of {method} here"))
+    whole = formats.FORMATS[method].whole
+    if CLASSES[method].released_missing and not whole:
+        lines.append(("never held", f"what matches {', '.join(CLASSES[method].released_missing)} of {method} here"))
     if not (found.missing or found.unknown):
         backbone = "" if found.backbone else ", backbone=..."
+        backbone += ", pretrained=..." if whole and not found.trunk else ""
         lines.append(("load with", f'vidlib.checkpoints.load_released("{method}", "{path}"{backbone})'))
     return lines
 

@@ -61,12 +61,14 @@ def maps(
     *,
     title: str = "",
     meaning: str = "attention / frame's strongest patch",
+    mass: str = "extra",
     each: bool = False,
 ) -> Figure:
     """One column per frame; the first row shows the frames, the next ones each method's map over them.
 
     ``frames [T H W 3]`` are pixels (uint8, or float from 0 to 1), ``found`` maps a method's name to its ``[T gh gw]``
-    (``class_token_maps``), ``masses`` to the attention that its extra tokens take, ``[T]``, written under its frames.
+    (``class_token_maps``), ``masses`` to a share of each frame, ``[T]``, written under it after the word ``mass``: the
+    attention that its extra tokens take.
     In each column one colour scale holds for all methods: from none to that frame's strongest patch in any of them;
     with ``each``, every method has its own scale, the same for all frames. ``meaning`` is what the colours stand for.
     """
@@ -111,7 +113,7 @@ def maps(
             strength = np.clip(large[t].numpy(force=True), 0, 1)
             ax.imshow(strength, cmap=COLORS, vmin=0, vmax=1)
             if name in masses:
-                ax.set_xlabel(f"extra {100 * float(masses[name][t]):.0f}%", fontsize=style.SMALL, labelpad=2)
+                ax.set_xlabel(f"{mass} {100 * float(masses[name][t]):.0f}%", fontsize=style.SMALL, labelpad=2)
     for row, name in enumerate(("frames", *found)):
         grid[row, 0].text(
             -0.08,

@@ -63,7 +63,7 @@ def training(
             markersize=6,
             linewidth=1.0,
             linestyle="--",
-            label="validation classes",
+            label="validation classes" if x == "episode" else "validation",
             zorder=4,
         )
     if way:

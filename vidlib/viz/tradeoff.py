@@ -1,0 +1,46 @@
+"""Accuracy on trained classes against accuracy on new ones: one point per configuration, with both intervals."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from vidlib.viz import style
+
+MARKERS = "osD^vPX<>*hp"
+
+
+def plot(
+    rows: pd.DataFrame, ax: Axes | None = None, *, title: str = "", chance: Mapping[str, float] | None = None
+) -> Axes:
+    """``rows``: name, group, trained, trained_half, new, new_half (per cent). A group has one colour and one marker.
+
+    ``chance``: "trained" and "new" in per cent, drawn as dotted lines.
+    """
+    ax = ax or style.new_axes(7.5, 5.5, layout="constrained")
+    groups = list(dict.fromkeys(rows["group"]))
+    for i, group in enumerate(groups):
+        part = rows[rows["group"] == group]
+        ax.errorbar(
+            part["trained"],
+            part["new"],
+            xerr=part["trained_half"],
+            yerr=part["new_half"],
+            fmt=MARKERS[i % len(MARKERS)],
+            color=style.CYCLE[i % len(style.CYCLE)],
+            markeredgecolor=style.INK,
+            markersize=8,
+            elinewidth=0.9,
+            capsize=2,
+            label=group,
+        )
+    for name, axis in (("trained", ax.axvline), ("new", ax.axhline)):
+        if chance and name in chance:
+            axis(chance[name], color=style.INK, linestyle=":", linewidth=0.9)
+    style.dress(ax, "accuracy on trained classes (%)", "accuracy on new classes (%)")
+    centres = np.column_stack([rows["trained"], rows["new"]])
+    style.place_labels(ax, centres, [style.wrap(name, 24) for name in rows["name"]], np.full(len(rows), 6.0))
+    ax.legend(fontsize=style.SMALL, frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    style.title(ax, title)
+    return ax
