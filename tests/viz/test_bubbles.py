@@ -92,3 +92,15 @@ def test_total_parameters_can_be_the_area(ours):
     areas = {name: c.get_sizes()[0] for name, c in bubbles_of(ax).items()}
     assert areas["MA-FSAR"] / areas["AIM"] == pytest.approx(2)
     assert any("total parameters" in text.get_text() for text in ax.get_legend().get_texts())
+
+
+def test_two_floors_close_together_and_a_bubble_beside_keep_their_labels_apart(ours):
+    floor = ours.iloc[3:].assign(name="frozen ResNet", accuracy=25.6, low=24.3, high=26.9)
+    near = ours.iloc[2:3].assign(name="SloshNet", trainable_M=1.4, accuracy=27.5, low=26.2, high=28.8)
+    ax = bubbles.plot(pd.concat([ours, floor, near]), notes=False)
+    ax.figure.draw_without_rendering()
+    labels = {t.get_text(): t for t in ax.texts if "trains nothing" in t.get_text()}
+    assert set(labels) == {"frozen CLIP: trains nothing", "frozen ResNet: trains nothing"}
+    assert not overlapping(boxes(labels.values()))
+    slosh = next(t for t in ax.texts if t.get_text() == "SloshNet")
+    assert not overlapping(boxes([slosh, *labels.values()]))

@@ -45,7 +45,8 @@ def plot(
     for (_, row), size in zip(drawn.iterrows(), sizes, strict=True):
         _bubble(ax, row, size)
     _limits(ax, drawn, still)
-    lines = [_line(ax, row) for _, row in still.iterrows()]
+    still = still.sort_values("accuracy")
+    lines = [_line(ax, row, drawn, below=len(still) > 1 and i == 0) for i, (_, row) in enumerate(still.iterrows())]
     style.dress(ax, "trainable parameters (M, log scale)", "accuracy (%)")
     style.title(ax, title)
     _key(ax, drawn, area)
@@ -164,20 +165,29 @@ def _bubble(ax: Axes, row: pd.Series, size: float) -> None:
     )
 
 
-def _line(ax: Axes, row: pd.Series) -> Callable[[Axes], Bbox]:
-    """A method that trains nothing: a dotted line with its interval as a band; gives the box of its label in pixels."""
+def _line(ax: Axes, row: pd.Series, drawn: pd.DataFrame, below: bool) -> Callable[[Axes], Bbox]:
+    """A method that trains nothing: a dotted line with its interval as a band; gives the box of its label in pixels.
+
+    The label lies over the band, or ``below`` it, at the end where fewer bubbles are near.
+    """
     ax.axhline(row["accuracy"], color=style.INK, linestyle=":", linewidth=1.3, zorder=2, gid=f"line:{row['name']}")
     if np.isfinite(row["low"]) and np.isfinite(row["high"]):
         ax.axhspan(row["low"], row["high"], color=style.GREY, alpha=0.25, linewidth=0, zorder=1)
-    top = np.nanmax([row["accuracy"], row["high"]])
+    edge = np.nanmin([row["accuracy"], row["low"]]) if below else np.nanmax([row["accuracy"], row["high"]])
+    bottom, top = ax.get_ylim()
+    near = drawn[(drawn["accuracy"] - edge).abs() < 0.1 * (top - bottom)]
+    across = ax.transAxes.inverted().transform(
+        ax.transData.transform(near[["trainable_M", "accuracy"]].to_numpy(float))
+    )
+    right = (across[:, 0] > 0.5).sum() <= (across[:, 0] <= 0.5).sum() if len(near) else True
     text = ax.annotate(
         f"{_label(row)}: trains nothing",
-        (0.99, top),
+        (0.99 if right else 0.01, edge),
         xycoords=("axes fraction", "data"),
-        xytext=(0, 3),
+        xytext=(0, -3 if below else 3),
         textcoords="offset points",
-        ha="right",
-        va="bottom",
+        ha="right" if right else "left",
+        va="top" if below else "bottom",
         fontsize=style.SMALL,
         color=style.INK,
         zorder=6,
