@@ -175,11 +175,12 @@ def _line(ax: Axes, row: pd.Series, drawn: pd.DataFrame, below: bool) -> Callabl
         ax.axhspan(row["low"], row["high"], color=style.GREY, alpha=0.25, linewidth=0, zorder=1)
     edge = np.nanmin([row["accuracy"], row["low"]]) if below else np.nanmax([row["accuracy"], row["high"]])
     bottom, top = ax.get_ylim()
-    near = drawn[(drawn["accuracy"] - edge).abs() < 0.1 * (top - bottom)]
+    over = (drawn["accuracy"] - edge) / (top - bottom) * (-1 if below else 1)
+    near = drawn[(over > -0.03) & (over < 0.08)]  # where the label or a bubble's rim would be
     across = ax.transAxes.inverted().transform(
         ax.transData.transform(near[["trainable_M", "accuracy"]].to_numpy(float))
     )
-    right = (across[:, 0] > 0.5).sum() <= (across[:, 0] <= 0.5).sum() if len(near) else True
+    right = (across[:, 0] > 0.6).sum() <= (across[:, 0] < 0.4).sum() if len(near) else True
     text = ax.annotate(
         f"{_label(row)}: trains nothing",
         (0.99 if right else 0.01, edge),
