@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -58,6 +59,16 @@ def test_torch_and_torchvision_are_a_matching_pair():
     major, minor = (int(part) for part in pins["torch"].split(".")[:2])
     vision = tuple(int(part) for part in pins["torchvision"].split(".")[:2])
     assert (major, vision) == (2, (0, minor + 15)), "torchvision 0.(n+15) is built for torch 2.n"
+
+
+def test_every_pin_installs_on_the_oldest_python_that_is_promised():
+    oldest = re.search(r"\d+\.\d+", tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"])
+    refused = []
+    for distribution in metadata.distributions():
+        wants, name = distribution.metadata["Requires-Python"], _name(distribution.metadata["Name"])
+        if name in _pins() and wants and not SpecifierSet(wants).contains(f"{oldest[0]}.0"):
+            refused.append(f"{name} {distribution.version} wants Python {wants}")
+    assert not refused, "a system's Python may be the first of its kind, as Debian 12's 3.11.2 nearly is"
 
 
 def test_environment_installs_the_project_and_nothing_of_its_own():
