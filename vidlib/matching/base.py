@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 Features = dict[str, Tensor]
 
-# Numbers in the largest tensor of one step of ``compare``: 4 MB in float32, of which a step holds about five. Larger is
-# no faster on two CPU cores, smaller is: each step costs some 40 calls.
-CHUNK = 1 << 20
+# Numbers in the largest tensor of one step of ``compare``: 2 MB in float32, of which a step holds about five. Larger is
+# slower on two CPU cores, whose cache it leaves; much smaller is too: each step costs some 40 calls.
+CHUNK = 1 << 19
 
 
 def full_precision(x: Tensor) -> contextlib.AbstractContextManager:
