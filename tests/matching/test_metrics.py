@@ -152,8 +152,8 @@ def test_memory_does_not_grow_with_the_episodes(name, monkeypatch):
             metric.compare(*given, 5)
             return peak_bytes(lambda: metric.compare(*given, 5))
 
-    few, many = peak(16), peak(40)
-    logits = 4 * 24 * 20 * 5  # bytes of those of the further episodes, held with the distances they come from
+    few, many = peak(48), peak(96)  # both cut into pieces of the same size
+    logits = 4 * 48 * 20 * 5  # bytes of those of the further episodes, held with the distances they come from
     assert few < 12 * 4 * 40_000
     assert many < few + 6 * logits
 

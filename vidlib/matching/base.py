@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import math
 from collections.abc import Callable
 
 import torch
@@ -12,9 +13,9 @@ from torch import Tensor, nn
 
 Features = dict[str, Tensor]
 
-# Numbers in the largest tensor of one step of ``compare``: 2 MB in float32, of which a step holds about five. Larger is
+# Numbers in the largest tensor of one step of ``compare``: 4 MB in float32, of which a step holds about five. Larger is
 # slower on two CPU cores, whose cache it leaves; much smaller is too: each step costs some 40 calls.
-CHUNK = 1 << 19
+CHUNK = 1 << 20
 
 
 def full_precision(x: Tensor) -> contextlib.AbstractContextManager:
@@ -42,7 +43,8 @@ def frame_cost(
         query, support = at_least_float32(query), at_least_float32(support)
         ours, theirs = lengths or (query.norm(dim=-1), support.norm(dim=-1))
         dots = rearrange(support, "e s u d -> e (s u) d") @ rearrange(query, "e q t d -> e d (q t)")
-        cost = 1 - dots / (theirs.flatten(1)[:, :, None] * ours.flatten(1)[:, None] + eps)
+        products = torch.addcmul(dots.new_tensor(eps), theirs.flatten(1)[:, :, None], ours.flatten(1)[:, None])
+        cost = torch.addcdiv(dots.new_ones(()), dots, products, value=-1)  # one pass each over every pair of frames
         return rearrange(cost, "e (s u) (q t) -> e q s t u", u=support.shape[2], t=query.shape[2])
 
 
@@ -58,7 +60,7 @@ def in_pieces(step: Callable[[Features, Features], Tensor], support: Features, q
     ``numbers``: in the largest tensor that ``step`` makes, for one query; times queries at a time at most ``CHUNK``.
     """
     episodes, queries = next(iter(query.values())).shape[:2]
-    e_step, q_step = max(1, CHUNK // (numbers * queries)), max(1, CHUNK // numbers)
+    e_step, q_step = _even(episodes, CHUNK // (numbers * queries)), _even(queries, CHUNK // numbers)
     rows = []
     for e in range(0, episodes, e_step):
         there = {name: x[e : e + e_step] for name, x in support.items()}
@@ -67,6 +69,12 @@ def in_pieces(step: Callable[[Features, Features], Tensor], support: Features, q
         )
         rows.append(torch.cat([step(there, piece) for piece in here], dim=1))
     return torch.cat(rows)
+
+
+def _even(count: int, most: int) -> int:
+    """The length of about equal pieces of ``count`` things, at most ``most`` each: a short one costs as many calls."""
+    pieces = math.ceil(count / max(1, most))
+    return math.ceil(count / pieces)
 
 
 def class_members(labels: Tensor, way: int) -> Tensor:
