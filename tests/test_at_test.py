@@ -8,9 +8,9 @@ from tests.data.small import write_folder
 from tests.methods.small import make
 from vidlib import at_test, claims, opening, training
 from vidlib.evaluation import evaluate
+from vidlib.few_shot_params import RunParams
 from vidlib.methods.sloshnet import SloshNet
 from vidlib.paper_params import SloshNetParams
-from vidlib.params import RunParams
 from vidlib.results import half_width
 
 

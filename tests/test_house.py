@@ -16,7 +16,19 @@ from packaging.specifiers import SpecifierSet
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 FLOORS = [  # bottom first; a room imports only from floors below its own, or from its own folder
-    {"errors", "paths", "progress", "recipes", "params", "open_params", "paper_params", "digests", "lock", "devices"}
+    {
+        "errors",
+        "paths",
+        "progress",
+        "recipes",
+        "params",
+        "few_shot_params",
+        "open_params",
+        "paper_params",
+        "digests",
+        "lock",
+        "devices",
+    }
     | {"recognition_params", "predict_params", "apart"},
     {"runs", "published", "accounting"},
     {"data"},
@@ -31,8 +43,8 @@ FLOORS = [  # bottom first; a room imports only from floors below its own, or fr
     {"viz"},
     {"study", "predicted"},
     {"recognition_study"},
-    {"ablating", "at_test", "comparing", "guiding", "paper_page", "predicting"},
-    {"claims", "recognition_claims"},
+    {"ablating", "at_test", "comparing", "guiding", "paper_page", "predicting", "recognition_looking"},
+    {"claims", "recognition_ablating", "recognition_claims"},
     {"cli"},
 ]
 

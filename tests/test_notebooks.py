@@ -12,12 +12,12 @@ import papermill
 import pytest
 import yaml
 
-from vidlib import open_params, paper_params, params, predict_params, recognition_params
+from vidlib import few_shot_params, open_params, paper_params, predict_params, recognition_params
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 MODELS = {
-    "ma_fsar": params.MAFSARParams,
+    "ma_fsar": few_shot_params.MAFSARParams,
     "few_shot": open_params.FewShotNotebookParams,
     "your_method": open_params.YourMethodParams,
     "sloshnet": paper_params.SloshNetParams,
@@ -25,7 +25,7 @@ MODELS = {
     "comparison": open_params.ComparisonParams,
     "actionclip": recognition_params.ActionCLIPParams,
     "m2clip": recognition_params.M2CLIPParams,
-    "moving_shapes": params.WorldParams,
+    "moving_shapes": few_shot_params.WorldParams,
     "your_videos": predict_params.PredictParams,
 }
 SMOKE = os.environ.get("VIDLIB_NOTEBOOK_SIZE", "smoke") == "smoke"

@@ -7,8 +7,8 @@ import yaml
 
 from vidlib import open_params, recipes
 from vidlib.errors import UserError
+from vidlib.few_shot_params import METHOD_NAMES, RunParams
 from vidlib.open_params import ComparisonParams, FewShotNotebookParams, YourMethodParams, by_recipe, frozen, untrained
-from vidlib.params import METHOD_NAMES, RunParams
 from vidlib.recognition_params import VIDEO_TEXT_NAMES
 
 FOLDERS = (Path(__file__).resolve().parent.parent / "recipes").iterdir()

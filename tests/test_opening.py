@@ -9,7 +9,7 @@ from tests.data.small import write_folder
 from vidlib import opening
 from vidlib.data import sampling
 from vidlib.errors import UserError
-from vidlib.params import MAFSARParams, RunParams
+from vidlib.few_shot_params import MAFSARParams, RunParams
 
 
 @pytest.mark.parametrize(

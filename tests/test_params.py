@@ -5,7 +5,7 @@ from typing import get_args
 import pytest
 
 from vidlib.errors import UserError
-from vidlib.params import METHOD_NAMES, FewShotParams, MAFSARParams, Metric, RunParams
+from vidlib.few_shot_params import METHOD_NAMES, FewShotParams, MAFSARParams, Metric, RunParams
 
 
 @pytest.mark.parametrize(

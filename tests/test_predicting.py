@@ -11,7 +11,7 @@ from vidlib.data import given, video
 from vidlib.data.sampling import segment_indices
 from vidlib.data.transforms import ClipTransform
 from vidlib.errors import UserError
-from vidlib.params import RunParams
+from vidlib.few_shot_params import RunParams
 from vidlib.predict_params import PredictParams
 from vidlib.recognition_params import RecogniseRunParams
 

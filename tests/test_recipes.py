@@ -9,7 +9,8 @@ import yaml
 
 from vidlib import backbones, methods, open_params, paper_params, recipes, recognition_params, stepping
 from vidlib.data import benchmarks
-from vidlib.params import MAFSARParams, Params, RunParams
+from vidlib.few_shot_params import MAFSARParams, RunParams
+from vidlib.params import Params
 
 ROOT = Path(__file__).resolve().parent.parent / "recipes"
 FILES = sorted(ROOT.glob("*/*.yaml"))

@@ -3,7 +3,15 @@
 import pytest
 
 from tests.data.small import write_folder
-from vidlib import recognition_claims, recognition_study, study
+from vidlib import (
+    ablating,
+    recognising,
+    recognition_ablating,
+    recognition_claims,
+    recognition_looking,
+    recognition_study,
+    study,
+)
 from vidlib.recognition_params import ActionCLIPParams, M2CLIPParams
 from vidlib.results import paired
 
@@ -50,17 +58,20 @@ def test_tables_hold_what_the_runs_found(done):
     assert set(bubbles["name"]) == {"frozen CLIP, label words", "ActionCLIP", "1-of-N classifier"}
 
 
-def test_ablations_are_judged_on_val_and_absent_ones_are_named(done):
+def test_ablations_are_judged_on_val_and_absent_ones_are_named(done, monkeypatch):
     p, found = done
-    few = [a for a in recognition_study.ACTIONCLIP if a.change in ("meanp", "unimodal")]
-    nothing = recognition_study.ablation_table(recognition_study.run_ablations(p, few), few)
+    few = [a for a in recognition_ablating.ABLATIONS["actionclip"] if a.change in ("meanp", "unimodal")]
+    monkeypatch.setitem(recognition_ablating.ABLATIONS, "actionclip", few)
+    nothing = recognition_ablating.table(p)
     assert nothing["accuracy"].isna().all() and list(nothing.index) == ["full method", few[0].label, few[1].label]
-    had = recognition_study.run_ablations(p.model_copy(update={"ablations": True, "ablation_epochs": 1}), few)
+    asked = p.model_copy(update={"ablations": True, "ablation_epochs": 1})
+    table = recognition_ablating.table(asked)
+    assert table.loc["full method", "difference"] == 0 and table["accuracy"].notna().all()
+    assert list(table["of"]) == ["", "objective", "visual prompt"]
+    had = ablating.had(recognition_ablating.base(asked), few, recognising.recorded)
     assert set(had) == set(nothing.index)
     assert all(run.readings().keys() == {"val"} for run in had.values()), "test is for the final table"
-    table = recognition_study.ablation_table(had, few)
-    assert table.loc["full method", "difference"] == 0 and table["accuracy"].notna().all()
-    points = recognition_study.tradeoff_rows(p.model_copy(update={"ablation_epochs": 1}), found)
+    points = recognition_ablating.tradeoff_rows(p.model_copy(update={"ablation_epochs": 1}), found)
     steps = points[points["group"] == "steps, on test"]["name"].tolist()
     assert steps == ["frozen CLIP, label words", "prompted, untrained", "ActionCLIP"]
     assert {"full method", "MeanP"} <= set(points["name"]) and "1-of-N classifier (unimodal)" not in set(points["name"])
@@ -68,13 +79,13 @@ def test_ablations_are_judged_on_val_and_absent_ones_are_named(done):
 
 def test_looking_gives_maps_and_weights_of_frames(done):
     p, found = done
-    frames, maps, times, cls = recognition_study.attention_maps(
+    frames, maps, times, cls = recognition_looking.attention_maps(
         {name: found[name][0] for name in ("pretrained", "actionclip")}
     )
     assert frames.shape[0] == p.frames and set(maps) == {"frozen CLIP, label words", "ActionCLIP"}
     assert all(value.shape == (p.frames, 8, 8) for value in maps.values()) and cls.startswith("class")
     assert set(times) == {"ActionCLIP"} and float(times["ActionCLIP"].sum()) == pytest.approx(1, abs=1e-5)
-    cosines, names = recognition_study.text_similarities(found["actionclip"][0], "novel")
+    cosines, names = recognition_looking.text_similarities(found["actionclip"][0], "novel")
     assert cosines.shape == (len(names),) * 2 and abs(cosines).max() <= 1 + 1e-5
 
 

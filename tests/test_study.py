@@ -9,7 +9,7 @@ import pytest
 from tests.data.small import write_folder
 from vidlib import ablating, claims, opening, study, training
 from vidlib.evaluation import evaluate
-from vidlib.params import MAFSARParams
+from vidlib.few_shot_params import MAFSARParams
 from vidlib.results import paired
 from vidlib.viz import ablation
 

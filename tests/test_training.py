@@ -14,7 +14,7 @@ from vidlib import apart, checkpoints, methods, opening, runs, stepping, trainin
 from vidlib.data import benchmarks
 from vidlib.errors import UserError
 from vidlib.evaluation import evaluate
-from vidlib.params import RunParams
+from vidlib.few_shot_params import RunParams
 from vidlib.results import EvalResult
 from vidlib.runs import load_all, read_lines
 from vidlib.training import fit

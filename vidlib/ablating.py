@@ -3,33 +3,38 @@
 What has no record is listed as not run. They are judged on val: test is read once per run, for the final table.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from vidlib import runs, training
-from vidlib.params import RunParams, StudyParams
+from vidlib import runs, study, training
+from vidlib.few_shot_params import StudyParams
+from vidlib.params import Params
 from vidlib.results import paired
-from vidlib.study import tested
 
 
 @dataclass(frozen=True)
 class Ablation:
-    """A named change: ``change`` is one of ``methods.ABLATIONS``, ``params`` changes parameters of the run."""
+    """A named change: ``change`` is one of ``methods.ABLATIONS``, ``params`` changes parameters of the run.
+
+    ``group``: what the change takes apart, where ablations of several parts stand in one table.
+    """
 
     label: str
     change: str = ""
     params: Mapping[str, Any] = field(default_factory=dict)
+    group: str = ""
 
-    def of(self, base: RunParams) -> RunParams:
-        """The run that is ``base`` with this change."""
-        return RunParams.parse({**base.model_dump(), "ablation": self.change, **self.params})
+    def of(self, base: Params) -> Params:
+        """The run that is ``base``, of RunParams or RecogniseRunParams, with this change."""
+        return type(base).parse({**base.model_dump(), "ablation": self.change, **self.params})
 
 
 FULL = Ablation("full method")
+NUMBERS = ("accuracy", "interval", "difference", "half", "trained (M)", "memory (MiB)", "seconds")
 ABLATION_TESTS = 2000  # val episodes that judge an ablation
 MA_FSAR = (
     Ablation("without global temporal adaptation", "no_temporal"),
@@ -89,31 +94,33 @@ def run(p: StudyParams, method: str, ablations: Iterable[Ablation], **changes: A
     """
     size = {"train_episodes": p.ablation_episodes, "test_episodes": ABLATION_TESTS, "val_episodes": 0, "val_every": 1}
     base = p.run_params(method, report="val", **size, **changes)
-    found = {}
-    for ablation in (FULL, *ablations):
-        params = ablation.of(base)
-        done = training.run(params) if p.ablations else training.recorded(params)
-        if done is not None:
-            found[ablation.label] = done
-    return found
+    return had(base, ablations, training.run if p.ablations else training.recorded)
 
 
-def table(found: Mapping[str, runs.Run], ablations: Iterable[Ablation]) -> pd.DataFrame:
+def had(base: Params, ablations: Iterable[Ablation], get: Callable[[Params], runs.Run | None]) -> dict[str, runs.Run]:
+    """label -> what ``get`` gives for the full method ``base`` and for each ablation of it, without the Nones."""
+    found = {ablation.label: get(ablation.of(base)) for ablation in (FULL, *ablations)}
+    return {label: run for label, run in found.items() if run is not None}
+
+
+def table(
+    found: Mapping[str, runs.Run], ablations: Iterable[Ablation], tested: Callable[[runs.Run], Any] = study.tested
+) -> pd.DataFrame:
     """One row per ablation, on val: accuracy, its paired difference to the full method in points, cost; NaN: not run.
 
-    Another number of ways makes other episodes, so its difference is not paired but of two intervals.
+    Another number of ways makes other episodes, so its difference is not paired but of two intervals. ``tested`` reads
+    the result on val of a run. Where ablations have groups, the column ``of`` says which.
     """
     rows = []
     full = tested(found[FULL.label]) if FULL.label in found else None
     for ablation in (FULL, *ablations):
         done = found.get(ablation.label)
-        row = {"ablation": ablation.label, "accuracy": np.nan, "interval": np.nan, "difference": np.nan, "half": np.nan}
-        row |= {"trained (M)": np.nan, "memory (MiB)": np.nan, "seconds": np.nan}
+        row = {"ablation": ablation.label, "of": ablation.group} | dict.fromkeys(NUMBERS, np.nan)
         if done is not None:
             result, here = done.result, tested(done)
             row |= {"accuracy": 100 * here.accuracy, "interval": 100 * here.interval}
             row |= {"trained (M)": result["cost"]["trainable"] / 1e6, "memory (MiB)": result["cost"]["training_memory"]}
-            row["seconds"] = result["fit"]["seconds"]
+            row["seconds"] = result["fit"]["seconds"] if result["fit"] else 0.0
             if full is not None and here.checksum == full.checksum:
                 gap = paired(here, full)
                 row |= {"difference": 100 * gap.difference, "half": 100 * gap.interval}
@@ -121,7 +128,8 @@ def table(found: Mapping[str, runs.Run], ablations: Iterable[Ablation]) -> pd.Da
                 row |= {"difference": 100 * (here.accuracy - full.accuracy)}
                 row["half"] = 100 * float(np.hypot(here.interval, full.interval))
         rows.append(row)
-    return pd.DataFrame(rows).set_index("ablation")
+    rows = pd.DataFrame(rows).set_index("ablation")
+    return rows if rows["of"].any() else rows.drop(columns="of")
 
 
 def drawn(changes: pd.DataFrame) -> pd.DataFrame:

@@ -14,10 +14,10 @@ import torch
 from vidlib import evaluation, runs, training
 from vidlib.data.manifest import Manifest
 from vidlib.devices import make_fabric
+from vidlib.few_shot_params import FewShotParams, RunParams
 from vidlib.layers.fusion_search import OPERATIONS
 from vidlib.methods.gghm import GgHM
 from vidlib.methods.sloshnet import DEFECTS, SloshNet
-from vidlib.params import FewShotParams, RunParams
 from vidlib.results import EvalResult, paired
 
 AS_TRAINED = "as trained"

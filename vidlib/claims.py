@@ -14,10 +14,11 @@ import torch
 from vidlib import comparing, evaluation, runs, study, training
 from vidlib.data.episodes import assemble
 from vidlib.data.manifest import Manifest
+from vidlib.few_shot_params import MAFSARParams
 from vidlib.methods import METHODS, FewShotMethod, build
 from vidlib.open_params import ComparisonParams, FewShotNotebookParams, OpenParams, YourMethodParams
 from vidlib.paper_params import GgHMParams, SloshNetParams
-from vidlib.params import MAFSARParams, ProtocolParams
+from vidlib.params import ProtocolParams
 from vidlib.results import paired
 from vidlib.viz import search
 

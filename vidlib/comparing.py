@@ -14,9 +14,9 @@ from vidlib.data.episodes import EpisodeSampler
 from vidlib.data.manifest import Manifest
 from vidlib.devices import make_fabric
 from vidlib.errors import UserError
+from vidlib.few_shot_params import RunParams
 from vidlib.open_params import ComparisonParams, frozen
 from vidlib.opening import EVALUATION_SEED
-from vidlib.params import RunParams
 from vidlib.results import paired, percent
 
 Found = Mapping[str, Sequence[runs.Run]]

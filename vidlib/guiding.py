@@ -10,11 +10,11 @@ from vidlib import evaluation, opening, runs, training
 from vidlib.data.episodes import EpisodeSampler, assemble
 from vidlib.data.manifest import Manifest
 from vidlib.devices import make_fabric, place
+from vidlib.few_shot_params import RunParams
 from vidlib.methods import FewShotMethod
 from vidlib.methods.gghm import GgHM
 from vidlib.opening import EVALUATION_SEED, Split
 from vidlib.paper_params import GgHMParams
-from vidlib.params import RunParams
 from vidlib.results import EvalResult, paired
 
 ALPHAS = tuple(i / 10 for i in range(11))

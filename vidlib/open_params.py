@@ -10,16 +10,8 @@ from typing import Any, ClassVar, Self
 from pydantic import Field, ModelWrapValidatorHandler, PrivateAttr, field_validator, model_validator
 
 from vidlib import recipes
-from vidlib.params import (
-    METHOD_NAMES,
-    ProtocolParams,
-    RecipeParams,
-    RunParams,
-    SeedsParams,
-    StudyParams,
-    known_method,
-    plain_options,
-)
+from vidlib.few_shot_params import METHOD_NAMES, RecipeParams, RunParams, SeedsParams, StudyParams, known_method
+from vidlib.params import ProtocolParams, plain_options
 
 SHIPPED = ("clip-mini", "resnet-mini")  # backbones whose weights have the same name
 FROZEN = "frozen_clip"

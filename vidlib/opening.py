@@ -17,7 +17,8 @@ from vidlib.data.manifest import Manifest
 from vidlib.data.sampling import RULES
 from vidlib.data.transforms import ClipTransform
 from vidlib.errors import UserError
-from vidlib.params import FewShotParams, ProtocolParams, RecipeParams, RunParams
+from vidlib.few_shot_params import FewShotParams, RecipeParams, RunParams
+from vidlib.params import ProtocolParams
 
 GREY = (0.45,) * 3, (0.225,) * 3  # mean and deviation in the released code of HyRSM and SloshNet
 COLOUR = {"jitter": 0.5, "hue": 0.25, "grey": 0.3}  # of queries, in the same code

@@ -12,8 +12,8 @@ import pandas as pd
 
 from vidlib import published, recipes, runs, study
 from vidlib.data.benchmarks import WORLDS
+from vidlib.few_shot_params import RunParams
 from vidlib.methods import METHODS
-from vidlib.params import RunParams
 from vidlib.paths import atomic_write, runs_dir
 
 DATASETS = {

@@ -6,8 +6,9 @@ from typing import Any, ClassVar, Literal, Self
 import yaml
 from pydantic import Field, ModelWrapValidatorHandler, field_validator, model_validator
 
+from vidlib.few_shot_params import StudyParams
 from vidlib.open_params import OpenParams
-from vidlib.params import StudyParams, plain_options
+from vidlib.params import plain_options
 
 
 class PaperParams(OpenParams, StudyParams):

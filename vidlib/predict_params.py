@@ -5,7 +5,8 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from vidlib import paths
-from vidlib.params import Precision, TowerParams, known_method
+from vidlib.few_shot_params import known_method
+from vidlib.params import Precision, TowerParams
 
 DEFAULT_METHOD, DEFAULT_FRAMES = "frozen_clip", 8
 

@@ -28,8 +28,8 @@ from vidlib.data.sampling import RULES, segment_indices
 from vidlib.data.transforms import ClipTransform
 from vidlib.devices import make_fabric, place
 from vidlib.errors import UserError
+from vidlib.few_shot_params import RunParams
 from vidlib.methods import FewShotMethod, VideoTextMethod
-from vidlib.params import RunParams
 from vidlib.paths import absolute
 from vidlib.predict_params import DEFAULT_FRAMES, DEFAULT_METHOD, PredictParams
 from vidlib.predicted import Opened, Predicted

@@ -15,7 +15,7 @@ from scipy import stats
 
 from vidlib.errors import UserError
 from vidlib.paths import atomic_write
-from vidlib.results import half_width
+from vidlib.results import confusion, dict_of, half_width, pairs_of, per_class, shares
 
 CONDITIONAL = "95% interval over videos, conditional on one trained model and one set of classes"
 
@@ -73,21 +73,14 @@ class Recognised:
     @property
     def confusion(self) -> np.ndarray:
         """Counts [K K]: true class by predicted class."""
-        counts = np.zeros((len(self.classes),) * 2, dtype=np.int64)
-        np.add.at(counts, (self.truth, self.predicted), 1)
-        return counts
+        return confusion(self.truth, self.predicted, len(self.classes))
 
     def per_class(self) -> pd.DataFrame:
         """One row per class: videos and top-1 (NaN where there is no video)."""
-        counts = self.confusion
-        asked = counts.sum(1)
-        share = np.divide(counts.diagonal(), asked, out=np.full(len(asked), np.nan), where=asked > 0)
-        return pd.DataFrame({"class": self.classes, "videos": asked, "accuracy": share})
+        return per_class(self.confusion, self.classes, "videos")
 
     def summary(self) -> dict[str, Any]:
         """JSON values for a run's result.json."""
-        table = self.per_class()
-        asked = table[table["videos"] > 0]
         return {
             "accuracy": self.accuracy,
             "interval": self.interval,
@@ -101,7 +94,7 @@ class Recognised:
             "views": self.views,
             "seconds": round(self.seconds, 3),
             "controls": self.controls,
-            "per_class": dict(zip(asked["class"], asked["accuracy"].astype(float), strict=True)),
+            "per_class": shares(self.per_class()),
         }
 
     def save(self, path: str | Path) -> None:
@@ -116,7 +109,7 @@ class Recognised:
                 seconds=self.seconds,
                 truth=self.truth,
                 probabilities=self.probabilities.astype(np.float32),
-                controls=np.array([[key, value] for key, value in self.controls.items()], dtype=str).reshape(-1, 2),
+                controls=pairs_of(self.controls),
             )
 
     @classmethod
@@ -131,7 +124,7 @@ class Recognised:
                 seconds=float(file["seconds"]),
                 truth=file["truth"],
                 probabilities=file["probabilities"],
-                controls={str(key): str(value) for key, value in file["controls"]},
+                controls=dict_of(file["controls"]),
             )
 
 

@@ -1,11 +1,12 @@
 """Parameters of ActionCLIP's and M2-CLIP's runs and notebooks: which protocol on which data, how long, tested how."""
 
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from vidlib import paths
-from vidlib.params import Params, PlaceParams, TowerParams, absolute_folder, closest, plain_options
+from vidlib.params import ExecutionParams, Params, PlaceParams, TowerParams, absolute_folder, known_name
 
 VIDEO_TEXT_NAMES = ("actionclip", "m2clip")
 PROTOCOL_NAMES = ("closed_set", "zero_shot", "kshot", "base_to_novel")
@@ -35,10 +36,7 @@ class DataParams(Params):
     @field_validator("protocol")
     @classmethod
     def _known_protocol(cls, value: str) -> str:
-        if value not in PROTOCOL_NAMES:
-            hint = closest(value, PROTOCOL_NAMES)
-            raise ValueError(f"protocol: '{value}' is not one of {', '.join(PROTOCOL_NAMES)}{hint}")
-        return value
+        return known_name(value, PROTOCOL_NAMES, "protocol")
 
     @model_validator(mode="after")
     def _fits_the_protocol(self) -> Self:
@@ -77,29 +75,18 @@ class RecogniseParams(TowerParams, PlaceParams, DataParams):
         return str(paths.absolute(value)) if value else ""
 
 
-class RecogniseRunParams(RecogniseParams):
-    """One execution: a method, one named change of it at most, one seed."""
+class RecogniseRunParams(ExecutionParams, RecogniseParams):
+    """One execution of a video-text method with one seed."""
 
     method: str = Field("actionclip", description="actionclip or m2clip")
-    options: dict[str, Any] = Field(default_factory=dict, description="constructor arguments of the method")
-    ablation: str = Field("", description="a named change of the method, empty for the method itself")
-    report: Literal["test", "val"] = Field("test", description="the videos of the final table; ablations read val")
 
     @field_validator("method")
     @classmethod
     def _known_method(cls, value: str) -> str:
-        if value not in VIDEO_TEXT_NAMES:
-            hint = closest(value, VIDEO_TEXT_NAMES)
-            raise ValueError(f"method: '{value}' is not one of {', '.join(VIDEO_TEXT_NAMES)}{hint}")
-        return value
-
-    @field_validator("options", mode="before")
-    @classmethod
-    def _plain_options(cls, value: Any) -> Any:
-        return plain_options(value)
+        return known_name(value, VIDEO_TEXT_NAMES, "method")
 
 
-class RecogniseStudyParams(RecogniseParams):
+class RecogniseStudyParams(RecogniseParams, ABC):
     """What the notebooks of ActionCLIP and M2-CLIP share besides."""
 
     protocol: str = Field("base_to_novel", description="closed_set, zero_shot, kshot or base_to_novel")
@@ -110,9 +97,9 @@ class RecogniseStudyParams(RecogniseParams):
 
     METHOD: ClassVar[str]
 
+    @abstractmethod
     def options(self) -> dict[str, Any]:
         """The constructor arguments that the notebook's own parameters mean."""
-        raise NotImplementedError
 
     def run_params(self, **changes: Any) -> RecogniseRunParams:
         """The parameters of one run: the notebook's own method, with ``changes``; options are added to its own."""
@@ -134,10 +121,7 @@ class ActionCLIPParams(RecogniseStudyParams):
     @field_validator("visual_prompt")
     @classmethod
     def _known_prompt(cls, value: str) -> str:
-        if value not in VISUAL_PROMPTS:
-            hint = closest(value, VISUAL_PROMPTS)
-            raise ValueError(f"visual_prompt: '{value}' is not one of {', '.join(VISUAL_PROMPTS)}{hint}")
-        return value
+        return known_name(value, VISUAL_PROMPTS, "visual_prompt")
 
     def options(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ("visual_prompt", "templates", "tune", "learned_scale")}
@@ -161,11 +145,7 @@ class M2CLIPParams(RecogniseStudyParams):
     @classmethod
     def _known_parts(cls, value: str, info: ValidationInfo) -> str:
         known = {"heads": HEADS, "ted": TED, "places": PLACES}[info.field_name]
-        names = [name for part in value.split(",") if (name := part.strip())]
-        for name in names:
-            if name not in known:
-                hint = closest(name, known)
-                raise ValueError(f"{info.field_name}: '{name}' is not one of {', '.join(known)}{hint}")
+        names = [known_name(name, known, info.field_name) for part in value.split(",") if (name := part.strip())]
         if info.field_name != "ted" and not names:
             raise ValueError(f"{info.field_name}: give one or more of {', '.join(known)}")
         return ",".join(names)

@@ -1,22 +1,14 @@
 """A study of ActionCLIP or M2-CLIP: its runs over seeds, what stands beside it, and the tables that compare them."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-import torch
-from torch import Tensor, nn
 
 from vidlib import published, recognising, runs, study
-from vidlib.layers.attention import capture_attention
-from vidlib.methods import VideoTextMethod
 from vidlib.recognised import Recognised
-from vidlib.recognition import embed_videos
 from vidlib.recognition_params import RecogniseRunParams, RecogniseStudyParams
 from vidlib.results import paired
-from vidlib.viz import attention, filmstrip
 
 Found = Mapping[str, Sequence[runs.Run]]
 
@@ -165,184 +157,6 @@ def cost_table(found: Found) -> pd.DataFrame:
     names = {"total": "all (M)", "trainable": "trained (M)", "gmacs": "GMACs per clip"}
     names |= {"clips_per_second": "clips per second", "training_memory": "training memory (MiB)"}
     return table.rename(columns=names)[list(names.values())]
-
-
-# ---------------------------------------------------------------- ablations
-
-
-@dataclass(frozen=True)
-class Ablation:
-    """A named change: ``change`` is one of ``methods.ABLATIONS``, ``group`` is what it takes apart."""
-
-    label: str
-    change: str
-    group: str
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-
-FULL = Ablation("full method", "", "")
-NUMBERS = ("accuracy", "interval", "difference", "half", "trained (M)", "memory (MiB)", "seconds")
-ACTIONCLIP = (
-    Ablation("1-of-N classifier (unimodal)", "unimodal", "objective"),
-    Ablation("label words instead of prompts", "label_words", "text prompt"),
-    Ablation("temperature fixed", "fixed_scale", "text prompt"),
-    Ablation("joint, pre-network", "joint", "visual prompt"),
-    Ablation("shift, in-network", "shift", "visual prompt"),
-    Ablation("MeanP", "meanp", "visual prompt"),
-    Ablation("Conv1D", "conv1d", "visual prompt"),
-    Ablation("LSTM", "lstm", "visual prompt"),
-    Ablation("Transf", "transf", "visual prompt"),
-    Ablation("Transf_cls", "transf_cls", "visual prompt"),
-    Ablation("image tower alone", "tune_image", "towers"),
-    Ablation("text tower alone", "tune_text", "towers"),
-    Ablation("neither tower", "tune_none", "towers"),
-)
-M2CLIP = (
-    Ablation("without temporal enhancement", "no_enhancement", "TED-Adapter"),
-    Ablation("without temporal difference", "no_difference", "TED-Adapter"),
-    Ablation("without both branches", "no_ted", "TED-Adapter"),
-    Ablation("without text adapters", "no_text_adapters", "text adapters"),
-    Ablation("contrastive head alone", "contrastive_alone", "heads"),
-    Ablation("without cross-modal classification", "no_cross_modal", "heads"),
-    Ablation("without masked language modelling", "no_mlm", "heads"),
-    Ablation("without visual classification", "no_visual", "heads"),
-)
-
-
-def run_ablations(p: RecogniseStudyParams, ablations: Iterable[Ablation]) -> dict[str, runs.Run]:
-    """The runs of the full method and all ablations that can be had: trained now where ``p.ablations``, else on record.
-
-    They are trained for ``ablation_epochs`` and tested on ``val`` by ``val_table``: nothing is selected there.
-    """
-    found = {}
-    for ablation in (FULL, *ablations):
-        params = p.run_params(epochs=p.ablation_epochs, select=False, ablation=ablation.change, report="val")
-        done = recognising.run(params) if p.ablations else recognising.recorded(params)
-        if done is not None:
-            found[ablation.label] = done
-    return found
-
-
-def ablation_table(found: Mapping[str, runs.Run], ablations: Iterable[Ablation]) -> pd.DataFrame:
-    """One row per ablation on val: top-1, paired difference to the full method in points, cost; NaN: not run."""
-    rows = []
-    full = tested(found[FULL.label], "val") if FULL.label in found else None
-    for ablation in (FULL, *ablations):
-        row = {"ablation": ablation.label, "of": ablation.group}
-        row |= dict.fromkeys(NUMBERS, np.nan)
-        done = found.get(ablation.label)
-        if done is not None:
-            here, cost = tested(done, "val"), done.result["cost"]
-            row |= {"accuracy": 100 * here.accuracy, "interval": 100 * here.interval}
-            row |= {"trained (M)": cost["trainable"] / 1e6, "memory (MiB)": cost["training_memory"]}
-            row["seconds"] = done.result["fit"]["seconds"] if done.result["fit"] else 0.0
-            if full is not None:
-                gap = paired(here, full)
-                row |= {"difference": 100 * gap.difference, "half": 100 * gap.interval}
-        rows.append(row)
-    return pd.DataFrame(rows).set_index("ablation")
-
-
-def drawn(changes: pd.DataFrame) -> pd.DataFrame:
-    """``ablation_table`` as ``viz.ablation.plot`` draws it."""
-    changed = changes.drop(index=FULL.label)
-    rows = pd.DataFrame({"name": changed.index, "delta": changed["difference"].to_numpy(), "kind": "trained"})
-    rows["low"], rows["high"] = (rows["delta"] + sign * changed["half"].to_numpy() for sign in (-1, 1))
-    return rows
-
-
-# ---------------------------------------------------------------- looking
-
-
-def text_similarities(run: runs.Run, split: str) -> tuple[np.ndarray, list[str]]:
-    """Mean cosine of the videos of each class with the text of each, ``[K K]`` (rows: videos), and the classes."""
-    params, opened = recognising.open_trained(run)
-    method, manifest = opened.method, opened.manifest
-    clips = recognising.open_views(params, method, manifest, split)[0]
-    classes = list(manifest.classes(split))
-    text = method.class_text([manifest.text(cls) for cls in classes])
-    video = embed_videos(method, clips, label="similarities")["video"]
-    cosines = nn.functional.normalize(video, dim=-1) @ nn.functional.normalize(text, dim=-1).mean(0).mT
-    rows = np.array([classes.index(row.cls) for row in clips.rows])
-    means = np.stack([cosines.cpu().numpy()[rows == k].mean(0) for k in range(len(classes))])
-    return means, [manifest.text(cls) for cls in classes]
-
-
-def attention_maps(
-    found: Mapping[str, runs.Run], split: str = "val", row: int = 0
-) -> tuple[np.ndarray, dict[str, Tensor], dict[str, Tensor], str]:
-    """The frames of one video; of each run the class token's last-layer maps [T gh gw] and the weight of each frame
-    in what the temporal attention of its head looks at [T] (none for heads without one); the video's class."""
-    frames, maps, times, cls = None, {}, {}, ""
-    for name, run in found.items():
-        params, opened = recognising.open_trained(run)
-        method = opened.method
-        clips = recognising.open_views(params, method, opened.manifest, split)[0]
-        clip = clips.test(row)
-        with torch.no_grad(), capture_attention(method) as weights, _frame_weights(method) as over_time:
-            method.embed(clip[None])
-        last = weights[method.backbone.layers - 1, "local"]
-        if len(last) == params.frames:  # joint has one sequence for all frames
-            maps[label(name)] = attention.class_token_maps(last, method.backbone.grid)
-        if over_time:
-            times[label(name)] = over_time[0]
-        frames = filmstrip.to_uint8(clip, method.backbone.mean, method.backbone.std)
-        cls = opened.manifest.text(clips.rows[row].cls)
-    return frames, maps, times, cls
-
-
-class _frame_weights:  # noqa: N801 (a context manager)
-    """Collects, while a method embeds a video, how much the last block of its head looks at each frame, [T]."""
-
-    def __init__(self, method: VideoTextMethod) -> None:
-        blocks = getattr(getattr(method, "head", None), "blocks", None)
-        self.attn = blocks[-1].attn if blocks is not None else None
-
-    def __enter__(self) -> list[Tensor]:
-        found: list[Tensor] = []
-        if self.attn is not None:
-
-            def look(module: nn.Module, given: tuple, kwargs: dict, _: object) -> None:
-                weights = module.forward(*given, **{**kwargs, "need_weights": True})[1]  # [1 T T], heads averaged
-                found.append(weights[0].mean(0).detach())
-
-            self.handle = self.attn.register_forward_hook(look, with_kwargs=True)
-        return found
-
-    def __exit__(self, *_: object) -> None:
-        if self.attn is not None:
-            self.handle.remove()
-
-
-# ---------------------------------------------------------------- trade-off, published
-
-
-def tradeoff_rows(p: RecogniseStudyParams, found: Found) -> pd.DataFrame:
-    """Rows of ``viz.tradeoff``: every configuration with an accuracy on trained and on new classes, in per cent.
-
-    The steps as tested, over seeds; the ablations on record, on val.
-    """
-    rows = []
-    for name, same in found.items():
-        results = [run.result for run in same]
-        if all("novel" in result for result in results):
-            rows.append({"name": label(name), "group": "steps, on test"} | _both(results, "test", "novel"))
-    ablations = ACTIONCLIP if p.METHOD == "actionclip" else M2CLIP
-    for ablation in (FULL, *ablations):
-        params = p.run_params(epochs=p.ablation_epochs, select=False, ablation=ablation.change, report="val")
-        done = recognising.recorded(params)
-        if done is not None and "val_novel" in done.result:
-            group = f"{ablation.group or 'full method'}, on val"
-            rows.append({"name": ablation.label, "group": group} | _both([done.result], "val", "val_novel"))
-    return pd.DataFrame(rows)
-
-
-def _both(results: Sequence[Mapping[str, Any]], trained: str, new: str) -> dict[str, float]:
-    found = {}
-    for name, split in (("trained", trained), ("new", new)):
-        accuracy, half = study.seed_interval([r[split]["accuracy"] for r in results], results[0][split]["interval"])
-        found |= {name: 100 * accuracy, f"{name}_half": 100 * half}
-    return found
 
 
 def published_of(method: str) -> pd.DataFrame:

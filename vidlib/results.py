@@ -5,7 +5,7 @@ Legend: `N` episodes, `Q` queries of one, `W` way, `K` classes of the split, `R`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -97,16 +97,11 @@ class EvalResult:
     @property
     def confusion(self) -> np.ndarray:
         """Counts [K K]: true class by predicted class."""
-        counts = np.zeros((len(self.classes), len(self.classes)), dtype=np.int64)
-        np.add.at(counts, (self.truth, self.predicted), 1)
-        return counts
+        return confusion(self.truth, self.predicted, len(self.classes))
 
     def per_class(self) -> pd.DataFrame:
         """One row per class of the split: queries asked and accuracy (NaN where no episode asked)."""
-        counts = self.confusion
-        asked = counts.sum(1)
-        share = np.divide(counts.diagonal(), asked, out=np.full(len(asked), np.nan), where=asked > 0)
-        return pd.DataFrame({"class": self.classes, "queries": asked, "accuracy": share})
+        return per_class(self.confusion, self.classes, "queries")
 
     def remix(self, mix: Callable[[dict[str, np.ndarray]], np.ndarray]) -> EvalResult:
         """The result under other logits: ``mix`` turns an episode's parts by name (each [Q W]) into logits [Q W]."""
@@ -120,8 +115,6 @@ class EvalResult:
 
     def summary(self) -> dict[str, Any]:
         """JSON values for a run's result.json."""
-        table = self.per_class()
-        asked = table[table["queries"] > 0]
         return {
             "accuracy": self.accuracy,
             "interval": self.interval,
@@ -133,7 +126,7 @@ class EvalResult:
             "near_ties": self.near_ties,
             "seconds": round(self.seconds, 3),
             "controls": self.controls,
-            "per_class": dict(zip(asked["class"], asked["accuracy"].astype(float), strict=True)),
+            "per_class": shares(self.per_class()),
         }
 
     def save(self, path: str | Path) -> None:
@@ -146,7 +139,7 @@ class EvalResult:
                 checksum=self.checksum,
                 mode=self.mode,
                 seconds=self.seconds,
-                controls=np.array([[key, value] for key, value in self.controls.items()], dtype=str).reshape(-1, 2),
+                controls=pairs_of(self.controls),
                 **{name: getattr(self, name) for name in ARRAYS},
             )
 
@@ -160,7 +153,7 @@ class EvalResult:
                 checksum=str(file["checksum"]),
                 mode=str(file["mode"]),
                 seconds=float(file["seconds"]),
-                controls={str(key): str(value) for key, value in file["controls"]},
+                controls=dict_of(file["controls"]),
                 **{name: file[name] for name in ARRAYS},
             )
 
@@ -205,6 +198,36 @@ def paired(a: EvalResult, b: EvalResult) -> Paired:
         )
     difference = a.per_episode - b.per_episode
     return Paired(float(difference.mean()), half_width(difference), len(difference))
+
+
+def confusion(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+    """Counts [K K] of true class by predicted class, both given as numbers of the class."""
+    counts = np.zeros((classes, classes), dtype=np.int64)
+    np.add.at(counts, (truth, predicted), 1)
+    return counts
+
+
+def per_class(counts: np.ndarray, classes: Sequence[str], asked: str) -> pd.DataFrame:
+    """One row per class of ``confusion``'s counts: how many were ``asked``, and accuracy (NaN where none was)."""
+    number = counts.sum(1)
+    share = np.divide(counts.diagonal(), number, out=np.full(len(number), np.nan), where=number > 0)
+    return pd.DataFrame({"class": classes, asked: number, "accuracy": share})
+
+
+def shares(table: pd.DataFrame) -> dict[str, float]:
+    """class -> accuracy of a table of ``per_class``, without the classes that were not asked."""
+    known = table.dropna(subset="accuracy")
+    return dict(zip(known["class"], known["accuracy"].astype(float), strict=True))
+
+
+def pairs_of(controls: Mapping[str, str]) -> np.ndarray:
+    """A dict of strings as an array [N 2], as an .npz can hold it; ``dict_of`` turns it back."""
+    return np.array(list(controls.items()), dtype=str).reshape(-1, 2)
+
+
+def dict_of(pairs: np.ndarray) -> dict[str, str]:
+    """What ``pairs_of`` made an array of."""
+    return {str(key): str(value) for key, value in pairs}
 
 
 def half_width(values: np.ndarray) -> float:

@@ -20,11 +20,11 @@ from vidlib.data.benchmarks import WORLDS
 from vidlib.data.manifest import Manifest
 from vidlib.devices import make_fabric
 from vidlib.errors import UserError
+from vidlib.few_shot_params import MAFSARParams, RunParams, StudyParams
 from vidlib.layers.attention import capture_attention
 from vidlib.methods import find
 from vidlib.methods.base import tagged
 from vidlib.open_params import OpenParams, frozen, untrained
-from vidlib.params import MAFSARParams, RunParams, StudyParams
 from vidlib.results import EvalResult, paired, percent
 from vidlib.viz import attention, filmstrip, style
 

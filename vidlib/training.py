@@ -19,10 +19,10 @@ from vidlib.data.manifest import Manifest
 from vidlib.devices import make_fabric, pick_precision, place
 from vidlib.digests import file_digest, folder_digest
 from vidlib.evaluation import evaluate, evaluate_with_controls
+from vidlib.few_shot_params import RunParams
 from vidlib.loop import STATE, WEIGHTS, Fit, fit
 from vidlib.methods import FewShotMethod, yours
 from vidlib.opening import Split, open_manifest, open_method, open_split
-from vidlib.params import RunParams
 from vidlib.paths import atomic_write
 
 SOURCE = "method.py"  # a user's method, as it was when the run began

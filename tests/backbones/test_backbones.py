@@ -5,7 +5,7 @@ import torch
 
 from vidlib import backbones
 from vidlib.errors import UserError
-from vidlib.params import FewShotParams
+from vidlib.few_shot_params import FewShotParams
 
 
 @pytest.mark.parametrize("name", ["clip-mini", "resnet-mini"])

@@ -16,7 +16,7 @@ from vidlib.data.sampling import (
     trx_indices,
 )
 from vidlib.errors import UserError
-from vidlib.params import RecipeParams
+from vidlib.few_shot_params import RecipeParams
 
 
 class Legacy:

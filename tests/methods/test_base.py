@@ -9,8 +9,8 @@ import torch
 from tests.methods.small import FRAMES, NAMES, WAY, backbone, batch, make, one, resnet, same
 from vidlib import accounting, checkpoints, methods
 from vidlib.errors import UserError
+from vidlib.few_shot_params import RunParams
 from vidlib.methods.base import arithmetic_mix, class_means, class_rows, cosine
-from vidlib.params import RunParams
 
 TRAINED = [name for name in NAMES if name != "frozen_clip"]
 TAKES_METRIC = [name for name in NAMES if "metric" in inspect.signature(methods.METHODS[name]).parameters]

@@ -6,8 +6,8 @@ import torch
 from tests.data.small import write_folder
 from vidlib import methods, opening, study, training
 from vidlib.errors import UserError
+from vidlib.few_shot_params import RunParams
 from vidlib.methods import yours
-from vidlib.params import RunParams
 
 SOURCE = '''
 """Mine: the mean of frames, through one layer."""

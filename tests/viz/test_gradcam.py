@@ -11,7 +11,7 @@ from tests.viz.conftest import boxes, overlapping
 from vidlib import opening, training
 from vidlib.data.episodes import assemble
 from vidlib.errors import UserError
-from vidlib.params import RunParams
+from vidlib.few_shot_params import RunParams
 from vidlib.viz import filmstrip, gradcam
 
 

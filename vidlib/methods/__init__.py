@@ -31,7 +31,7 @@ from vidlib.methods.video_text import VideoTextMethod
 if TYPE_CHECKING:
     from vidlib.backbones import Backbone
     from vidlib.backbones.clip import CLIPBackbone
-    from vidlib.params import RunParams
+    from vidlib.few_shot_params import RunParams
     from vidlib.recognition_params import RecogniseRunParams
 
 METHODS: dict[str, type[FewShotMethod]] = {

@@ -50,6 +50,8 @@ from vidlib.errors import UserError
 from vidlib.layers.attention import block_attention
 from vidlib.layers.gathering import mean_over_all
 from vidlib.layers.ted_adapter import FrameAdapter, TEDAdapter, TextAdapter
+from vidlib.layers.word_head import WordHead
+from vidlib.matching.base import at_least_float32
 from vidlib.methods.base import one_of
 from vidlib.methods.video_text import (
     Features,
@@ -86,23 +88,6 @@ RELEASED = {
     r"\.up\.": ".fc2.",
     r"^(transformer\..+)\.fc(?=\d\.)": r"\1.textad_fc",
 }
-
-
-class WordHead(nn.Module):
-    """``[... C] -> [... V]``: BERT's prediction head; linear and bias of the last layer apart, as in the released code.
-
-    How it starts is not stated: torch's own start, the last bias at zero.
-    """
-
-    def __init__(self, dim: int, vocabulary: int) -> None:
-        super().__init__()
-        self.dense = nn.Linear(dim, dim)
-        self.norm = nn.LayerNorm(dim, eps=1e-12)
-        self.decoder = nn.Linear(dim, vocabulary, bias=False)
-        self.bias = nn.Parameter(torch.zeros(vocabulary))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.decoder(self.norm(F.gelu(self.dense(x)))) + self.bias
 
 
 class M2CLIP(VideoTextMethod):
@@ -263,7 +248,7 @@ class M2CLIP(VideoTextMethod):
                 f"score 'visual' tells its {self.classifier.out_features} training classes apart and no others; the "
                 f"scores of {text.shape[1]} were asked for: use score 'contrastive'."
             )
-        return _exact(features["logits"]).softmax(-1)
+        return at_least_float32(features["logits"]).softmax(-1)
 
     def losses(self, batch: LabelledBatch) -> Outcome:
         """A term for each head, weighted; parts ``video``, ``frames``, and what each head saw: ``text [B C]`` (the
@@ -279,7 +264,7 @@ class M2CLIP(VideoTextMethod):
             told = logits.softmax(-1) if self.released else logits
             terms["cross_modal"] = mean_over_all(F.cross_entropy(told, batch.labels, reduction="none"))
         if "visual" in self.heads:
-            logits = _exact(parts["logits"])
+            logits = at_least_float32(parts["logits"])
             terms["visual"] = mean_over_all(F.cross_entropy(logits, batch.labels, reduction="none"))
         if "mlm" in self.heads:
             terms["mlm"] = self.word_loss(batch, parts["frames"])
@@ -293,7 +278,7 @@ class M2CLIP(VideoTextMethod):
         if batch.masked_ids is None or batch.words is None:
             raise UserError("the head 'mlm' needs masked_ids and words in every batch; leave it out of heads without.")
         asked = batch.words >= 0
-        logits = _exact(self.word_head(self.decode(batch.masked_ids, frames)[asked]))
+        logits = at_least_float32(self.word_head(self.decode(batch.masked_ids, frames)[asked]))
         return mean_over_all(F.cross_entropy(logits, batch.words[asked], reduction="none"))
 
     def _hits(self, batch: LabelledBatch, parts: Features) -> Tensor:
@@ -364,11 +349,6 @@ def _text_block(
     keys = query if keys is None else block.ln_1(keys)
     x = _before("mlp", adapters, x + block.ls_1(block.attn(query, keys, keys, need_weights=False, attn_mask=mask)[0]))
     return x + block.ls_2(block.mlp(block.ln_2(x)))
-
-
-def _exact(x: Tensor) -> Tensor:
-    """In no less than float32."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _some_of(name: str, values: Sequence[str], choices: Sequence[str]) -> tuple[str, ...]:
