@@ -79,3 +79,14 @@ def test_comparison_for_the_bubble_plot():
     assert rows.set_index("name").loc["HyRSM", ["trainable_M", "accuracy"]].tolist() == [65.6, 40.6]
     assert rows[["low", "high"]].isna().all(axis=None)
     assert published.comparison(reruns=True)["name"].str.contains("reproduction").sum() == 2
+
+
+def test_costs_stand_one_row_a_configuration_with_their_marks():
+    table = published.costs()
+    assert not table.duplicated(["method", "backbone", "frames", "views"]).any()
+    first = table[
+        (table["backbone"] == "ViT-B/16") & (table["frames"] == "32") & table["method"].str.match("ActionCLIP")
+    ]
+    assert first["GFLOPs"].tolist() == ["563.1"] * 2 and first["videos per second"].tolist() == ["13.0"] * 2
+    others = table[table["method"].str.contains("TimeSformer|ViViT")]
+    assert len(others) == 2 and others["GFLOPs"].str.contains("unchecked").all()

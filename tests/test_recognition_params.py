@@ -90,3 +90,11 @@ def test_every_published_cell_of_actionclip_has_a_recipe():
     wanted |= {f"{data}_b16_32f" for data in ("ucf101", "hmdb51", "zero_shot_ucf101", "zero_shot_hmdb51")}
     wanted |= {f"{data}_b16_8f_{k}shot" for data in ("ucf101", "hmdb51") for k in (2, 4, 8, 16)}
     assert wanted <= there
+
+
+def test_rand_augment_is_two_numbers_as_papermill_hands_them_over():
+    assert ActionCLIPParams.parse({"rand_augment": "[2, 9]"}).rand_augment == [2, 9]
+    assert ActionCLIPParams.parse({"rand_augment": ""}).rand_augment == []
+    for wrong in ("[2]", "2", [0, 9], [2, 31], ["two", 9]):
+        with pytest.raises(UserError, match="rand_augment: .* is not"):
+            ActionCLIPParams.parse({"rand_augment": wrong})

@@ -361,3 +361,22 @@ def test_command_line_tells_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.argv", ["training", "--params", str(file)])
     with pytest.raises(SystemExit, match="unknown parameter 'shoot'"):
         apart.main(RunParams, training.run, "")
+
+
+def test_layers_learn_slower_the_further_they_lie_below():
+    tower = torch.nn.Module()
+    tower.conv1, tower.ln_post = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+    tower.transformer = torch.nn.Module()
+    tower.transformer.resblocks = torch.nn.ModuleList(torch.nn.Linear(2, 2) for _ in range(3))
+    method = torch.nn.Module()
+    method.clip, method.head = torch.nn.Module(), torch.nn.Linear(2, 2)
+    method.clip.visual, method.rates = tower, {"head.": 10.0}
+    method.visual_adapters = torch.nn.ModuleList(torch.nn.Linear(2, 2) for _ in range(2))
+    names = {id(p): name.removesuffix(".weight") for name, p in method.named_parameters() if p.ndim == 2}
+    groups = stepping.parameter_groups(method, 0.1, layer_decay=0.5)
+    found = {names[id(p)]: group["rate"] for group in groups for p in group["params"] if id(p) in names}
+    blocks = "clip.visual.transformer.resblocks"
+    expected = {f"{blocks}.2": 0.5, f"{blocks}.1": 0.25, f"{blocks}.0": 0.125, "clip.visual.conv1": 0.0625}
+    expected |= {"visual_adapters.1": 0.5, "visual_adapters.0": 0.25, "clip.visual.ln_post": 1.0, "head": 10.0}
+    assert found == expected
+    assert {group["rate"] for group in stepping.parameter_groups(method, 0.1)} == {1.0, 10.0}

@@ -50,6 +50,7 @@ def fit(
     optimizer: str = "adamw",
     weight_decay: float = 0.01,
     decayed: str = "matrices",
+    layer_decay: float = 1.0,
     momentum: float = 0.9,
     arch_lr: float = 3e-3,
     warmup: float = 0.1,
@@ -101,13 +102,19 @@ def fit(
     folder, steps = Path(folder), math.ceil(episodes / episodes_per_step)
     settings = {"episodes": episodes, "episodes_per_step": episodes_per_step, "lr": lr, "weight_decay": weight_decay}
     settings |= {"warmup": warmup, "schedule": schedule, "clip_grad": clip_grad, "seed": seed}
-    settings |= {"optimizer": optimizer, "decayed": decayed, "momentum": momentum, "arch_lr": arch_lr}
+    settings |= {
+        "optimizer": optimizer,
+        "decayed": decayed,
+        "momentum": momentum,
+        "arch_lr": arch_lr,
+        "layer_decay": layer_decay,
+    }
     settings |= {"milestones": [list(map(float, pair)) for pair in milestones], "query_sum": query_sum}
     drops = stepping.shares(milestones, episodes)
 
     method = fabric.to_device(scaling.convert_module(method))
     parameters = [p for p in method.parameters() if p.requires_grad]
-    optimizers = stepping.optimizers(method, optimizer, lr, weight_decay, momentum, decayed, arch_lr)
+    optimizers = stepping.optimizers(method, optimizer, lr, weight_decay, momentum, decayed, arch_lr, layer_decay)
     done, best, best_weights = _resume(fabric, folder, method, optimizers, settings)
     share = stepping.Share(fabric, source, done + 1, steps, episodes, episodes_per_step, workers, together)
     parts = fabric.world_size if together else 1

@@ -122,17 +122,40 @@ def table(figures: pd.DataFrame) -> pd.DataFrame:
     def marked(column: str, digits: int) -> list[str]:
         return [mark(value, how, digits) for value, how in zip(figures[column], figures["confidence"], strict=True)]
 
-    return pd.DataFrame(
+    found = pd.DataFrame(
         {
             "method": figures["method"],
             "backbone": figures["backbone"],
+            "frames": figures["frames"].map("{:.0f}".format, na_action="ignore").fillna(""),
             "dataset": figures["dataset"],
             "protocol": figures["protocol"],
+            "metric": figures["metric"],
             "figure (%)": marked("value", 1),
             "trainable (M)": marked("trainable_params_M", 2),
             "source": figures["source"],
         }
     )
+    return found.drop(columns=[name for name in ("frames", "metric") if found[name].nunique() < 2])
+
+
+def costs(dataset: str = "Kinetics-400") -> pd.DataFrame:
+    """Published backbones, frames, views, top-1 and top-5, GFLOPs, trained parameters and videos per second, ready to
+    print: one row per configuration of ``dataset`` with a published cost, every number marked with its confidence."""
+    figures = load()
+    figures = figures[(figures["dataset"] == dataset) & figures["metric"].isin(["top1", "top5"])]
+    figures = figures[figures[["gflops", "videos_per_s"]].notna().any(axis=1)]
+    names = {"trainable_params_M": "trainable (M)", "gflops": "GFLOPs", "videos_per_s": "videos per second"}
+    rows = []
+    for key, same in figures.groupby(["method", "backbone", "frames", "protocol"], sort=False, dropna=False):
+        row = dict(zip(("method", "backbone", "frames", "views"), key, strict=True))
+        row["frames"] = "" if row["frames"] != row["frames"] else f"{row['frames']:.0f}"
+        for metric, name in (("top1", "top-1 (%)"), ("top5", "top-5 (%)")):
+            found = same[same["metric"] == metric]
+            row[name] = mark(found["value"].iloc[0], found["confidence"].iloc[0]) if len(found) else "not published"
+        first = same.iloc[0]
+        row |= {name: mark(first[column], first["confidence"]) for column, name in names.items()}
+        rows.append(row | {"source": first["source"]})
+    return pd.DataFrame(rows)
 
 
 def comparison(dataset: str = "SSv2-Small", protocol: str = "5-way 1-shot", reruns: bool = False) -> pd.DataFrame:

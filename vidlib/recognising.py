@@ -123,7 +123,8 @@ def open_batches(params: RecogniseRunParams, opened: Opened, part: tuple[int, in
     flip = not manifest.directional
     scale = (0.8, 1.0) if manifest.name in benchmarks.WORLDS else (0.5, 1.0)
     colour = COLOUR if params.colour == "strong" else {}
-    learn = ClipTransform(**_look(method), **colour, train=True, flip=flip, scale=scale)
+    operations = tuple(params.rand_augment) or None
+    learn = ClipTransform(**_look(method), **colour, rand_augment=operations, train=True, flip=flip, scale=scale)
     test = ClipTransform(**_look(method), train=False)
     clips = Clips(manifest, "train", params.frames, learn, test, params.seed)
     texts = [manifest.text(cls) for cls in manifest.classes("train")]
@@ -248,6 +249,7 @@ def _train(
         lr=params.lr,
         weight_decay=params.weight_decay,
         decayed=params.decayed,
+        layer_decay=params.layer_decay,
         warmup=params.warmup,
         clip_grad=params.clip_grad,
         seed=params.seed,

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Literal, Self
 
+import yaml
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from vidlib import paths
@@ -61,13 +62,31 @@ class RecogniseParams(TowerParams, PlaceParams, DataParams):
     decayed: Literal["matrices", "all but norms", "all"] = Field(
         "matrices", description="what weight_decay acts on: matrices, all but norms, or all"
     )
+    layer_decay: float = Field(
+        1.0, gt=0, le=1, description="part of the learning rate from each block to the one below"
+    )
     warmup: float = Field(0.1, ge=0, lt=1, description="part of the steps in which the learning rate rises")
     clip_grad: float = Field(1.0, ge=0, description="largest gradient norm, 0 for no clipping")
     colour: Literal["none", "strong"] = Field("none", description="change of colour in training, none or strong")
+    rand_augment: list[int] = Field(
+        [], description="RandAugment's number of operations and magnitude of 30, as in [2, 9], empty for none"
+    )
     val_every: int = Field(2, ge=1, description="epochs between selections of weights on val")
     select: bool = Field(True, description="keep the weights that are best on val, else the last")
     test_clips: int = Field(1, ge=1, le=32, description="clips in time of each test video")
     test_crops: Literal[1, 3] = Field(1, description="crops in space of each test video, 1 or 3")
+
+    @field_validator("rand_augment", mode="before")
+    @classmethod
+    def _two_numbers(cls, value: Any) -> Any:
+        """papermill's ``-p`` hands over text: ``-p rand_augment "[2, 9]"``."""
+        value = yaml.safe_load(value) if isinstance(value, str) else value
+        pair = isinstance(value, list | tuple) and len(value) == 2 and all(type(v) is int for v in value)
+        if value and not (pair and value[0] >= 1 and 0 <= value[1] <= 30):
+            raise ValueError(
+                f"rand_augment: {value!r} is not [operations, magnitude up to 30], as in [2, 9], nor empty"
+            )
+        return value or []
 
     @field_validator("init")
     @classmethod

@@ -126,6 +126,11 @@ def describe(p: RecogniseStudyParams, found: Found) -> None:
     print(f"Coverage: {study.coverage_line(run.result)}.")
     views = run.result["test"]["views"]
     print(f"Test: {views}, {p.frames} frames each; weights {'selected on val' if p.select else 'of the last step'}.")
+    for split in splits(found):
+        if parts := run.result[split].get("standard_splits"):
+            each = ", ".join(f"{n}: {100 * value:.1f}" for n, value in parts.items())
+            mean, deviation = (100 * run.result[split][name] for name in ("mean", "deviation"))
+            print(f"{label(p.METHOD)}, {split} over standard splits: {mean:.1f} ± {deviation:.1f} (deviation; {each}).")
     over = f"{p.seeds} seeds (Student's t)" if p.seeds > 1 else "videos, conditional on one trained model"
     print(f"Seeds: {', '.join(map(str, seeds(p)))}. Interval: 95% over {over}.")
     for name, same in found.items():

@@ -4,6 +4,7 @@ import hashlib
 import math
 import os
 import random
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -21,6 +22,10 @@ from vidlib.errors import UserError
 REMEDY = "try a lower lr, a longer warmup, clip_grad 1, or precision 32-true"
 OPTIMIZERS = ("adamw", "adam", "sgd")
 SCHEDULES = ("cosine", "constant", "steps")
+BLOCK = re.compile(r"(.*(?:resblocks|adapters))\.(\d+)\.")  # CLIP's towers, and adapters kept block by block
+BEFORE_BLOCKS = re.compile(
+    r"(.*clip\.(?:visual\.)?)(?:conv1|class_embedding|positional_embedding|token_embedding|ln_pre)\b"
+)
 DECAYED = ("matrices", "all but norms", "all")
 NORMS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._NormBase)
 # What SloshNet's released code gives its architecture parameters beside arch_lr; DARTS's values.
@@ -72,6 +77,7 @@ def optimizers(
     momentum: float = 0.0,
     decayed: str = "matrices",
     arch_lr: float = 3e-3,
+    layer_decay: float = 1.0,
 ) -> list[torch.optim.Optimizer]:
     """The optimiser ``name`` of the network, then Adam of the parameters that ``method.architecture`` names, if any.
 
@@ -79,7 +85,7 @@ def optimizers(
     group's ``peak`` is its highest learning rate.
     """
     ours = architecture(method)
-    groups = parameter_groups(method, weight_decay, decayed, leave=ours)
+    groups = parameter_groups(method, weight_decay, decayed, leave=ours, layer_decay=layer_decay)
     kinds = {"adamw": (torch.optim.AdamW, {}), "adam": (torch.optim.Adam, {})}
     kinds["sgd"] = (torch.optim.SGD, {"momentum": momentum})
     kind, options = kinds[name]
@@ -100,30 +106,51 @@ def architecture(method: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def parameter_groups(
-    method: nn.Module, weight_decay: float, decayed: str = "matrices", leave: Mapping[str, Any] | None = None
+    method: nn.Module,
+    weight_decay: float,
+    decayed: str = "matrices",
+    leave: Mapping[str, Any] | None = None,
+    layer_decay: float = 1.0,
 ) -> list[dict[str, Any]]:
     """Groups of those that decay and those that do not, without the parameters in ``leave``.
 
     decayed: "matrices" (vectors, scalars, embeddings and tokens do not), "all but norms" (biases and vectors decay too,
     scales and shifts of normalisation do not), or "all". ``method.rates`` (start of a name -> part of the learning
-    rate, the longest start wins) divides them further; a group's ``rate`` is that part.
+    rate, the longest start wins) divides them further, and so do the blocks of the towers and their adapters under
+    ``layer_decay``: the last block has that part of the rate, each before it that part of the next one's, and what
+    comes before the first block that of the first. A group's ``rate`` is its part.
     """
     tables = {id(p) for m in method.modules() if isinstance(m, nn.Embedding) for p in m.parameters(recurse=False)}
     norms = {id(p) for m in method.modules() if isinstance(m, NORMS) for p in m.parameters(recurse=False)}
     rates = sorted(getattr(method, "rates", {}).items(), key=lambda pair: -len(pair[0]))
     found: dict[tuple[float, bool], list[nn.Parameter]] = {}
-    for name, p in checkpoints.trainable_parameters(method).items():
+    trained = checkpoints.trainable_parameters(method)
+    below = _blocks_above([name for name, _ in method.named_parameters()])
+    for name, p in trained.items():
         if name in (leave or ()):
             continue
         last = name.rsplit(".", 1)[-1]
         vector = p.ndim < 2 or id(p) in tables or "embed" in last or "token" in last
         spared = {"matrices": vector, "all but norms": id(p) in norms, "all": False}[decayed]
-        rate = next((rate for start, rate in rates if name.startswith(start)), 1.0)
+        rate = next((rate for start, rate in rates if name.startswith(start)), 1.0) * layer_decay ** below.get(name, 0)
         found.setdefault((rate, spared), []).append(p)
     return [
         {"params": found[rate, spared], "weight_decay": 0.0 if spared else weight_decay, "rate": rate}
         for rate, spared in sorted(found, key=lambda key: (-key[0], key[1]))
     ]
+
+
+def _blocks_above(names: Sequence[str]) -> dict[str, int]:
+    """Name -> how many blocks of its tower lie from it to the tower's end, its own counted; the rest is not named."""
+    stacks: dict[str, int] = {}
+    numbered = {name: found for name in names if (found := BLOCK.match(name))}
+    for stack, number in (found.groups() for found in numbered.values()):
+        stacks[stack] = max(stacks.get(stack, 0), int(number) + 1)
+    above = {name: stacks[found[1]] - int(found[2]) for name, found in numbered.items()}
+    for name in names:
+        if (found := BEFORE_BLOCKS.match(name)) and (blocks := stacks.get(f"{found[1]}transformer.resblocks")):
+            above[name] = blocks + 1
+    return above
 
 
 def take_step(scaling: Any, optimizers: Sequence[torch.optim.Optimizer]) -> None:

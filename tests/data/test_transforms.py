@@ -26,6 +26,7 @@ OPTIONS = {
     "jitter": {"jitter": 0.4},
     "squashed window": {"scale": None, "resize": 40, "squash": True},
     "colour": {"jitter": 0.5, "hue": 0.25, "grey": 0.5},
+    "RandAugment": {"rand_augment": (2, 9)},
     "all": {"flip": True, "jitter": 0.4, "scale": (0.2, 0.9), "hue": 0.1, "grey": 0.2},
 }
 

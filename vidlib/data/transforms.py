@@ -13,6 +13,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import RandAugment
 from torchvision.transforms.v2 import functional as F
 
 from vidlib.errors import UserError
@@ -31,6 +32,7 @@ class ClipTransform:
     relative change of brightness, contrast and saturation, ``hue`` the largest turn of the colour circle, ``grey`` the
     part of the clips without colour; one draw of each for a clip. ``place`` is where along the longer side the test
     crop lies, from 0 (left or top) over 0.5 (the centre) to 1: several make the spatial views of a test.
+    ``rand_augment`` (operations, magnitude of 30): torchvision's RandAugment before the crop, one draw for a clip.
 
     Where place tells the class (small worlds), keep the crop mild: ``scale=(0.8, 1)``.
     """
@@ -50,6 +52,7 @@ class ClipTransform:
         grey: float = 0.0,
         squash: bool = False,
         place: float = 0.5,
+        rand_augment: tuple[int, int] | None = None,
         interpolation: InterpolationMode = InterpolationMode.BICUBIC,
     ) -> None:
         if size < 1 or (resize is not None and resize < size):
@@ -67,6 +70,9 @@ class ClipTransform:
         self.size, self.resize, self.train, self.flip = size, resize or size, train, flip
         self.scale, self.ratio, self.jitter, self.interpolation = scale, ratio, jitter, interpolation
         self.hue, self.grey, self.squash, self.place = hue, grey, squash, place
+        self.rand_augment = (
+            RandAugment(*rand_augment, interpolation=InterpolationMode.BILINEAR) if rand_augment else None
+        )
         self.mean, self.std = tuple(mean), tuple(std)
 
     def __call__(self, frames: np.ndarray | Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -86,6 +92,10 @@ class ClipTransform:
         """One draw of every number, whatever the options use: an option changes its own effect and no other's."""
         draws = torch.rand(8 + 2 * _TRIES, generator=generator, dtype=torch.float64).tolist()
         flip, brightness, contrast, saturation, down, across, *shapes, hue, grey = draws
+        if self.rand_augment:
+            with torch.random.fork_rng(devices=[]):  # its chance is global
+                torch.manual_seed(int(2**53 * hue))
+                clip = self.rand_augment(clip)
         if self.scale is None:
             clip = self._resized(clip)
             top, left = _place(clip.shape[-2:], (self.size, self.size), (down, across))
