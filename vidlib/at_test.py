@@ -21,7 +21,7 @@ from vidlib.methods.sloshnet import DEFECTS, SloshNet
 from vidlib.results import EvalResult, paired
 
 AS_TRAINED = "as trained"
-WHOLE = 200  # episodes of what cannot embed a video once
+WHOLE = 100  # episodes of what cannot embed a video once
 
 
 def _as_it_is(method: Any) -> None:

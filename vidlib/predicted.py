@@ -118,7 +118,7 @@ class Predicted:
         also = f" and {self.examples} example videos" if self.few_shot else ""
         yield (
             f"{len(self.read)} videos{also} in {self.seconds:.1f} s: {self.speed:.1f} clips per second, "
-            f"reading included; peak memory {self.memory:,.0f} MiB"
+            f"reading included; weights and tensors at their peak {self.memory:,.0f} MiB"
         )
 
 
