@@ -41,7 +41,7 @@ FLOORS = [  # bottom first; a room imports only from floors below its own, or fr
     {"loop", "recognition"},
     {"training", "testing", "recognising"},
     {"viz"},
-    {"study", "predicted"},
+    {"study", "predicted", "missing"},
     {"recognition_study"},
     {"ablating", "at_test", "comparing", "guiding", "paper_page", "predicting", "recognition_looking"},
     {"claims", "recognition_ablating", "recognition_claims"},
