@@ -156,7 +156,7 @@ class M2CLIPParams(RecogniseStudyParams):
     text_width: int = Field(24, ge=1, description="bottleneck of the text adapters, 384 in the paper")
     text_adapter_layers: int = Field(2, ge=0, description="how many of the last text blocks have adapters")
     places: str = Field("mlp", description="where adapters stand in a block, attention, mlp or both")
-    lr: float = Field(1e-3, gt=0, description="peak learning rate; text adapters have half")
+    lr: float = Field(5e-3, gt=0, description="peak learning rate; text adapters have half")
 
     METHOD: ClassVar[str] = "m2clip"
 
