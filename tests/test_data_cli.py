@@ -87,7 +87,9 @@ def test_lists_are_read_compared_and_kept(capsys, tmp_path, data):
     assert lines[-2:] == [f"kept: {file}" for file in files] and all(file.is_file() for file in files)
     made["test"]["busking"] = made["test"]["busking"][:1]  # a family alone is compared with the other one that is kept
     write_clip_fsar(tmp_path / "later", "kinetics100", made)
-    lines = said(capsys, "lists", "kinetics100", "--from", tmp_path / "later")
+    lines = said(capsys, "lists", "kinetics100", "--from", tmp_path / "later", "--ids")
+    assert "  test: only clip_fsar: busking/replaced_01" in lines
+    assert sum(line.startswith("  test: only trx: busking/") for line in lines) == 2
     assert "test: 2 videos only in trx, 1 only in clip_fsar, 46 in both" in lines
 
 

@@ -26,7 +26,8 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
         "--from", dest="source", required=True, metavar="DIR|URL", help="a folder, list, or .zip/.tar at a URL"
     )
     one.add_argument("--labels", action="store_true", help="also what each anonymous label stands for")
-    one.set_defaults(do=lambda given: lists(given.name, given.source, given.labels))
+    one.add_argument("--ids", action="store_true", help="also each video that only one of two lists holds")
+    one.set_defaults(do=lambda given: lists(given.name, given.source, given.labels, given.ids))
     one = commands.add_parser("audit", help="classes and videos that the splits of two benchmarks share")
     one.add_argument("a", metavar="A")
     one.add_argument("b", metavar="B")
@@ -96,7 +97,8 @@ def here(name: str) -> str:
             folder = _data() / short / "annotations"
             said = ["split files"] if folder.is_dir() and any(folder.iterdir()) else []
         else:
-            said = [f"lists of {family}" for family in published.stored(name)]
+            families = list(published.stored(name))
+            said = [f"lists of {' and '.join(families)}"] if families else []
         manifest = official.load(short, 1) if standard else benchmarks.load(name)
         there = Counter(row.split for row in manifest.rows)
         said.append("videos " + _counts(there[split] for split in manifest.listed))
@@ -156,7 +158,7 @@ def _per_split(counts: tuple[int, ...] | None) -> str:
     return "not stated" if counts is None else " ".join(map(str, counts))
 
 
-def lists(name: str, source: str, labels: bool = False) -> Iterator[str]:
+def lists(name: str, source: str, labels: bool = False, ids: bool = False) -> Iterator[str]:
     """Read, keep and compare the published lists of a few-shot benchmark."""
     from vidlib.data import fetching
     from vidlib.data import lists as published
@@ -182,7 +184,11 @@ def lists(name: str, source: str, labels: bool = False) -> Iterator[str]:
             )
     known = {**published.stored(name), **found}
     if len(known) == 2:
-        yield from published.compare(*known.values()).lines()
+        compared = published.compare(*known.values())
+        yield from compared.lines()
+        for split, pair in compared.only.items() if ids else ():
+            for family, alone in zip((compared.a, compared.b), pair, strict=True):
+                yield from (f"  {split}: only {family}: {video}" for video in alone)
     for file in published.store(name, found).values():
         yield f"kept: {file}"
 

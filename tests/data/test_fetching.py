@@ -93,6 +93,14 @@ def test_addresses_that_do_not_serve_are_one_sentence(server, monkeypatch):
         with pytest.raises(UserError, match=words) as error, fetching.opened(source):
             pass
         assert "\n" not in str(error.value)
+    with tarfile.open(root / "main.tar.gz", "w:gz") as archive:
+        archive.addfile(tarfile.TarInfo("x"))
+        member = tarfile.TarInfo("large")
+        member.size = 2000
+        archive.addfile(member, io.BytesIO(b"\0" * 2000))
+    monkeypatch.setattr(fetching, "UNPACKED", 1000)
+    with pytest.raises(UserError, match="cannot be used .it unpacks"), fetching.opened(f"{address}/main.tar.gz"):
+        pass
     monkeypatch.setattr(fetching, "LONGEST", 100)
     with pytest.raises(UserError, match="fetch it yourself"), fetching.opened(f"{address}/bomb.zip"):
         pass

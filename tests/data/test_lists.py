@@ -259,7 +259,7 @@ def test_an_interrupted_store_leaves_the_old_list(tmp_path, monkeypatch):
     found = both(tmp_path, "hmdb51")
     file = lists.store("hmdb51", found)["trx"]
     before = file.read_bytes()
-    monkeypatch.setattr(Path, "write_text", lambda *_, **__: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(OSError, match="disk full"):
+    monkeypatch.setattr(Path, "write_text", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "no space left")))
+    with pytest.raises(UserError, match=r"trx.tsv cannot be written \(no space left\); make room"):
         lists.store("hmdb51", {"trx": lists.Published("trx", found["trx"].rows[:5])})
     assert file.read_bytes() == before and sorted(p.name for p in file.parent.iterdir()) == ["clip_fsar.tsv", "trx.tsv"]

@@ -20,6 +20,7 @@ from vidlib.data.list_files import EXPECTED, FILES, LARGEST
 from vidlib.errors import UserError
 
 LONGEST = 512 << 20  # bytes of a download: a repository's archive with its figures stays below
+UNPACKED = 8 << 30  # bytes of all files in an archive, which a .tar.gz makes one read through
 SILENT = 60  # seconds without a byte
 CHUNK = 1 << 20
 
@@ -107,25 +108,32 @@ def _zip_members(file: Path) -> Iterator[Member]:
 
 def _tar_members(file: Path) -> Iterator[Member]:
     with tarfile.open(file) as archive:
+        size = 0
         for member in archive:
+            size += member.size
+            if size > UNPACKED:
+                raise tarfile.TarError(f"it unpacks to more than {UNPACKED >> 20} MiB")
             if member.isfile() and _is_list(PurePosixPath(member.name).name):  # links and devices are passed over
                 yield member.name, archive.extractfile(member) or io.BytesIO()
 
 
 def _unpack(source: str, members: Iterator[Member], target: Path) -> int:
     """Write each list below ``target`` under its path in the archive; their number."""
-    count = 0
+    count = size = 0
     try:
         for name, stream in members:
             path = PurePosixPath(name)
             if path.is_absolute() or ".." in path.parts or "\\" in name or ":" in path.parts[0]:
                 raise UserError(f"{source}: its entry {name!r} lies outside the archive; such an entry is refused")
             content = stream.read(LARGEST + 1)
-            if len(content) > LARGEST:
+            size += len(content)
+            if len(content) > LARGEST or size > LONGEST:
                 raise UserError(f"{source}: its entry {name!r} has more than {LARGEST >> 20} MiB and is no list")
             (target / path).parent.mkdir(parents=True, exist_ok=True)
             (target / path).write_bytes(content)
             count += 1
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError, RuntimeError, NotImplementedError) as error:
-        raise UserError(f"{source} is a damaged archive ({error}); fetch it again") from None
+        raise UserError(
+            f"{source} is an archive that cannot be used ({error}); give another one, or a folder"
+        ) from None
     return count

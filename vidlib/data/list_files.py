@@ -61,7 +61,7 @@ def find(name: str, source: Path) -> dict[str, dict[str, Path]]:
     named, unnamed, own = defaultdict(list), defaultdict(list), []
     for file in files:
         family = next((family for family, form in FILES.items() if form.fullmatch(file.name)), None)
-        if family is None:
+        if family is None or not file.is_file():
             continue
         if not file.resolve().is_relative_to(root.resolve()):
             raise UserError(f"lists: {file} is a link that leads outside {root}; copy the file there instead")
@@ -92,9 +92,13 @@ def parse(file: Path, split: str, id_length: int | None) -> tuple[list[Line], li
     UserError, naming file and line: not UTF-8, too large, a line that is none of the two forms, a path that leaves its
     folder, a label of another split.
     """
-    if file.stat().st_size > LARGEST:
-        raise UserError(f"{file} has {file.stat().st_size >> 20} MiB and is no list of videos")
-    raw, said = file.read_bytes(), []
+    said: list[str] = []
+    try:
+        if file.stat().st_size > LARGEST:
+            raise UserError(f"{file} has {file.stat().st_size >> 20} MiB and is no list of videos")
+        raw = file.read_bytes()
+    except OSError as error:
+        raise UserError(f"{file} cannot be read ({error.strerror})") from None
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:

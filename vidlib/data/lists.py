@@ -131,7 +131,7 @@ def stored(name: str) -> dict[str, Published]:
     for family in FAMILIES:
         file = _file(name, family)
         if file.is_file():
-            head, *lines = file.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+            head, *lines = file.read_text(encoding="utf-8", errors="replace").removesuffix("\n").split("\n")
             rows = [line.split("\t") for line in lines]
             if head != HEADER or not all(len(row) == 3 and row[2] in SPLITS for row in rows):
                 raise UserError(f"{file} is damaged; delete it and run vidlib data lists {name} again")
@@ -140,16 +140,24 @@ def stored(name: str) -> dict[str, Published]:
 
 
 def store(name: str, published: Mapping[str, Published]) -> dict[str, Path]:
-    """Keep ``published`` in vidlib's data folder; family -> file. A split that it lacks stays as it was stored."""
+    """Keep ``published`` in vidlib's data folder; family -> file. A split that it lacks stays as it was stored.
+
+    UserError where the folder cannot be written or is full; the lists that were there stay.
+    """
     before, files = stored(name), {}
     for family, new in published.items():
         old = before[family].rows if family in before else ()
         rows = [*new.rows, *(row for row in old if row.split not in new.splits)]
         rows.sort(key=lambda row: (SPLITS.index(row.split), row.video))
         files[family] = _file(name, family)
-        with paths.atomic_write(files[family]) as part:
-            lines = (f"{row.video}\t{row.cls}\t{row.split}\n" for row in rows)
-            part.write_text(f"{HEADER}\n{''.join(lines)}", encoding="utf-8")
+        lines = (f"{row.video}\t{row.cls}\t{row.split}\n" for row in rows)
+        try:
+            with paths.atomic_write(files[family]) as part:
+                part.write_text(f"{HEADER}\n{''.join(lines)}", encoding="utf-8")
+        except OSError as error:
+            raise UserError(
+                f"{files[family]} cannot be written ({error.strerror}); make room, or set VIDLIB_DATA to another folder"
+            ) from None
     return files
 
 
