@@ -1,6 +1,6 @@
-"""The command line: ``vidlib report checkpoint FILE`` and ``vidlib predict VIDEOS``, also as ``python -m vidlib.cli``.
+"""The command line: ``vidlib data``, ``vidlib report checkpoint FILE`` and ``vidlib predict VIDEOS``.
 
-A mistake of the user's is one sentence on stderr and exit code 1.
+Also as ``python -m vidlib.cli``. A mistake of the user's is one sentence on stderr and exit code 1.
 """
 
 import argparse
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vidlib import checkpoints, paths, released
+from vidlib import checkpoints, data_cli, paths, released
 from vidlib.errors import UserError
 from vidlib.predict_params import PredictParams
 from vidlib.released import CLASSES, files, formats
@@ -30,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     checkpoint.add_argument("file", metavar="FILE", help="safetensors, or a PyTorch file (read as tensors alone)")
     checkpoint.set_defaults(do=lambda given: (f"{name:<10} {value}" for name, value in report_checkpoint(given.file)))
     _add_predict(commands.add_parser("predict", help="guess the classes of videos, by texts or by example videos"))
+    data_cli.add_commands(commands.add_parser("data", help="benchmarks: what they are, what of them lies here"))
     given = parser.parse_args(arguments)
     try:
         for line in given.do(given):

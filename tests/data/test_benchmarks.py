@@ -4,9 +4,10 @@ import hashlib
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.data.small import write_clip, write_folder
-from vidlib.data import benchmarks, moving_shapes
+from vidlib.data import benchmarks, entries, moving_shapes, official
 from vidlib.errors import UserError
 
 # Published counts: classes and videos of train, val, test.
@@ -45,7 +46,8 @@ def test_texts_are_words() -> None:
     texts = {c["name"]: c["text"] for n in COUNTS for s in benchmarks.describe(n)["classes"].values() for c in s}
     assert texts["brush_hair"] == "brush hair" and texts["ApplyEyeMakeup"] == "apply eye makeup"
     assert texts["Closing [something]"] == "Closing something"
-    assert [name for name, text in texts.items() if text is None] == [f"val{i}" for i in range(12) if i != 8]
+    assert texts["val0"] == "Holding something over something"  # of a label whose class another source names
+    assert not [name for name, text in texts.items() if text is None]
     assert not [text for text in texts.values() if text and set(text) & set("[]_")]
 
 
@@ -59,11 +61,70 @@ def test_worlds_take_their_classes_from_the_code(flavour: str) -> None:
     assert "not a benchmark of the field" in (benchmarks.catalogue() / f"{flavour}.yaml").read_text().lower()
 
 
+STANDARD = {  # classes; train and test videos of each standard split, None where no whole source was at hand
+    "official:hmdb51": (51, [(3570, 1530)] * 3),
+    "official:kinetics400": (400, [(None, None)]),
+    "official:ssv2": (174, [(None, 24777)]),
+    "official:ucf101": (101, [(9537, 3783), (9586, 3734), (9624, 3696)]),
+}
+
+
+def test_every_entry_of_the_catalogue_is_of_its_form() -> None:
+    assert entries.every() == (*benchmarks.names(), *STANDARD)
+    for name in entries.every():
+        made = entries.entry(name)
+        assert made.name == name and made.videos().keys() == made.texts().keys()
+    for name, (classes, videos) in STANDARD.items():
+        made = entries.entry(name)
+        assert len(made.classes) == classes and made.standard_splits == len(videos)
+        assert list(made.videos().values()) == [number for pair in videos for number in pair]
+        assert made.directional is (name == "official:ssv2")
+        known = {
+            (n, part) for n, pair in enumerate(videos, 1) for part, v in zip(("train", "test"), pair, strict=True) if v
+        }
+        assert {(n, part) for n, sums in made.checksums.items() for part in sums} == known
+        short = name.removeprefix("official:")
+        assert made.title == official.OFFICIAL[short].title and made.directional is official.OFFICIAL[short].directional
+        if short in ("ucf101", "hmdb51"):  # the loader makes texts of names: the catalogue says the same
+            assert {c.name: c.text for c in made.classes} == {c.name: official.spaced(c.name) for c in made.classes}
+    assert {c.name for c in entries.entry("official:ucf101").classes} == _classes("ucf101")
+    assert {c.name for c in entries.entry("official:hmdb51").classes} == _classes("hmdb51")
+    assert {c.name for c in entries.entry("official:kinetics400").classes} > _classes("kinetics100")
+    sthsth = {benchmarks.normalised(c.name) for c in entries.entry("official:ssv2").classes}
+    texts = [t for n in ("ssv2_full", "ssv2_small") for c in entries.entry(n).texts().values() for t in c.values()]
+    assert {benchmarks.normalised(text) for text in texts} <= sthsth
+
+
+def _classes(name: str) -> set[str]:
+    return {cls for classes in benchmarks.splits_of(name).values() for cls in classes}
+
+
+SPOILT = [
+    ({"frames": 0}, "frames: Input should be greater"),
+    ({"licences": "x"}, "licences: Extra inputs"),
+    ({"prompt": "a photo"}, "prompt: String should match"),
+    ({"name": "hmdb"}, "its name is 'hmdb', not 'hmdb51'"),
+    ({"checksums": {"trx": {"train": "0" * 64}}}, "the entry: Value error, checksums and classes name different"),
+    ({"label_order": {"val": [0, 0]}}, "label_order of val is no order of its classes"),
+]
+
+
+@pytest.mark.parametrize(("spoilt", "words"), SPOILT, ids=str)
+def test_an_entry_of_another_form_is_named(spoilt: dict, words: str, tmp_path: Path, monkeypatch) -> None:
+    facts = yaml.safe_load((benchmarks.catalogue() / "hmdb51.yaml").read_text()) | spoilt
+    (tmp_path / "hmdb51.yaml").write_text(yaml.safe_dump(facts))
+    monkeypatch.setattr(benchmarks, "catalogue", lambda: tmp_path)
+    with pytest.raises(UserError, match=words):
+        entries.entry.__wrapped__("hmdb51")
+
+
 def test_unknown_names_are_answered_with_the_known() -> None:
     with pytest.raises(UserError, match=r"dataset: 'nowhere' is not known; give moving_shapes, .*folder:PATH"):
         benchmarks.load("nowhere")
     with pytest.raises(UserError, match="did you mean 'hmdb51'"):
         benchmarks.splits_of("hmdb_51")
+    with pytest.raises(UserError, match="did you mean 'official:ucf101'"):
+        entries.entry("oficial:ucf101")
     with pytest.raises(UserError, match="'folder:' lacks its path"):
         benchmarks.load("folder:")
 
@@ -110,7 +171,12 @@ def test_labels_and_web_ids_are_understood(tmp_path: Path, monkeypatch: pytest.M
     _copy(tmp_path, "ssv2_full", {"train1": 1, "val0": 1, "Picking something up": 1, "holding  something": 2}, "webm")
     manifest = benchmarks.load("ssv2_full")
     assert manifest.classes("train") == ("Closing [something]", "Holding [something]") and manifest.directional is True
-    assert manifest.classes("test") == ("Picking [something] up",) and manifest.text("val0") == "val0"
+    assert (
+        manifest.classes("test") == ("Picking [something] up",)
+        and manifest.text("val0") == "Holding something over something"
+    )
+    _copy(tmp_path, "ssv2_full", {"Showing something to the camera": 2}, "webm")  # the class of label val9
+    assert benchmarks.load("ssv2_full").classes("val") == ("val0", "val9")
     root = tmp_path / "kinetics100"
     for cls in ("bowling", "baking_cookies", "busking"):
         (root / cls).mkdir(parents=True)

@@ -18,6 +18,7 @@ from vidlib.params import closest
 
 WORLDS = ("moving_shapes", "moving_shapes_scene")  # rendered here, their classes come from code
 FOLDER = "folder:"
+STANDARD = "official_"  # files of data sets with standard splits, which ``dataset`` names ``official:...``
 
 
 def catalogue() -> Path:
@@ -30,7 +31,8 @@ def catalogue() -> Path:
 
 def names() -> tuple[str, ...]:
     """The benchmarks that ``dataset`` can name besides ``folder:PATH``: the embedded worlds first."""
-    return (*WORLDS, *sorted({file.stem for file in catalogue().glob("*.yaml")} - set(WORLDS)))
+    found = {file.stem for file in catalogue().glob("*.yaml") if not file.stem.startswith(STANDARD)}
+    return (*WORLDS, *sorted(found - set(WORLDS)))
 
 
 @cache
@@ -93,9 +95,9 @@ def _scan(name: str) -> Manifest:
     listed = {split: {c["name"]: c["videos"] for c in classes} for split, classes in facts["classes"].items()}
     for split, classes in facts["classes"].items():
         for k, entry in enumerate(classes):
-            prompts[entry["name"]] = entry["text"] or entry["name"]
+            text = prompts[entry["name"]] = entry["text"] or entry["name"]
             label = f"{split}{k}" if facts.get("labels") else ""
-            directory = there.get(normalised(entry["name"])) or there.get(label)
+            directory = there.get(normalised(entry["name"])) or there.get(label) or there.get(normalised(text))
             for file in list_videos(directory) if directory else ():
                 video = f"{entry['name']}/{_video_id(file, facts)}"
                 rows.append(Row(video, entry["name"], split))

@@ -98,13 +98,18 @@ def _listing(flavour: str) -> list[tuple[str, str, int, str]]:
     ]
 
 
+def folder(flavour: str = "moving_shapes", cache: Path | None = None) -> Path:
+    """Where a flavour's clips are rendered to; it holds the file ``complete`` once they all are."""
+    return Path(cache or cache_dir()) / f"{flavour}-{CHECKSUM[flavour][:8]}"
+
+
 def manifest(flavour: str = "moving_shapes", cache: Path | None = None) -> Manifest:
     """The manifest of a flavour; clips that are not there yet are rendered into ``cache`` (default: ``cache_dir()``).
 
     Raises UserError for an unknown flavour, and where the folder cannot be written or a rendering process fails.
     """
     listing = _listing(flavour)
-    root = Path(cache or cache_dir()) / f"{flavour}-{CHECKSUM[flavour][:8]}"
+    root = folder(flavour, cache)
     if not (root / "complete").is_file():
         _render(flavour, root, listing)
     rows = tuple(Row(f"{_slug(name)}/{number:02d}", name, split) for split, name, number, _ in listing)

@@ -7,6 +7,7 @@ data set has none of its own.
 """
 
 import csv
+import io
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -21,6 +22,10 @@ from vidlib.errors import UserError
 from vidlib.params import closest
 
 PREFIX = "official:"
+
+
+class AbsentAnnotations(UserError):
+    """The annotation files of a standard split are not there."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ def hmdb51(folder: Path, split: int) -> tuple[list[Row], dict[str, str]]:
     """``<class>_test_splitN.txt``: "video.avi 1" is training, 2 testing, 0 neither."""
     files = sorted(folder.glob(f"*_test_split{split}.txt"))
     if not files:
-        raise UserError(f"{folder} holds no file <class>_test_split{split}.txt")
+        raise AbsentAnnotations(f"{folder} holds no file <class>_test_split{split}.txt")
     rows = []
     for file in files:
         cls = file.name.removesuffix(f"_test_split{split}.txt")
@@ -78,11 +83,15 @@ def kinetics400(folder: Path, split: int) -> tuple[list[Row], dict[str, str]]:
     """
     rows: dict[str, Row] = {}
     for file in sorted(folder.glob("*.csv")):
-        with open(file, newline="", encoding="utf-8") as lines:
+        with io.StringIO(_text(file), newline="") as lines:
             table = csv.DictReader(lines)
             if not {"label", "youtube_id", "split"} <= set(table.fieldnames or ()):
                 continue
-            for line in table:
+            for line in _rows(file, table):
+                if not line["label"] or not line["youtube_id"]:
+                    raise UserError(
+                        f"{file}, line {table.line_num}: label or youtube_id is empty; fetch the file again"
+                    )
                 part = {"train": "train", "val": "test", "validate": "test"}.get(line["split"])
                 if part:
                     row = Row(line["youtube_id"], line["label"], part)
@@ -103,9 +112,8 @@ def ssv2(folder: Path, split: int) -> tuple[list[Row], dict[str, str]]:
     rows = []
     for part, pattern in (("train", "*train*.json"), ("test", "*validation*.json")):
         for file in sorted(folder.glob(pattern)):
-            for entry in json.loads(file.read_text(encoding="utf-8")):
-                cls = re.sub(r"[\[\]]", "", entry["template"])
-                rows.append(Row(str(entry["id"]), cls, part))
+            for entry in _entries(file):
+                rows.append(Row(str(entry["id"]), re.sub(r"[\[\]]", "", entry["template"]), part))
     return rows, {row.cls: row.cls for row in rows}
 
 
@@ -176,7 +184,7 @@ def _with_videos(name: str, facts: Official, root: Path, rows: list[Row], texts:
     if not rows:
         raise UserError(f"{root / 'annotations'} lists no video of {facts.title}; expected {facts.expects}")
     there: dict[tuple[str, str], Path] = {}  # (class folder or "", name) -> file
-    for file in _videos(root):
+    for file in videos_under(root):
         cut = re.fullmatch(r"(.{11})_\d+_\d+", file.stem)  # Kinetics copies append start and end
         for stem in filter(None, (file.stem, cut and cut[1])):
             there.setdefault((normalised(file.parent.name), stem), file)
@@ -203,11 +211,37 @@ def _with_videos(name: str, facts: Official, root: Path, rows: list[Row], texts:
     return Manifest(f"official_{name}", kept, root, names, facts.directional, texts, note, listed)
 
 
-def _videos(root: Path) -> Iterable[Path]:
+def videos_under(root: Path) -> Iterable[Path]:
+    """The video files in a folder of any nesting."""
     return (f for f in sorted(root.rglob("*")) if f.suffix.lower() in VIDEO_ENDINGS and f.is_file())
 
 
 def _lines(file: Path) -> list[str]:
     if not file.is_file():
-        raise UserError(f"annotation file {file} is absent")
-    return [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        raise AbsentAnnotations(f"annotation file {file} is absent")
+    return [line.strip() for line in _text(file).splitlines() if line.strip()]
+
+
+def _rows(file: Path, table: csv.DictReader) -> Iterable[dict[str, str]]:
+    try:
+        yield from table
+    except csv.Error as error:
+        raise UserError(f"{file}, line {table.line_num}: {error}; fetch the file again") from None
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise UserError(f"annotation file {file} is not UTF-8 text; fetch it again") from None
+
+
+def _entries(file: Path) -> list[dict]:
+    """The entries of a JSON list, each with ``id`` and ``template``."""
+    try:
+        read = json.loads(_text(file))
+    except json.JSONDecodeError as error:
+        raise UserError(f"annotation file {file} is no JSON ({error}); fetch it again") from None
+    if not isinstance(read, list) or not all(isinstance(e, dict) and {"id", "template"} <= e.keys() for e in read):
+        raise UserError(f'annotation file {file} is not of the form [{{"id": ..., "template": ...}}, ...]')
+    return read
