@@ -55,7 +55,7 @@ def test_missing_renamed_doubled_and_empty_files_are_told_apart(data: Path, tmp_
     other = next(row.cls for row in rows if row.cls != cls)
     lay(disk / other, [f"{ids[1]}.avi"], b"")  # empty, and in another class's folder
     added = add("hmdb51", disk, {"trx": lists})
-    chosen = {video: file for video, (_, file) in added.stored.places.items()}
+    chosen = added.stored.files
     assert chosen[f"{cls}/{ids[0]}"] == f"{cls}/{ids[0]}.avi" and len(chosen) == 4
     doubles = {file for file, why in added.rest.items() if why.startswith(f"a second file of {cls}/{ids[0]}")}
     assert doubles == {f"{cls}/{ids[0]} (1).avi", f"{cls}/{ids[0]}.avi.mp4", f"elsewhere/{ids[0]}.mkv"}

@@ -29,8 +29,9 @@ def _disk(root: Path, videos: int = 30, part: slice = slice(None)) -> Path:
 
 def _stored(**changed: object) -> store.Stored:
     rows = (Row("a b/ü 手", "a b", "test"), Row("a/1", "a", "train"), Row("a/[2]", "a", "train"))
-    places = {"a/1": (0, "x/1.mp4"), "a/[2]": (1, "[2].AVI"), "a b/ü 手": (1, "ü\u2028手.mkv")}
-    made = {"name": "hmdb51", "rows": rows, "places": places, "folders": ("/v/one", "/v/two: #x"), "family": "trx"}
+    files = {"a/1": "x/1.mp4", "a/[2]": "[2].AVI", "a b/ü 手": "ü\u2028手.mkv"}
+    made = {"name": "hmdb51", "rows": rows, "files": files, "elsewhere": {"a/[2]": 1, "a b/ü 手": 1}, "family": "trx"}
+    made["folders"] = ("/v/one", "/v/two: #x")
     return store.Stored(**{**made, "facts": {"videos": {"test": 1, "train": 2}}, **changed})
 
 
@@ -42,8 +43,8 @@ def test_what_is_written_is_read(data: Path) -> None:
     assert lines[0] == "# format: 1" and "test\ta b\ta b/ü 手\t1\tü\u2028手.mkv" in lines
     root, files = stored.rooted()
     assert root == Path("/v") and files["a/1"] == "one/x/1.mp4" and files["a/[2]"] == "two: #x/[2].AVI"
-    one = _stored(folders=("/v/one",), places={v: (0, f) for v, (_, f) in stored.places.items()})
-    assert one.rooted() == (Path("/v/one"), {v: f for v, (_, f) in stored.places.items()})
+    one = _stored(folders=("/v/one",), elsewhere={})
+    assert one.rooted() == (Path("/v/one"), stored.files)
 
 
 def test_there_is_none_at_first(data: Path) -> None:
@@ -52,7 +53,7 @@ def test_there_is_none_at_first(data: Path) -> None:
 
 @pytest.mark.parametrize("file", ["../out.mp4", "/etc/passwd", "a/../../x.mp4", ""])
 def test_a_manifest_that_leads_outside_is_refused(file: str, data: Path) -> None:
-    store.write(_stored(places={**_stored().places, "a/1": (0, file)}))
+    store.write(_stored(files={**_stored().files, "a/1": file}))
     with pytest.raises(UserError, match="not a file inside its folders") as error:
         store.read("hmdb51")
     assert file in str(error.value)

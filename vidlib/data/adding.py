@@ -132,7 +132,7 @@ def _joined(
     facts: Mapping[str, Any], seen: Scan, before: Stored | None, published: Mapping[str, Published], family: str
 ) -> Added:
     name = facts["name"]
-    old = {v: before.file(v) for v in before.places} if before else {}
+    old = {v: before.file(v) for v in before.files} if before else {}
     kept = {video: file for video, file in old.items() if _there(file)}
     tried: dict[str, tuple[tuple[Row, ...], Matched]] = {}
     for each in published.values():
@@ -161,7 +161,7 @@ def _joined(
         elif video not in places or not _better(found.chosen[video], file):
             if video in places and seen.root / places[video][1] != file:
                 rest[places[video][1]] = f"a second file of {video}: {file} is in the manifest"
-            places[video] = before.places[video]
+            places[video] = (before.elsewhere.get(video, 0), before.files[video])
             empty.pop(video, None)
             if not file.stat().st_size:
                 empty[video] = str(file)
@@ -177,7 +177,8 @@ def _joined(
     stored = Stored(
         name,
         have,
-        {video: (renumbered[folder], file) for video, (folder, file) in places.items()},
+        {video: file for video, (_, file) in places.items()},
+        {video: renumbered[folder] for video, (folder, _) in places.items() if renumbered[folder]},
         tuple(folders[folder] for folder in used),
         taken,
         seen.linked or bool(before and before.linked),

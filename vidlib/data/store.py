@@ -6,13 +6,16 @@ whole, by one process at a time.
 """
 
 import contextlib
+import gc
 import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from pathlib import Path, PurePosixPath
-from typing import Any
+from sys import intern
+from typing import Any, TextIO
 
 import yaml
 
@@ -24,18 +27,20 @@ from vidlib.lock import Lock
 COLUMNS = ("split", "class", "video", "folder", "file")
 UNSAFE = ("\t", "\n", "\r", "\0")  # a name with one of these cannot stand on a line
 FORMAT = 1
+PIECE = 1 << 22  # characters read at a time: what a file's text takes beside its rows stays small
 WAIT = 120.0  # seconds for another process to finish writing; it takes seconds where a manifest is large
 _here = threading.Lock()  # a process may hold a ``Lock`` twice
 
 
 @dataclass(frozen=True)
 class Stored:
-    """``rows`` with ``places``: video -> (number in ``folders``, path in that folder). ``family`` names the published
-    lists that were matched, empty where class folders were taken."""
+    """``rows``, ``files``: video -> path in its folder, and ``elsewhere``: video -> number in ``folders`` where that is
+    not 0. ``family`` names the published lists that were matched, empty where class folders were taken."""
 
     name: str
     rows: tuple[Row, ...]
-    places: dict[str, tuple[int, str]]
+    files: dict[str, str]
+    elsewhere: dict[str, int]
     folders: tuple[str, ...]
     family: str = ""
     linked: bool = False  # links that lead outside the folders were followed
@@ -43,16 +48,16 @@ class Stored:
 
     def file(self, video: str) -> Path:
         """Where a video lies."""
-        folder, name = self.places[video]
-        return Path(self.folders[folder], name)
+        return Path(self.folders[self.elsewhere.get(video, 0)], self.files[video])
 
     def rooted(self) -> tuple[Path, dict[str, str]]:
         """The one folder that holds all the others, and each video's path relative to it."""
         root = os.path.commonpath(self.folders)
         before = ["" if folder == root else os.path.relpath(folder, root) + "/" for folder in self.folders]
         if not any(before):
-            return Path(root), {video: name for video, (_, name) in self.places.items()}
-        return Path(root), {video: before[folder] + name for video, (folder, name) in self.places.items()}
+            return Path(root), self.files
+        number = self.elsewhere.get
+        return Path(root), {video: before[number(video, 0)] + name for video, name in self.files.items()}
 
 
 def place(name: str) -> Path:
@@ -64,52 +69,84 @@ def read(name: str) -> Stored | None:
     """The stored manifest; None where there is none. UserError where the file is damaged or leads outside."""
     path = place(name)
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
-            text = file.read()
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as file, _unwatched():
+            facts = _head(file)
+            if facts is None:
+                raise UserError(f"manifest {path} is damaged or not vidlib's; delete it and add the videos again")
+            if facts.get("format") != FORMAT:
+                wrong = f"has format {facts.get('format')!r}, and this vidlib reads {FORMAT}"
+                raise UserError(f"manifest {path} {wrong}; add the videos again")
+            rows, files, elsewhere = _body(path, file, len(facts["folders"]))
     except FileNotFoundError:
         return None
     except OSError as error:
         raise UserError(f"manifest {path} cannot be read: {error.strerror}") from None
-    head, line, _ = text.partition("\t".join(COLUMNS) + "\n")
-    facts = _head(path, head) if line else None
-    if not isinstance(facts, dict) or not line or not text.endswith("\n"):
-        raise UserError(f"manifest {path} is damaged or not vidlib's; delete it and run vidlib data add {name} again")
-    if facts.get("format") != FORMAT:
-        raise UserError(f"manifest {path} has format {facts.get('format')!r}, this vidlib reads {FORMAT}: add it again")
-    body = text[len(head) + len(line) :].split("\n")
-    body.pop()
-    del text
-    rows, places = _parse(path, body, len(facts["folders"]))
     rest = {key: value for key, value in facts.items() if key not in ("format", "benchmark", "family", "folders")}
     linked = bool(rest.pop("links_followed", False))
-    return Stored(name, rows, places, tuple(facts["folders"]), facts["family"], linked, rest)
+    return Stored(name, rows, files, elsewhere, tuple(facts["folders"]), facts["family"], linked, rest)
 
 
-def _head(path: Path, head: str) -> Any:
+@contextlib.contextmanager
+def _unwatched() -> Iterator[None]:
+    """Without Python's search for circles of references, which looks at millions of rows again and again."""
+    watched = gc.isenabled()
+    gc.disable()
     try:
-        facts = yaml.safe_load("\n".join(line.removeprefix("# ") for line in head.split("\n")))
+        yield
+    finally:
+        if watched:
+            gc.enable()
+
+
+def _head(file: TextIO) -> dict[str, Any] | None:
+    """The facts in the ``# `` lines; None unless the column titles follow them."""
+    head = []
+    while (line := file.readline()).startswith("# "):
+        head.append(line[2:])
+    try:
+        facts = yaml.safe_load("".join(head))
     except yaml.YAMLError:
         return None
     whole = isinstance(facts, dict) and isinstance(facts.get("folders"), list) and "family" in facts
-    return facts if whole else None
+    return facts if whole and line == "\t".join(COLUMNS) + "\n" else None
 
 
-def _parse(path: Path, lines: list[str], folders: int) -> tuple[tuple[Row, ...], dict[str, tuple[int, str]]]:
-    rows, places = [], {}
-    same: dict[str, str] = {}  # a million rows share few splits and classes
-    make = Row._make
-    try:
-        for line in lines:
-            split, cls, video, folder, file = line.split("\t")
-            rows.append(make((video, same.setdefault(cls, cls), same.setdefault(split, split))))
-            places[video] = (int(folder), file)
-    except ValueError:
-        number = len(rows) + 1
-        raise UserError(f"manifest {path}: video line {number} is not of the form {' '.join(COLUMNS)}") from None
-    bad = next((f"{n} {file}" for n, file in places.values() if n >= folders or n < 0 or not inside(file)), None)
-    if bad:
-        raise UserError(f"manifest {path} names {bad!r}, which is not a file inside its folders; add the videos again")
-    return tuple(rows), places
+def _body(path: Path, file: TextIO, folders: int) -> tuple[tuple[Row, ...], dict[str, str], dict[str, int]]:
+    """The video lines, a piece at a time and a column at a time: a million in about a second."""
+    rows: list[Row] = []
+    files: dict[str, str] = {}
+    elsewhere: dict[str, int] = {}
+    while text := file.read(PIECE) + file.readline():
+        cells = text.replace("\n", "\t\n\t").split("\t")
+        if cells.pop() or cells[5::6].count("\n") != len(cells) / 6:
+            raise UserError(f"manifest {path}: {_wrong_line(text, len(rows))}; add the videos again")
+        splits, classes, videos, numbers, names = (cells[column::6] for column in range(5))
+        rows += map(tuple.__new__, repeat(Row), zip(videos, map(intern, classes), map(intern, splits), strict=True))
+        files.update(zip(videos, names, strict=True))
+        if numbers.count("0") < len(numbers):
+            elsewhere |= {v: _number(n) for v, n in zip(videos, numbers, strict=True) if n != "0"}
+        if ".." in text or "\t/" in text or "\t\n" in text:
+            for name in names:
+                _refuse_outside(path, name, inside(name))
+    for video, folder in elsewhere.items():
+        _refuse_outside(path, files[video], 0 < folder < folders)
+    return tuple(rows), files, elsewhere
+
+
+def _refuse_outside(path: Path, name: str, fine: bool) -> None:
+    if not fine:
+        raise UserError(f"manifest {path} names {name!r}, which is not a file inside its folders; add the videos again")
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() else -1
+
+
+def _wrong_line(text: str, before: int) -> str:
+    lines = text.split("\n")
+    at = next((i for i, line in enumerate(lines) if line.count("\t") != len(COLUMNS) - 1), len(lines) - 1)
+    whole = "is cut off" if at == len(lines) - 1 else f"is not of the form {' '.join(COLUMNS)}"
+    return f"video line {before + at + 1} {whole}"
 
 
 def inside(name: str) -> bool:
@@ -127,7 +164,7 @@ def write(stored: Stored) -> Path:
         file.writelines(f"# {line}\n" for line in head.splitlines())
         file.write("\t".join(COLUMNS) + "\n")
         for row in sorted(stored.rows, key=lambda row: (row.split, row)):
-            folder, name = stored.places[row.video]
+            folder, name = stored.elsewhere.get(row.video, 0), stored.files[row.video]
             file.write(f"{row.split}\t{row.cls}\t{row.video}\t{folder}\t{name}\n")
     return path
 
