@@ -33,6 +33,7 @@ FLOORS = [  # bottom first; a room imports only from floors below its own, or fr
     {"recognition_study"},
     {"ablating", "at_test", "comparing", "guiding", "paper_page", "predicting"},
     {"claims", "recognition_claims"},
+    {"disk_cli"},
     {"cli"},
 ]
 
