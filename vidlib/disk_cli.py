@@ -58,8 +58,7 @@ def published(name: str, source: Path | None) -> Mapping[str, Any]:
     if source is None:
         return lists.stored(name)
     found = lists.read(name, source)
-    for each in found.values():
-        lists.store(name, each)
+    lists.store(name, found)
     return found
 
 
