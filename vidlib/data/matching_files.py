@@ -30,7 +30,7 @@ class Matched:
 
 
 def folder_classes(facts: Mapping[str, Any]) -> dict[str, str]:
-    """Normalised folder name -> class: its name, else the lists' anonymous label where there are some, else its text."""
+    """Normalised folder name -> class: its name, else the lists' anonymous label for it, else its text."""
     names: dict[str, str] = {}
     for split, classes in facts["classes"].items():
         names |= {normalised(entry["text"]): entry["name"] for entry in classes if entry["text"]}
