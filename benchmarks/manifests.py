@@ -2,7 +2,8 @@
 
     python -m benchmarks.manifests [rows]
 
-Claims (exit code 1 where one is not met): it loads in under 5 s, and an episode takes under 1 ms. The file has 700
+Claims (exit code 1 where one is not met): it loads in under 5 s, and an episode takes under 1 ms, both of one core's
+CPU time, so that a busy machine does not change them; the wall time of the load is given beside. The file has 700
 classes whose sizes fall as 1/rank, so that the largest holds a seventh of the rows. The textbook way reads dicts with
 ``csv``, makes an object of each and draws by shuffling a class. Peak memory is that of a process that loads and draws.
 """
@@ -19,7 +20,8 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.measure import verdict, wall_seconds
+from benchmarks.measure import cpu_seconds, verdict, wall_seconds
+from vidlib.data import benchmarks as catalogue
 from vidlib.data import store
 from vidlib.data.episodes import EpisodeSampler
 from vidlib.data.manifest import Manifest, Row
@@ -44,18 +46,31 @@ def write(name: str, rows: int) -> None:
     share = rows / sum(1 / rank for rank in range(1, CLASSES + 1))
     made, files = [], {}
     for rank in range(1, CLASSES + 1):
-        cls = f"class number {rank:03}"
+        cls = named(rank)
         for i in range(max(20, int(share / rank))):
             video = f"{cls}/{rank:03}{i:08}"
-            made.append(Row(video, cls, "test" if rank % 10 == 0 else "train"))
+            made.append(Row(video, cls, split_of(rank)))
             files[video] = f"train/class_number_{rank:03}/{rank:03}{i:08}_000012_000022.mp4"
-    store.write(store.Stored(name, tuple(made), files, {}, ("/videos/kinetics",), "trx"))
+    store.write(store.Stored(name, tuple(made), files, {}, (str(store.place(name).parent),), "trx"))
+
+
+def named(rank: int) -> str:
+    return f"class number {rank:03}"
+
+
+def split_of(rank: int) -> str:
+    return "test" if rank % 10 == 0 else "train"
 
 
 def load(name: str) -> Manifest:
-    stored = store.read(name)
-    root, files = stored.rooted()
-    manifest = Manifest(name, stored.rows, root, files)
+    """As a notebook does: with the comparison to the published lists, and every split sorted."""
+    classes = {"train": [], "test": []}
+    for rank in range(1, CLASSES + 1):
+        classes[split_of(rank)].append({"name": named(rank), "text": None, "videos": 20})
+    sums = {"trx": {"train": "", "test": ""}}
+    facts = {"name": name, "classes": classes, "checksums": sums, "directional": False}
+    catalogue.describe = lambda name: facts
+    manifest = catalogue.load(name)
     for split in manifest.splits:
         manifest.classes(split)
     return manifest
@@ -94,10 +109,10 @@ def peak() -> float:
 def alone(name: str) -> None:
     """In a process of its own: load, draw, print seconds and MiB."""
     before = peak()
-    loaded, manifest = wall_seconds(lambda: load(name))
-    made, sampler = wall_seconds(lambda: EpisodeSampler(manifest, "train", WAY, SHOT, QUERY, 0))
-    drawn = [wall_seconds(lambda: sampler[i])[0] for i in range(EPISODES)]  # noqa: B023
-    print(loaded, made, statistics.median(drawn), max(drawn), peak() - before, peak())
+    wall, (loaded, manifest) = wall_seconds(lambda: cpu_seconds(lambda: load(name)))
+    made, sampler = cpu_seconds(lambda: EpisodeSampler(manifest, "train", WAY, SHOT, QUERY, 0))
+    drawn = [cpu_seconds(lambda: sampler[i])[0] for i in range(EPISODES)]  # noqa: B023
+    print(loaded, wall, made, statistics.median(drawn), max(drawn), peak() - before, peak())
 
 
 def main(rows: int = 1_000_000) -> int:
@@ -108,15 +123,15 @@ def main(rows: int = 1_000_000) -> int:
         size = path.stat().st_size / 2**20
         command = [sys.executable, "-m", "benchmarks.manifests", "--alone", "million"]
         said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        loaded, made, drawn, slowest, grown, whole = map(float, said.split())
-        slow_load, classes = wall_seconds(lambda: textbook(path))
+        loaded, wall, made, drawn, slowest, grown, whole = map(float, said.split())
+        slow_load, classes = cpu_seconds(lambda: textbook(path))
         rng = random.Random(0)
-        slow = statistics.median(wall_seconds(lambda: textbook_episode(classes, rng))[0] for _ in range(EPISODES))
+        slow = statistics.median(cpu_seconds(lambda: textbook_episode(classes, rng))[0] for _ in range(EPISODES))
     met = loaded < LOADED and drawn < DRAWN
     print(
         f"manifest of {rows:,} rows ({size:.0f} MiB of text): loaded in {loaded:.2f} s (claim: under {LOADED:g} s, "
-        f"{verdict(loaded < LOADED)}), textbook {slow_load:.2f} s: {slow_load / loaded:.1f} times as long; sampler "
-        f"made in {made:.2f} s; an episode in {drawn * 1e6:.0f} us, the slowest of {EPISODES} {slowest * 1e6:.0f} us "
+        f"{verdict(loaded < LOADED)}; {wall:.2f} s by the clock), textbook {slow_load:.2f} s; sampler made in "
+        f"{made:.2f} s; an episode in {drawn * 1e6:.0f} us, the slowest of {EPISODES} in {slowest * 1e6:.0f} us "
         f"(claim: under {DRAWN * 1e6:.0f} us, {verdict(drawn < DRAWN)}), textbook {slow * 1e6:.0f} us: "
         f"{slow / drawn:.0f} times as long; peak memory {whole:.0f} MiB, {grown:.0f} MiB of it for the manifest"
     )

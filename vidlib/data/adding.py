@@ -55,7 +55,11 @@ class Added:
                 every = len(self.counts.get(split, {}))
                 yield f"  {split:<6} {held} of {listed} videos{share}, {classes} of {every} classes"
         short = [(held / n, split, cls, held, n) for split, cls, held, n in self.coverage() if cls and held < n]
-        yield from _few("classes with missing videos", [f"{s}/{c} {held} of {n}" for _, s, c, held, n in sorted(short)])
+        yield from _few(
+            "classes with missing videos",
+            [f"{s}/{c} {held} of {n}" for _, s, c, held, n in sorted(short)],
+            "coverage.tsv",
+        )
         yield from _few("missing", [row.video for row in self.missing], "missing.tsv")
         yield from _few("gone since the last add", sorted(self.gone.values()))
         yield from _few("empty files", self.empty)
@@ -186,7 +190,7 @@ def _joined(
     )
     missing = tuple(row for row in rows if row.video not in places) if published else ()
     gone = {video: str(file) for video, file in old.items() if video not in kept}
-    other = {each: count for each, count in here.items() if each != taken}
+    other = {each: count for each, count in here.items() if {row.video for row in tried[each][0]} != listed}
     return Added(
         stored, benchmarks.compared(facts, have, counts), counts, len(old), new, gone, missing, rest,
         tuple(sorted(empty.values())), found.loose, found.strayed, other,
