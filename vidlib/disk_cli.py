@@ -22,6 +22,7 @@ def add_commands(commands: Any) -> None:
     )
     add.add_argument("--family", default="", help="whose lists, where they differ: trx or clip_fsar")
     add.add_argument("--follow-links", action="store_true", help="read links that lead out of the folder, too")
+    add.add_argument("--forget", action="store_true", help="leave out what was in a folder that is not there now")
     add.set_defaults(do=lambda given: printable(add_videos(given)))
     check = commands.add_parser("check", help="decode every clip; keep a ledger of broken, short, odd and double files")
     check.add_argument("what", metavar="NAME|folder:PATH", help="a benchmark, or any folder of videos")
@@ -48,7 +49,7 @@ def add_videos(given: argparse.Namespace) -> Iterator[str]:
     from vidlib.data import adding
 
     lists = published(given.name, paths.absolute(given.lists) if given.lists else None)
-    yield from adding.add(given.name, given.videos, lists, given.family, given.follow_links).lines()
+    yield from adding.add(given.name, given.videos, lists, given.family, given.follow_links, given.forget).lines()
 
 
 def published(name: str, source: Path | None) -> Mapping[str, Any]:

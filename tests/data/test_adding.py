@@ -91,7 +91,7 @@ def test_an_id_of_two_classes_needs_its_folder(data: Path, tmp_path: Path) -> No
     lay(tmp_path / "disk", ["a/CATCH/deep/clip_0.avi", "a/climb/clip_0.avi", "clip_1.avi"])
     added = add("hmdb51", tmp_path / "disk", {"trx": Listed("trx", rows)})
     assert {row.video for row in added.stored.rows} == {"catch/clip_0", "climb/clip_0"}
-    assert "2 classes have this name" in added.rest["clip_1.avi"]
+    assert "2 listed videos have this name" in added.rest["clip_1.avi"]
 
 
 def test_without_lists_class_folders_decide_at_any_depth(data: Path, tmp_path: Path) -> None:
@@ -130,9 +130,31 @@ def test_a_second_add_brings_more_and_loses_nothing(data: Path, tmp_path: Path) 
     assert len(manifest.coverage().table) == 3 and manifest.coverage().table.present.sum() == 19
     with pytest.raises(UserError, match="matched to the published lists of trx; give --lists DIR again"):
         add("ucf101", two)
+
+
+def test_a_folder_that_is_not_there_is_not_forgotten_unasked(data: Path, tmp_path: Path) -> None:
+    lists = published("ucf101", classes=1, videos=4)
+    one, two = tmp_path / "one", tmp_path / "two"
+    lay(one, [f"{identity(row)}.avi" for row in lists.rows[:8]])
+    lay(two, [f"{identity(row)}.avi" for row in lists.rows[6:]])
+    add("ucf101", one, {"trx": lists})
+    one.rename(tmp_path / "away")
     with pytest.raises(UserError, match="its videos were in .*one, which is not there now"):
-        one.rename(tmp_path / "away")
         benchmarks.load("ucf101")
+    with pytest.raises(UserError, match="6 videos of its manifest were in .*/one, which is not there now.*--forget"):
+        add("ucf101", two, {"trx": lists})
+    assert add("ucf101", tmp_path / "away", {"trx": lists}).new == 8  # the same files at their new place: none is lost
+    (tmp_path / "away").rename(one)
+    assert len(add("ucf101", two, {"trx": lists}, forget=True).gone) == 8
+    assert len(benchmarks.load("ucf101").rows) == 6
+
+
+def test_ids_that_differ_in_marks_alone_are_not_mixed_up(data: Path, tmp_path: Path) -> None:
+    rows = tuple(Row(f"catch/{i}", "catch", "train") for i in ("ball[1]", "ball(1)", "ball-2"))
+    lay(tmp_path / "disk", ["catch/ball_1.avi", "catch/ball(1).avi", "catch/ball_2.avi"])
+    added = add("hmdb51", tmp_path / "disk", {"trx": Listed("trx", rows)})
+    assert added.stored.files == {"catch/ball(1)": "catch/ball(1).avi", "catch/ball-2": "catch/ball_2.avi"}
+    assert "2 listed videos have this name" in added.rest["catch/ball_1.avi"]
 
 
 def test_of_two_families_the_fuller_is_taken_and_stays(data: Path, tmp_path: Path) -> None:

@@ -96,15 +96,17 @@ def add(
     published: Mapping[str, Published] | None = None,
     family: str = "",
     follow_links: bool = False,
+    forget: bool = False,
 ) -> Added:
     """Match what lies in ``videos`` to benchmark ``name`` and write its manifest (``store``); nothing is decoded.
 
     ``published`` holds the lists by family; without any, class folders decide. Of several families ``family`` is taken,
     else that of the manifest before, else the one with most videos here. What an earlier ``add`` found, in this folder
-    or another, stays as long as the file is there.
+    or another, stays as long as the file is there; where a whole folder is not there now (a disk that is not mounted?)
+    its videos are only left out with ``forget``.
 
-    Raises UserError: unknown benchmark or family, no such folder, no video that matches, a list entry that leads out of
-    its folder, a manifest that cannot be written (the earlier one is unchanged).
+    Raises UserError: unknown benchmark or family, no such folder (nor an earlier one), no video that matches, a list
+    entry that leads out of its folder, a manifest that cannot be written (the earlier one is unchanged).
     """
     facts = benchmarks.describe(name)
     if name in benchmarks.WORLDS:
@@ -121,7 +123,7 @@ def add(
             raise UserError(
                 f"{name}: its manifest was matched to the published lists of {before.family}; give --lists DIR again"
             )
-        added = _joined(facts, seen, before, published or {}, family)
+        added = _joined(facts, seen, before, published or {}, family, forget)
         folder = store.write(added.stored).parent
         store.write_table(
             folder / "missing.tsv", ("split", "class", "video"), [(r.split, r.cls, r.video) for r in added.missing]
@@ -133,7 +135,12 @@ def add(
 
 
 def _joined(
-    facts: Mapping[str, Any], seen: Scan, before: Stored | None, published: Mapping[str, Published], family: str
+    facts: Mapping[str, Any],
+    seen: Scan,
+    before: Stored | None,
+    published: Mapping[str, Published],
+    family: str,
+    forget: bool,
 ) -> Added:
     name = facts["name"]
     old = {v: before.file(v) for v in before.files} if before else {}
@@ -153,6 +160,17 @@ def _joined(
     taken = family or earlier or max(tried, key=lambda each: here[each])
     rows, found = tried[taken]
     folders = list(before.folders) if before else []
+    for i, folder in enumerate(folders):
+        lost = (
+            0
+            if forget or Path(folder).is_dir()
+            else sum(before.elsewhere.get(v, 0) == i and v not in kept and v not in found.chosen for v in old)
+        )
+        if lost:
+            raise UserError(
+                f"{name}: {lost} videos of its manifest were in {folder}, which is not there now; mount it, or give "
+                "--forget to leave them out"
+            )
     if str(seen.root) not in folders:
         folders.append(str(seen.root))
     number, listed = folders.index(str(seen.root)), {row.video for row in rows}

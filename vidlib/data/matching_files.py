@@ -60,14 +60,17 @@ def match(files: Iterable[Found], rows: Sequence[Row], folders: Mapping[str, str
         row, kind = None, LOOSE
         for kind, key in _keys(path.name, id_length):
             held = (by_letters if kind == LOOSE else by_id).get(key, ())
-            row = next((row for row in held if row.cls == cls), held[0] if len(held) == 1 else None)
             if held:
+                mine = [row for row in held if row.cls == cls] or held
+                row = mine[0] if len(mine) == 1 else None
                 break
         else:
             made.rest[file.name] = "not on the published list"
             continue
         if row is None:
-            made.rest[file.name] = f"videos of {len(held)} classes have this name; put it into its class's folder"
+            made.rest[file.name] = (
+                f"{len(held)} listed videos have this name; put it into its class's folder, or name it as listed"
+            )
             continue
         away = 0 if row.cls == cls else 1 if cls is None else 2
         candidates[row.video].append(((file.size == 0, kind, away, nfc(file.name), file.name), file))

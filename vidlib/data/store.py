@@ -10,6 +10,7 @@ import gc
 import os
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
@@ -29,7 +30,7 @@ UNSAFE = ("\t", "\n", "\r", "\0")  # a name with one of these cannot stand on a 
 FORMAT = 1
 PIECE = 1 << 22  # characters read at a time: what a file's text takes beside its rows stays small
 WAIT = 120.0  # seconds for another process to finish writing; it takes seconds where a manifest is large
-_here = threading.Lock()  # a process may hold a ``Lock`` twice
+_here: dict[Path, threading.Lock] = defaultdict(threading.Lock)  # a process may hold a ``Lock`` twice
 
 
 @dataclass(frozen=True)
@@ -191,7 +192,7 @@ def writing(path: Path) -> Iterator[Path]:
 def alone(path: Path, wait: float = WAIT) -> Iterator[None]:
     """One process at a time holds ``path`` (a lock file); others wait up to ``wait`` seconds, then UserError."""
     lock, until = Lock(path), time.monotonic() + wait
-    if not _here.acquire(timeout=wait):
+    if not _here[path].acquire(timeout=wait):
         raise UserError(f"{path.parent} is being written by this process; wait for it")
     try:
         while True:
@@ -209,4 +210,4 @@ def alone(path: Path, wait: float = WAIT) -> Iterator[None]:
         finally:
             lock.release()
     finally:
-        _here.release()
+        _here[path].release()
