@@ -15,7 +15,7 @@ from vidlib.data import video
 def add_commands(commands: Any) -> None:
     """Add ``add``, ``check`` and ``prefetch`` to the subparsers of ``vidlib data``."""
     add = commands.add_parser("add", help="find a benchmark's videos in a folder of any layout; write its manifest")
-    add.add_argument("name", metavar="NAME", help="a benchmark, as vidlib data list names it")
+    add.add_argument("name", metavar="NAME", help="a benchmark as vidlib data list names it, or official:NAME")
     add.add_argument("--videos", required=True, metavar="DIR", help="where the videos lie, flat or nested")
     add.add_argument(
         "--lists", metavar="DIR", help="the published lists (default: those that vidlib data lists stored)"
@@ -25,13 +25,13 @@ def add_commands(commands: Any) -> None:
     add.add_argument("--forget", action="store_true", help="leave out what was in a folder that is not there now")
     add.set_defaults(do=lambda given: printable(add_videos(given)))
     check = commands.add_parser("check", help="decode every clip; keep a ledger of broken, short, odd and double files")
-    check.add_argument("what", metavar="NAME|folder:PATH", help="a benchmark, or any folder of videos")
+    check.add_argument("what", metavar="NAME|folder:PATH", help="a benchmark, official:NAME, or any folder of videos")
     check.add_argument("--ledger", metavar="FILE", help="where the ledger lies, if not in vidlib's own folders")
     check.add_argument("--again", action="store_true", help="forget what an earlier check found")
     check.add_argument("--follow-links", action="store_true", help="read links that lead out of the folder, too")
     check.set_defaults(do=lambda given: printable(check_videos(given)))
     prefetch = commands.add_parser("prefetch", help="decode every clip once, into small frames for fast training")
-    prefetch.add_argument("name", metavar="NAME", help="a benchmark whose videos are here")
+    prefetch.add_argument("name", metavar="NAME", help="a benchmark, or official:NAME, whose videos are here")
     prefetch.add_argument("--size", type=int, required=True, metavar="S", help="pixels of the short side")
     prefetch.add_argument(
         "--frames", type=frames, default=None, metavar="all|N", help="frames of a clip (default: all)"
@@ -46,9 +46,11 @@ def add_commands(commands: Any) -> None:
 
 def add_videos(given: argparse.Namespace) -> Iterator[str]:
     """``add``, and its report."""
-    from vidlib.data import adding
+    from vidlib.data import adding, official
 
-    lists = published(given.name, paths.absolute(given.lists) if given.lists else None)
+    lists = {}
+    if not given.name.startswith(official.PREFIX):  # a data set's annotation files are its lists
+        lists = published(given.name, paths.absolute(given.lists) if given.lists else None)
     yield from adding.add(given.name, given.videos, lists, given.family, given.follow_links, given.forget).lines()
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.data.disk import Listed, data, identity, lay, published
-from vidlib.data import benchmarks, store
+from vidlib.data import benchmarks, official, store
 from vidlib.data.adding import add
 from vidlib.data.manifest import Row
 from vidlib.errors import UserError
@@ -223,3 +223,29 @@ def test_names_that_are_not_utf8_survive(data: Path, tmp_path: Path) -> None:
     manifest = benchmarks.load("hmdb51")
     assert all(manifest.path(row).is_file() for row in manifest.rows) and len(manifest.rows) == 3
     assert store.read("hmdb51").family == "trx"
+
+
+def test_a_data_set_of_standard_splits_is_found_wherever_it_lies(data: Path, tmp_path: Path) -> None:
+    notes = {"1": "a 1\nb 2\nc 0\nd 1\n", "2": "a 2\nb 1\nc 1\nd 0\n", "3": "a 1\nb 1\nc 2\nd 2\n"}
+    for split, lines in notes.items():
+        text = "".join(f"x_{cls}.avi {part}\n" for cls, part in (line.split() for line in lines.splitlines()))
+        lay(data / "hmdb51" / "annotations", [f"wave_test_split{split}.txt"], text.encode())
+    disk = tmp_path / "far" / "away"
+    lay(disk, ["wave/x_a.avi", "X_B.mp4", "x_c.avi", "x_e.avi"])
+    added = add("official:hmdb51", disk)
+    assert {(row.video, row.split) for row in added.stored.rows} == {
+        ("wave/x_a", "train"), ("wave/x_b", "test"), ("wave/x_c", "other"),
+    }  # fmt: skip
+    assert [row.video for row in added.missing] == [
+        "wave/x_d"
+    ] and "test is the published list (official)" in added.note
+    for split in (1, 2, 3):
+        made = official.load("hmdb51", split)
+        assert all(made.path(row).is_file() for row in made.rows)
+    assert {row.video for row in made.rows} == {"wave/x_a", "wave/x_b", "wave/x_c"}
+    assert benchmarks_untouched(data)
+
+
+def benchmarks_untouched(data: Path) -> bool:
+    """The few-shot benchmark of the same videos has a manifest of its own."""
+    return store.read("hmdb51") is None and (data / "official_hmdb51" / "manifest.tsv").is_file()

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from vidlib.data import benchmarks, store
+from vidlib.data import benchmarks, local, official, store
 from vidlib.data.manifest import SPLITS, Row
 from vidlib.data.matching_files import Matched, by_folders, folder_classes, match, refuse_unsafe
 from vidlib.data.scanning import Found, Scan, scan
@@ -99,6 +99,7 @@ def add(
     forget: bool = False,
 ) -> Added:
     """Match what lies in ``videos`` to benchmark ``name`` and write its manifest (``store``); nothing is decoded.
+    ``official:NAME`` is matched to its annotation files, all of its standard splits at once.
 
     ``published`` holds the lists by family; without any, class folders decide. Of several families ``family`` is taken,
     else that of the manifest before, else the one with most videos here. What an earlier ``add`` found, in this folder
@@ -108,7 +109,11 @@ def add(
     Raises UserError: unknown benchmark or family, no such folder (nor an earlier one), no video that matches, a list
     entry that leads out of its folder, a manifest that cannot be written (the earlier one is unchanged).
     """
-    facts = benchmarks.describe(name)
+    if name.startswith(official.PREFIX):
+        facts, published = local.standard(name)
+        name = facts["name"]
+    else:
+        facts = benchmarks.describe(name)
     if name in benchmarks.WORLDS:
         raise UserError(f"{name} is rendered by vidlib itself; there are no videos to add")
     if family and family not in (published or {}):

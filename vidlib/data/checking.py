@@ -13,7 +13,7 @@ from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 
 from vidlib import paths
-from vidlib.data import benchmarks, pool, store, video
+from vidlib.data import benchmarks, local, pool, store, video
 from vidlib.data.examining import Examined, examine
 from vidlib.data.scanning import scan
 from vidlib.errors import UserError
@@ -118,7 +118,7 @@ def _targets(what: str, follow_links: bool) -> tuple[Path, list[str], dict[str, 
         found = scan(what.removeprefix(benchmarks.FOLDER) or ".", follow_links)
         root, names, passed = found.root, [file.name for file in found.files], found.refused
     else:
-        manifest = benchmarks.load(what)
+        manifest = local.load(what)
         root, names, passed = Path(manifest.root), sorted(set(manifest.files.values())), {}
     if not names:
         raise UserError(f"{what}: there is no video file in {root} to check")
@@ -127,7 +127,7 @@ def _targets(what: str, follow_links: bool) -> tuple[Path, list[str], dict[str, 
 
 def _place(what: str, root: Path) -> Path:
     if not what.startswith(benchmarks.FOLDER):
-        return paths.absolute(paths.data_dir() / what / "check.tsv")
+        return paths.absolute(paths.data_dir() / what.replace(":", "_") / "check.tsv")
     mark = hashlib.sha256(os.fsencode(root)).hexdigest()[:8]
     return paths.absolute(paths.cache_dir() / "checks" / f"{root.name or 'root'}-{mark}.tsv")
 

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import yaml
 
-from vidlib.data import benchmarks, pool, prefetched, store, video
+from vidlib.data import benchmarks, local, pool, prefetched, store, video
 from vidlib.data.manifest import Manifest
 from vidlib.data.prefetched import Kept, Store, place
 from vidlib.data.shrinking import shrunk, smaller
@@ -64,7 +64,8 @@ def plan(name: str, short: int, frames: int | None = None) -> Plan:
         )
     if name.startswith(benchmarks.FOLDER) or name in benchmarks.WORLDS:
         raise UserError(f"{name}: only a benchmark of data_manifests/ with videos of its own can be prefetched")
-    manifest, folder = benchmarks.load(name), place(name)
+    manifest = local.load(name)
+    folder = place(manifest.name)
     made = prefetched.made(folder) if (folder / "store.yaml").is_file() else None
     if made and (made["short"], made["frames"]) != (short, frames):
         raise UserError(
