@@ -16,20 +16,8 @@ from packaging.specifiers import SpecifierSet
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 FLOORS = [  # bottom first; a room imports only from floors below its own, or from its own folder
-    {
-        "errors",
-        "paths",
-        "progress",
-        "recipes",
-        "params",
-        "few_shot_params",
-        "open_params",
-        "paper_params",
-        "digests",
-        "lock",
-        "devices",
-    }
-    | {"recognition_params", "predict_params", "apart"},
+    {"errors", "paths", "progress", "recipes", "digests", "lock", "devices", "apart"}
+    | {"params", "few_shot_params", "open_params", "paper_params", "recognition_params", "predict_params"},
     {"runs", "published", "accounting"},
     {"data"},
     {"matching", "layers", "backbones"},
@@ -45,6 +33,7 @@ FLOORS = [  # bottom first; a room imports only from floors below its own, or fr
     {"recognition_study"},
     {"ablating", "at_test", "comparing", "guiding", "paper_page", "predicting", "recognition_looking"},
     {"claims", "recognition_ablating", "recognition_claims"},
+    {"disk_cli"},
     {"data_cli"},
     {"cli"},
 ]

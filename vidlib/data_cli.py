@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from vidlib import paths
+from vidlib import disk_cli, paths
 
 WIDTH = 100
 
@@ -40,6 +40,7 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     )
     one.add_argument("--overwrite", action="store_true", help="replace files that are there and differ")
     one.set_defaults(do=lambda given: import_official(given.name, given.source, given.overwrite))
+    disk_cli.add_commands(commands)
 
 
 def aligned(rows: Iterable[Iterable[object]], right: Iterable[int] = ()) -> list[str]:

@@ -1,7 +1,8 @@
 """The standard splits of UCF101, HMDB51, Kinetics-400 and Something-Something V2, from their official annotation files.
 
 ``load(name, split)`` reads what lies in ``$VIDLIB_DATA/<name>/``: the annotation files under ``annotations/`` and the
-videos beside them, in any layout (a file's name tells which video it is). Nothing is downloaded. A manifest's ids are
+videos beside them, in any layout (a file's name tells which video it is), or those that ``vidlib data add
+official:<name>`` found elsewhere. Nothing is downloaded. A manifest's ids are
 those of the annotations; test splits are only ever test splits: ``val`` is cut from ``train`` (``protocols``) where the
 data set has none of its own.
 """
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vidlib import paths
+from vidlib.data import prefetched, store
 from vidlib.data.benchmarks import normalised
 from vidlib.data.folder import VIDEO_ENDINGS
 from vidlib.data.manifest import Manifest, Row
@@ -165,19 +167,43 @@ def load(name: str, split: int = 1) -> Manifest:
         many = f"1 to {facts.splits}" if facts.splits > 1 else "1"
         raise UserError(f"official_split: {facts.title} has no split {split}; give {many}")
     root = paths.absolute(paths.data_dir() / name)
-    if not (root / "annotations").is_dir():
-        raise UserError(
-            f"dataset official:{name}: {root / 'annotations'} is absent; put the official files of {facts.title} there "
-            f"({facts.expects}, from {facts.where}) and the videos anywhere under {root} (VIDLIB_DATA names another "
-            f"place for {name}/)"
-        )
+    _check_annotations(name, facts, root / "annotations")
     if split:
         rows, texts = facts.read(root / "annotations", split)
     else:
         read = [facts.read(root / "annotations", n) for n in range(1, facts.splits + 1)]
         rows = list({row.video: row for found, _ in read for row in found if row.split == "test"}.values())
         texts = read[0][1]
-    return _with_videos(name, facts, root, rows, texts)
+    added = store.read(place(name))
+    if added is None:
+        return _with_videos(name, facts, root, rows, texts)
+    where, files = added.rooted()
+    return _manifest(name, facts, where, rows, texts, {row.video: files.get(row.video) for row in rows})
+
+
+def place(name: str) -> str:
+    """What the manifest of a data set is called that ``vidlib data add official:<name>`` writes."""
+    return f"official_{name}"
+
+
+def every(name: str) -> tuple[Row, ...]:
+    """Every listed video of a data set: split 1's, then those of the other splits alone, as ``other``."""
+    facts, folder = describe(name), paths.absolute(paths.data_dir() / name) / "annotations"
+    _check_annotations(name, facts, folder)
+    rows = {row.video: row for row in facts.read(folder, 1)[0]}
+    for split in range(2, facts.splits + 1):
+        for row in facts.read(folder, split)[0]:
+            rows.setdefault(row.video, row._replace(split="other"))
+    return tuple(rows.values())
+
+
+def _check_annotations(name: str, facts: Official, folder: Path) -> None:
+    if not folder.is_dir():
+        raise UserError(
+            f"dataset official:{name}: {folder} is absent; put the official files of {facts.title} there "
+            f"({facts.expects}, from {facts.where}) and the videos anywhere under {folder.parent} (VIDLIB_DATA names "
+            f"another place for {name}/)"
+        )
 
 
 def _with_videos(name: str, facts: Official, root: Path, rows: list[Row], texts: Mapping[str, str]) -> Manifest:
@@ -194,7 +220,15 @@ def _with_videos(name: str, facts: Official, root: Path, rows: list[Row], texts:
         stem = row.video.rpartition("/")[2]
         return there.get((normalised(row.cls), stem)) or there.get(("", stem))
 
-    files = {row.video: found(row) for row in rows}
+    places = {row.video: found(row) for row in rows}
+    files = {video: file and file.relative_to(root).as_posix() for video, file in places.items()}
+    return _manifest(name, facts, root, rows, texts, files)
+
+
+def _manifest(
+    name: str, facts: Official, root: Path, rows: list[Row], texts: Mapping[str, str], files: Mapping[str, str | None]
+) -> Manifest:
+    """The rows whose file below ``root`` is known; UserError where a whole split has none."""
     kept = tuple(row for row in rows if files[row.video])
     listed: dict[str, dict[str, int]] = {}
     for row in rows:
@@ -206,9 +240,9 @@ def _with_videos(name: str, facts: Official, root: Path, rows: list[Row], texts:
             raise UserError(
                 f"dataset official:{name}: none of the {count} {part} videos of {facts.title} lies under {root}"
             )
-    note = f"{facts.title}: {len(kept)} of {len(rows)} listed videos are here."
-    names = {row.video: files[row.video].relative_to(root).as_posix() for row in kept}
-    return Manifest(f"official_{name}", kept, root, names, facts.directional, texts, note, listed)
+    note = f"{facts.title}: {len(kept)} of {len(rows)} listed videos are here. {prefetched.note(place(name))}".strip()
+    names = {row.video: files[row.video] for row in kept}
+    return Manifest(place(name), kept, root, names, facts.directional, texts, note, listed)
 
 
 def videos_under(root: Path) -> Iterable[Path]:
