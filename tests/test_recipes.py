@@ -99,8 +99,7 @@ def test_it_asks_for_a_run_that_can_be_built(file):
 @pytest.mark.parametrize("file", CELLS, ids=name)
 def test_it_chooses_on_val_and_tests_on_fixed_frames(file):
     run, text = run_of(file), file.read_text()
-    nameless = run.dataset == "ssv2_full" and run.method in ("ma_fsar", "clip_fsar")  # val classes without a text
-    assert (run.val_episodes > 0) != nameless and run.report == "test" and run.test_frames == "fixed"
+    assert run.val_episodes > 0 and run.report == "test" and run.test_frames == "fixed"
     assert "We have not run this recipe" in text
     assert not re.search(r"https?:|@|/mnt|/home|/work", text)
     if file.parent.name in RELEASED:
