@@ -56,62 +56,18 @@ def aligned(rows: Iterable[Iterable[object]], right: Iterable[int] = ()) -> list
     ]
 
 
-def _counts(numbers: Iterable[int | None]) -> str:
-    """``64/12/24``; an unknown number is a question mark."""
-    return "/".join("?" if n is None else str(n) for n in numbers)
-
-
 def list_all() -> Iterator[str]:
     """A table of the catalogue."""
-    from vidlib.data import entries
+    from vidlib.data import surveying
 
-    rows = [("NAME", "WHAT", "CLASSES", "VIDEOS", "HERE")]
-    for name in entries.every():
-        facts = entries.entry(name)
-        number = {split: len(classes) for split, classes in facts.texts().items()}
-        videos = facts.videos()
-        if isinstance(facts, entries.Standard):
-            what = "standard splits" if facts.standard_splits > 1 else "standard split"
-            number = {"all": len(facts.classes)}
-            videos = {split: n for split, n in videos.items() if not split[-1:].isdigit() or split.endswith("1")}
-        else:
-            what = "few-shot" if isinstance(facts, entries.FewShot) else "few-shot, rendered here"
-        rows.append((name, what, _counts(number.values()), _counts(videos.values()), here(name)))
-    yield from aligned(rows)
+    table = surveying.overview().reset_index()[["name", "what", "classes", "videos", "here"]]
+    yield from aligned([[column.upper() for column in table], *table.to_numpy().tolist()])
     yield f"train/val/test, of standard splits train/test (of the first); ? not stated. Data folder: {_data()}"
-
-
-def here(name: str) -> str:
-    """In a few words: what of a benchmark lies on this machine. Nothing is rendered or decoded."""
-    from vidlib.data import benchmarks, entries, moving_shapes, official
-    from vidlib.data import lists as published
-    from vidlib.errors import UserError
-
-    facts = entries.entry(name)
-    if isinstance(facts, entries.World):
-        return "rendered" if (moving_shapes.folder(name) / "complete").is_file() else "nothing yet"
-    standard = isinstance(facts, entries.Standard)
-    short = name.removeprefix(official.PREFIX)
-    said: list[str] = []
-    try:
-        if standard:
-            folder = _data() / short / "annotations"
-            said = ["split files"] if folder.is_dir() and any(folder.iterdir()) else []
-        else:
-            families = list(published.stored(name))
-            said = [f"lists of {' and '.join(families)}"] if families else []
-        manifest = official.load(short, 1) if standard else benchmarks.load(name)
-        there = Counter(row.split for row in manifest.rows)
-        said.append("videos " + _counts(there[split] for split in manifest.listed))
-    except UserError:  # nothing, or so that load refuses it; opening the benchmark says what is missing
-        if next(iter(official.videos_under(_data() / short)), None):
-            said.append("videos, not of every split" if standard else f"videos for vidlib data add {name}")
-    return ", ".join(said) or "nothing"
 
 
 def show(name: str, classes: bool = False) -> Iterator[str]:
     """One entry of the catalogue in full."""
-    from vidlib.data import entries
+    from vidlib.data import entries, surveying
 
     facts = entries.entry(name)
     yield f"{name}: {facts.title}"
@@ -130,7 +86,7 @@ def show(name: str, classes: bool = False) -> Iterator[str]:
         yield from _paragraph(word, getattr(facts, word))
     for note in facts.notes:
         yield from _paragraph("note", note)
-    yield from _paragraph("here", here(name))
+    yield from _paragraph("here", surveying.here(name))
     if classes:
         yield from _classes(facts)
 

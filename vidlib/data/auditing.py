@@ -7,7 +7,7 @@ the same source.
 
 import contextlib
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -76,6 +76,36 @@ def audit(a: str, b: str, source: Path | None = None) -> Audit:
             rows.append(line | {"videos": None if shared is None else len(shared)})
     table = pd.DataFrame(rows).astype({"by_video": "Int64", "videos": "Int64"})
     return Audit(a, b, table, names, tuple(_warnings(one, two, rows) if a != b else ()))
+
+
+def overlaps(names: Sequence[str], source: Path | None = None) -> "pd.DataFrame":
+    """What training on one benchmark meets of another's test list: one row for each ordered pair of ``names``.
+
+    trained, tested, ``classes`` of the test list that the training list has too, ``of`` how many, ``videos`` in both
+    (None where that cannot be said). Of several standard splits the most that any two of them share. ``source`` as for
+    ``audit``.
+    """
+    import pandas as pd
+
+    sides = {name: side(name, source) for name in names}
+    rows = []
+    for trained, tested in ((a, b) for a in names for b in names):
+        one, two = sides[trained], sides[tested]
+        found = []
+        for split_a, split_b in ((a, b) for a in one.texts for b in two.texts):
+            if not split_a.startswith("train") or not split_b.startswith("test"):
+                continue
+            if trained == tested and split_a.removeprefix("train") != split_b.removeprefix("test"):
+                continue  # another standard split of the same data set is another protocol
+            shared = _shared(one, split_a, two, split_b)
+            classes = _by_name(two.texts[split_b], one.texts[split_a])
+            classes |= {two.videos[split_b][v] for v in shared or ()}
+            found.append((len(classes), len(two.texts[split_b]), None if shared is None else len(shared)))
+        videos = [n for _, _, n in found if n is not None]
+        classes, of = max((classes, of) for classes, of, _ in found)
+        row = {"trained": trained, "tested": tested, "classes": classes, "of": of}
+        rows.append(row | {"videos": max(videos) if videos else None})
+    return pd.DataFrame(rows).astype({"videos": "Int64"})
 
 
 def side(name: str, source: Path | None = None) -> Side:

@@ -113,6 +113,11 @@ def check(
     return Checked(what, root, path, tuple(lines), count, passed)
 
 
+def ledger(name: str) -> tuple[Line, ...]:
+    """What the last check of a benchmark found; empty where none was made."""
+    return tuple(_read(_place(name, Path())).values())
+
+
 def _targets(what: str, follow_links: bool) -> tuple[Path, list[str], dict[str, str]]:
     if what.startswith(benchmarks.FOLDER):
         found = scan(what.removeprefix(benchmarks.FOLDER) or ".", follow_links)

@@ -4,6 +4,7 @@ A few-shot benchmark (``FewShot``) cuts by class, a data set with standard split
 has the same classes in training and test, an embedded world (``World``) takes its classes from code.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import cache
 from typing import Annotated
@@ -41,7 +42,7 @@ class StandardClass(_Strict):
     test: tuple[Count, ...] | None = None
 
 
-class Entry(_Strict):
+class Entry(_Strict, ABC):
     """What every benchmark states. ``ids`` names whose video ids its lists hold; ``called``: what papers call it."""
 
     name: Words
@@ -66,13 +67,13 @@ class Entry(_Strict):
             raise ValueError("sampling names train and test, and at most released besides")
         return self
 
+    @abstractmethod
     def texts(self) -> dict[str, dict[str, str | None]]:
         """Split -> class name -> readable text, None where it is unknown."""
-        raise NotImplementedError
 
+    @abstractmethod
     def videos(self) -> dict[str, int | None]:
         """Split -> number of published videos, None where the entry states none."""
-        raise NotImplementedError
 
 
 class FewShot(Entry):
