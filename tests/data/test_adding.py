@@ -191,6 +191,19 @@ def test_links_outside_are_left_out_by_name_unless_followed(data: Path, tmp_path
     assert len(add("hmdb51", tmp_path / "disk", {"trx": lists}, follow_links=True).stored.rows) == 3
 
 
+def test_a_file_that_became_a_link_outside_is_no_longer_taken(data: Path, tmp_path: Path) -> None:
+    lists, disk = published("hmdb51", classes=1, videos=1), tmp_path / "disk"
+    names = [f"{identity(row)}.avi" for row in lists.rows]
+    lay(disk, names)
+    add("hmdb51", disk, {"trx": lists})
+    (disk / names[0]).rename(tmp_path / "outside.avi")
+    (disk / names[0]).symlink_to(tmp_path / "outside.avi")
+    added = add("hmdb51", disk, {"trx": lists})
+    assert list(added.gone) == [lists.rows[0].video] and "leads outside" in added.rest[names[0]]
+    assert len(add("hmdb51", disk, {"trx": lists}, follow_links=True).stored.rows) == 3
+    assert len(add("hmdb51", disk, {"trx": lists}).stored.rows) == 3  # once followed, a second add loses nothing
+
+
 def test_the_note_says_which_split_is_the_published_list(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
