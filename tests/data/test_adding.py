@@ -1,6 +1,7 @@
 """``add``: a fake disk as users have it, with files missing, renamed, doubled and empty, becomes a manifest."""
 
 import hashlib
+import os
 import unicodedata
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from vidlib.errors import UserError
 
 __all__ = ["data"]
 
+SHARED = Path(os.environ.get("VIDLIB_SHARED") or Path(__file__).parents[3] / "shared") / "splits" / "lists"
 LAYOUTS = {  # name, what a user's copy looks like: row -> path
     "hmdb51": lambda row, i: f"hmdb51_org/{row.cls}/{identity(row)}.avi",
     "ucf101": lambda row, i: f"UCF-101/{identity(row)}.{'avi' if i % 2 else 'AVI'}",  # flat, endings in either case
@@ -191,6 +193,19 @@ def test_links_outside_are_left_out_by_name_unless_followed(data: Path, tmp_path
     assert len(add("hmdb51", tmp_path / "disk", {"trx": lists}, follow_links=True).stored.rows) == 3
 
 
+def test_a_file_that_became_a_link_outside_is_no_longer_taken(data: Path, tmp_path: Path) -> None:
+    lists, disk = published("hmdb51", classes=1, videos=1), tmp_path / "disk"
+    names = [f"{identity(row)}.avi" for row in lists.rows]
+    lay(disk, names)
+    add("hmdb51", disk, {"trx": lists})
+    (disk / names[0]).rename(tmp_path / "outside.avi")
+    (disk / names[0]).symlink_to(tmp_path / "outside.avi")
+    added = add("hmdb51", disk, {"trx": lists})
+    assert list(added.gone) == [lists.rows[0].video] and "leads outside" in added.rest[names[0]]
+    assert len(add("hmdb51", disk, {"trx": lists}, follow_links=True).stored.rows) == 3
+    assert len(add("hmdb51", disk, {"trx": lists}).stored.rows) == 3  # once followed, a second add loses nothing
+
+
 def test_the_note_says_which_split_is_the_published_list(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -244,6 +259,18 @@ def test_a_data_set_of_standard_splits_is_found_wherever_it_lies(data: Path, tmp
         assert all(made.path(row).is_file() for row in made.rows)
     assert {row.video for row in made.rows} == {"wave/x_a", "wave/x_b", "wave/x_c"}
     assert benchmarks_untouched(data)
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the published lists are not beside the checkout")
+@pytest.mark.parametrize("name", ["hmdb51", "ucf101", "kinetics100", "ssv2_small"])
+def test_a_disk_with_every_published_video_is_the_published_list(name: str, data: Path, tmp_path: Path) -> None:
+    lists = pytest.importorskip("vidlib.data.lists").read(name, SHARED)
+    rows = lists["trx"].rows
+    lay(tmp_path / "disk", [f"{i % 7}/{identity(row)}.mp4" for i, row in enumerate(rows)])
+    added = add(name, tmp_path / "disk", lists)
+    assert added.stored.family == "trx" and set(added.stored.rows) == set(rows) and not added.rest
+    assert "not comparable" not in added.note and added.note.count("is the published list (trx") == 3
+    assert added.other == ({"clip_fsar": 10_000 - 179 - 41 - 57} if name == "kinetics100" else {})
 
 
 def benchmarks_untouched(data: Path) -> bool:

@@ -149,7 +149,7 @@ def _joined(
 ) -> Added:
     name = facts["name"]
     old = {v: before.file(v) for v in before.files} if before else {}
-    kept = {video: file for video, file in old.items() if _there(file)}
+    kept = _kept(before, seen) if before else {}
     tried: dict[str, tuple[tuple[Row, ...], Matched]] = {}
     for each in published.values():
         found = match(seen.files, each.rows, folder_classes(facts), facts.get("id_length"))
@@ -165,23 +165,14 @@ def _joined(
     taken = family or earlier or max(tried, key=lambda each: here[each])
     rows, found = tried[taken]
     folders = list(before.folders) if before else []
-    for i, folder in enumerate(folders):
-        lost = (
-            0
-            if forget or Path(folder).is_dir()
-            else sum(before.elsewhere.get(v, 0) == i and v not in kept and v not in found.chosen for v in old)
-        )
-        if lost:
-            raise UserError(
-                f"{name}: {lost} videos of its manifest were in {folder}, which is not there now; mount it, or give "
-                "--forget to leave them out"
-            )
+    if before and not forget:
+        _refuse_to_forget(before, {*kept, *found.chosen})
     if str(seen.root) not in folders:
         folders.append(str(seen.root))
     number, listed = folders.index(str(seen.root)), {row.video for row in rows}
     places = {video: (number, file.name) for video, file in found.chosen.items()}
     empty = {video: file.name for video, file in found.chosen.items() if not file.size}
-    rest, new = dict(found.rest) | seen.refused, 0
+    rest = dict(found.rest) | seen.refused
     for video, file in kept.items():
         if video not in listed:
             rest[str(file)] = "in the manifest before, not on the published list"
@@ -194,7 +185,6 @@ def _joined(
                 empty[video] = str(file)
         elif seen.root / places[video][1] != file:
             rest[str(file)] = f"an empty file of {video}: {places[video][1]} is taken"
-    new = sum(video not in kept for video in places)
     have = tuple(row for row in rows if row.video in places)
     if not have:
         raise _nothing(facts, seen, rest, bool(published))
@@ -215,9 +205,31 @@ def _joined(
     gone = {video: str(file) for video, file in old.items() if video not in kept}
     other = {each: count for each, count in here.items() if {row.video for row in tried[each][0]} != listed}
     return Added(
-        stored, benchmarks.compared(facts, have, counts), counts, len(old), new, gone, missing, rest,
-        tuple(sorted(empty.values())), found.loose, found.strayed, other,
+        stored, benchmarks.compared(facts, have, counts), counts, len(old), len(places.keys() - kept.keys()), gone,
+        missing, rest, tuple(sorted(empty.values())), found.loose, found.strayed, other,
     )  # fmt: skip
+
+
+def _kept(before: Stored, seen: Scan) -> dict[str, Path]:
+    """The earlier manifest's files that are there. In the folder that was scanned now, the scan says which: what has
+    become a link that leads outside is not."""
+    number = before.folders.index(str(seen.root)) if str(seen.root) in before.folders and not before.linked else -1
+    scanned, kept = {file.name for file in seen.files}, {}
+    for video, name in before.files.items():
+        if name in scanned if before.elsewhere.get(video, 0) == number else _there(before.file(video)):
+            kept[video] = before.file(video)
+    return kept
+
+
+def _refuse_to_forget(before: Stored, found: set[str]) -> None:
+    """Raise the UserError where a whole folder of the earlier manifest is away, and videos with it."""
+    for i, folder in enumerate(before.folders):
+        lost = 0 if Path(folder).is_dir() else sum(before.elsewhere.get(v, 0) == i for v in before.files.keys() - found)
+        if lost:
+            raise UserError(
+                f"{before.name}: {lost} videos of its manifest were in {folder}, which is not there now; mount it, or "
+                "give --forget to leave them out"
+            )
 
 
 def _better(found: Found, before: Path) -> bool:

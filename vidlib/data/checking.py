@@ -21,7 +21,7 @@ from vidlib.progress import track
 
 SHORT = 8  # frames: fewer than the methods' usual clip
 STATES = ("unreadable", "damaged", "short", "odd", "duplicate", "good")  # the worst first: a file has one
-SHOWN = 12
+SHOWN, BROKEN = 12, 200  # lines of a state in a report; more of what is broken
 SAME = "same content as "
 
 
@@ -58,7 +58,7 @@ class Checked:
     passed: dict[str, str]
 
     def report(self, shown: int = SHOWN) -> Iterator[str]:
-        """For people: how many of each state, and the first of each that is not good with its cause."""
+        """For people: how many of each state, and the first of each with its cause, ``shown`` where not broken."""
         counts = Counter(line.state for line in self.lines)
         said = ", ".join(f"{counts[state]} {state}" for state in reversed(STATES) if counts[state])
         earlier = f", {self.again} of them as an earlier check found them" if self.again else ""
@@ -69,13 +69,14 @@ class Checked:
             middle, every = frames[len(frames) // 2], f"{sum(frames)} in all; {seconds / 60:.1f} minutes"
             yield f"frames: {frames[0]} to {frames[-1]}, median {middle}, {every}"
         if doubles := sum(SAME in line.why for line in self.lines):
-            yield f"{doubles} files hold what another holds too, whatever else they are"
+            yield f"of the same content as another: {doubles}, whatever else they are"
         for state in STATES[:-1]:
             held = [line for line in self.lines if line.state == state]
-            for line in held[:shown]:
+            most = shown if state not in STATES[:2] else BROKEN
+            for line in held[:most]:
                 yield f"  {state:<10} {line.file}: {line.why}"
-            if len(held) > shown:
-                yield f"  {state:<10} ... and {len(held) - shown} more"
+            if len(held) > most:
+                yield f"  {state:<10} ... and {len(held) - most} more"
         for name, why in sorted(self.passed.items())[:shown]:
             yield f"  not read   {name}: {why}"
         yield f"ledger: {self.ledger}"
