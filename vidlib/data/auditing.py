@@ -16,7 +16,6 @@ from vidlib import paths
 from vidlib.data import lists, official
 from vidlib.data.benchmarks import normalised
 from vidlib.data.entries import FewShot, Standard, entry
-from vidlib.data.list_files import NoLists
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -113,7 +112,7 @@ def side(name: str, source: Path | None = None) -> Side:
     facts = entry(name)
     videos: dict[str, dict[str, str]] = defaultdict(dict)
     if isinstance(facts, FewShot):
-        for published in _lists(name, source).values():
+        for published in lists.known(name, source).values():
             for row in published.rows:
                 videos[row.split][row.video.removeprefix(f"{row.cls}/")] = row.cls
     elif isinstance(facts, Standard):
@@ -124,15 +123,6 @@ def side(name: str, source: Path | None = None) -> Side:
                 for row in official.describe(short).read(folder, number)[0]:
                     videos[facts.part(row.split, number)][row.video.rpartition("/")[2]] = row.cls
     return Side(name, facts.texts(), videos, facts.ids)
-
-
-def _lists(name: str, source: Path | None) -> Mapping[str, lists.Published]:
-    if source is not None:
-        try:
-            return lists.read(name, source)
-        except NoLists:
-            pass
-    return lists.stored(name)
 
 
 def _by_name(a: Mapping[str, str | None], b: Mapping[str, str | None]) -> set[str]:

@@ -16,7 +16,7 @@ from vidlib import paths
 from vidlib.data.benchmarks import normalised
 from vidlib.data.entries import FewShot, entry
 from vidlib.data.labels import Resolved, resolve
-from vidlib.data.list_files import FAMILIES, Line, find, parse
+from vidlib.data.list_files import FAMILIES, Line, NoLists, find, parse
 from vidlib.data.manifest import SPLITS, Row
 from vidlib.errors import UserError
 
@@ -240,3 +240,13 @@ def compare(a: Published, b: Published) -> Comparison:
     both = sorted(a.labels.keys() & b.labels.keys())
     labels = [(n, a.labels[n].cls, b.labels[n].cls) for n in both if a.labels[n].cls != b.labels[n].cls]
     return Comparison(a.family, b.family, pd.DataFrame(rows), only, classes, tuple(moved), tuple(labels))
+
+
+def known(name: str, source: Path | None = None) -> Mapping[str, Published]:
+    """The lists of ``name`` in ``source`` where it is given and holds any, else those that ``store`` keeps."""
+    if source is not None:
+        try:
+            return read(name, source)
+        except NoLists:
+            pass
+    return stored(name)

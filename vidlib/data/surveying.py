@@ -112,21 +112,23 @@ def _frames(file: Path) -> int:
         return 0
 
 
-def first_episode(name: str, split: str, way: int, shot: int, query: int, seed: int = 0) -> pd.DataFrame | None:
+def first_episode(
+    name: str, split: str, way: int, shot: int, query: int, source: Path | None = None
+) -> pd.DataFrame | None:
     """Episode 0 of a few-shot benchmark, one row per class: class, text, supports, queries (video ids).
 
-    From the local manifest where the split's videos are here, else from the kept published lists (of the first family);
-    None where neither is: which videos an episode holds depends on the list.
+    From the local manifest where the split's videos are here, else from published lists (of the first family), kept or
+    in ``source``; None where neither is: which videos an episode holds depends on the list.
     """
     manifest = present([name]).get(name)
     if manifest is None:
-        published = lists.stored(name)
+        published = lists.known(name, source)
         if not published:
             return None
         rows: tuple[Row, ...] = next(iter(published.values())).rows
         texts = {cls: text or cls for same in entries.entry(name).texts().values() for cls, text in same.items()}
         manifest = Manifest(name, rows, Path(), {}, prompts=texts)
-    episode = EpisodeSampler(manifest, split, way, shot, query, seed)[0]
+    episode = EpisodeSampler(manifest, split, way, shot, query, seed=0)[0]
     videos = manifest.videos(split)
     return pd.DataFrame(
         {
