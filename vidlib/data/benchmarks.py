@@ -3,7 +3,7 @@
 import hashlib
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,8 @@ def load(dataset: str, cache: Path | None = None) -> Manifest:
     """The manifest of ``dataset``: a name of ``names()`` or ``folder:PATH``.
 
     An embedded world is rendered into ``cache`` (default: vidlib's cache folder) on first use. A benchmark's videos are
-    looked for in ``$VIDLIB_DATA/<benchmark>/<class>/``; a part is accepted, and ``coverage`` and ``note`` say which.
+    those that ``vidlib data add`` found, else those in ``$VIDLIB_DATA/<benchmark>/<class>/``; a part is accepted, and
+    ``coverage`` and ``note`` say which.
 
     Raises UserError: unknown name; absent videos (naming the benchmark and what it expects on disk); a bad folder.
     """
@@ -57,7 +58,7 @@ def load(dataset: str, cache: Path | None = None) -> Manifest:
         from vidlib.data import moving_shapes
 
         return moving_shapes.manifest(dataset, cache)
-    return _scan(dataset)
+    return _stored(dataset) or _scan(dataset)
 
 
 def splits_of(dataset: str) -> dict[str, tuple[str, ...]]:
@@ -85,6 +86,26 @@ def _folder(dataset: str) -> str:
     return path
 
 
+def _stored(name: str) -> Manifest | None:
+    """What ``vidlib data add`` found; None where it was not called."""
+    from vidlib.data import store
+
+    found, facts = store.read(name), describe(name)
+    if found is None:
+        return None
+    if gone := next((folder for folder in found.folders if not Path(folder).is_dir()), None):
+        raise UserError(
+            f"dataset {name}: its videos were in {gone}, which is not there now; mount it, or run vidlib data add "
+            f"{name} --videos DIR with their new place (the manifest is {store.place(name)})"
+        )
+    every = [entry for classes in facts["classes"].values() for entry in classes]
+    prompts = {entry["name"]: entry["text"] or entry["name"] for entry in every}
+    listed = {split: {c["name"]: c["videos"] for c in classes} for split, classes in facts["classes"].items()}
+    root, files = found.rooted()
+    note = compared(facts, found.rows, listed)
+    return Manifest(name, found.rows, root, files, facts["directional"], prompts, note, listed)
+
+
 def _scan(name: str) -> Manifest:
     """The local copy of a published benchmark."""
     facts, root = describe(name), paths.absolute(paths.data_dir() / name)
@@ -109,7 +130,7 @@ def _scan(name: str) -> Manifest:
             f"{root}/<class>/<video file> ({per_split}; VIDLIB_DATA names another place for {name}/); "
             f"source: {facts['where']}"
         )
-    note = _compared(facts, rows, listed)
+    note = compared(facts, rows, listed)
     return Manifest(name, tuple(rows), root, files, facts["directional"], prompts, note, listed)
 
 
@@ -120,7 +141,7 @@ def _video_id(file: Path, facts: Mapping[str, Any]) -> str:
     return cut[1] if cut else stem
 
 
-def _compared(facts: Mapping[str, Any], rows: list[Row], listed: Mapping[str, Mapping[str, int]]) -> str:
+def compared(facts: Mapping[str, Any], rows: Sequence[Row], listed: Mapping[str, Mapping[str, int]]) -> str:
     """In words: is the local copy the published list, and whose?"""
     said = []
     for split, counts in listed.items():

@@ -60,13 +60,12 @@ class EpisodeSampler:
             raise UserError(f"shot: {len(self.shots)} numbers for {way} classes; give one number, or one per class")
         if min(self.shots) < 1 or query < 1:
             raise UserError(f"shot and query: {min(self.shots)} and {query} videos per class; give at least 1 of each")
-        number = {cls: i for i, cls in enumerate(self.classes)}
-        of_class: list[list[int]] = [[] for _ in self.classes]
+        of_class: dict[str, list[int]] = {cls: [] for cls in self.classes}
         for i, row in enumerate(manifest.videos(split)):
-            of_class[number[row.cls]].append(i)
-        self._of_class = [np.array(videos, dtype=np.int64) for videos in of_class]
+            of_class[row.cls].append(i)
+        self._of_class = [np.array(videos, dtype=np.int64) for videos in of_class.values()]
         need = max(self.shots) + query
-        for cls, videos in zip(self.classes, of_class, strict=True):
+        for cls, videos in of_class.items():
             if len(videos) < need:
                 raise UserError(
                     f"shot and query: {max(self.shots)} + {query} videos per class are more than the {len(videos)} of "
@@ -110,11 +109,13 @@ class EpisodeSampler:
 
 def _choose(words: np.random.Philox, n: int, k: int) -> np.ndarray:
     """k of n numbers without replacement, in random order, int64 [k]: the first k steps of a Fisher-Yates shuffle."""
-    order = list(range(n))
+    moved: dict[int, int] = {}  # place -> number, where it is no longer its own: a class may hold 100,000 videos
+    chosen = np.empty(k, dtype=np.int64)
     for place, word in enumerate(words.random_raw(k).tolist()):
         other = place + word % (n - place)  # 2**64 words for n numbers: uniform to one part in 2**64 / n
-        order[place], order[other] = order[other], order[place]
-    return np.array(order[:k], dtype=np.int64)
+        chosen[place] = moved.get(other, other)
+        moved[other] = moved.get(place, place)
+    return chosen
 
 
 class _OnDevice:

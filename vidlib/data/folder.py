@@ -5,7 +5,6 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import yaml
@@ -163,6 +162,6 @@ def _val_from_train(rows: list[Row]) -> list[Row]:
     for row in sorted(rows, key=lambda row: row.video):
         if row.split == "train":
             number[row.cls] += 1
-            row = replace(row, split="val") if number[row.cls] % 3 == 0 else row
+            row = row._replace(split="val") if number[row.cls] % 3 == 0 else row
         moved.append(row)
     return moved

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from vidlib.data import video
 from vidlib.errors import UserError
@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 SPLITS = ("train", "val", "test")
 
 
-@dataclass(frozen=True)
-class Row:
-    """One video of one class in one split; ``video`` is unique in its manifest and never an absolute path."""
+class Row(NamedTuple):
+    """One video of one class in one split; ``video`` is unique in its manifest and never an absolute path.
+
+    A tuple, because a manifest may hold a million of them: ``row._replace(split="val")`` makes a changed copy.
+    """
 
     video: str
     cls: str
@@ -61,6 +63,8 @@ class Manifest:
     listed: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if len({row.video for row in self.rows}) == len(self.rows):
+            return
         seen: dict[str, Row] = {}
         for row in self.rows:
             if row.video in seen:
@@ -77,7 +81,11 @@ class Manifest:
         for row in self.rows:
             found[row.split].append(row)
         order = [*(s for s in SPLITS if s in found), *sorted(s for s in found if s not in SPLITS)]
-        return {split: tuple(sorted(found[split], key=lambda row: (row.video, row.cls))) for split in order}
+        return {split: tuple(sorted(found[split])) for split in order}  # tuples of one split: by video, then class
+
+    @cached_property
+    def _classes(self) -> dict[str, tuple[str, ...]]:
+        return {split: tuple(sorted({row.cls for row in rows})) for split, rows in self._by_split.items()}
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -86,7 +94,8 @@ class Manifest:
 
     def classes(self, split: str) -> tuple[str, ...]:
         """The classes of a split, sorted by name."""
-        return tuple(sorted({row.cls for row in self.videos(split)}))
+        self.videos(split)  # an unknown split is named
+        return self._classes[split]
 
     def videos(self, split: str) -> tuple[Row, ...]:
         """The rows of a split, sorted by (video, class)."""

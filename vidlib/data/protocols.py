@@ -130,9 +130,9 @@ def _base_to_novel(manifest: Manifest, shot: int, seed: int) -> Plan:
         base = [row for row in _standard(manifest) if row.cls in first]
         novel = [row for row in manifest.videos("test") if row.cls not in first]
         said = "base to novel: base is the first half of the classes by name, novel the other"
-    rows = _few(base, shot, seed) + [replace(row, split="novel") for row in novel]
+    rows = _few(base, shot, seed) + [row._replace(split="novel") for row in novel]
     if disjoint(manifest) and "val" in manifest.splits:
-        rows += [replace(row, split="val_novel") for row in manifest.videos("val")]
+        rows += [row._replace(split="val_novel") for row in manifest.videos("val")]
     return Plan(replace(manifest, rows=tuple(rows)), _counted(said + _of_shot(shot), rows))
 
 
@@ -156,7 +156,7 @@ def _divided(rows: Iterable[Row], val: float = VAL, test: float = TEST) -> list[
             raise UserError(f"class {cls!r} has {len(videos)} videos, too few to divide into train, val and test")
         parts = ["test"] * counts[0] + ["val"] * counts[1]
         parts += ["train"] * (len(videos) - len(parts))
-        made += [replace(row, split=part) for row, part in zip(videos, parts, strict=True)]
+        made += [row._replace(split=part) for row, part in zip(videos, parts, strict=True)]
     return made
 
 
