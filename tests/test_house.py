@@ -36,7 +36,7 @@ FLOORS = [  # bottom first; a room imports only from floors below its own, or fr
     {"methods"},
     {"released"},
     {"checkpoints"},
-    {"stepping", "results"},
+    {"stepping", "results", "trust"},
     {"opening", "evaluation", "recognised"},
     {"loop", "recognition"},
     {"training", "testing", "recognising"},
@@ -45,6 +45,7 @@ FLOORS = [  # bottom first; a room imports only from floors below its own, or fr
     {"recognition_study"},
     {"ablating", "at_test", "comparing", "guiding", "paper_page", "predicting", "recognition_looking"},
     {"claims", "recognition_ablating", "recognition_claims"},
+    {"disk_cli"},
     {"cli"},
 ]
 

@@ -4,6 +4,7 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,10 @@ def load(dataset: str, cache: Path | None = None) -> Manifest:
         from vidlib.data import moving_shapes
 
         return moving_shapes.manifest(dataset, cache)
-    return _stored(dataset) or _scan(dataset)
+    from vidlib.data import prefetched
+
+    manifest, note = _stored(dataset) or _scan(dataset), prefetched.note(dataset)
+    return replace(manifest, note=f"{manifest.note} {note}") if note else manifest
 
 
 def splits_of(dataset: str) -> dict[str, tuple[str, ...]]:

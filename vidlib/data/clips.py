@@ -1,6 +1,7 @@
 """A split's videos as tensors: frames chosen, decoded, transformed; decoded frames are kept while memory lasts."""
 
 import hashlib
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
-from vidlib.data import video
+from vidlib.data import prefetched, video
 from vidlib.data.manifest import Manifest
 from vidlib.data.sampling import segment_indices
 from vidlib.errors import UserError
@@ -23,6 +24,7 @@ SHORT, SMALL, WHOLE = 64, 256 << 10, 8 << 20  # frames, bytes of the file, bytes
 # What one run decoded serves the next in the same process (a notebook trains several methods on the same clips).
 SHARED = 1 << 30  # bytes
 _shared: dict[tuple[str, int, int], np.ndarray] = {}
+_warned: set[Path] = set()  # stores some of whose files have changed: said once
 
 Transform = Callable[[np.ndarray, torch.Generator | None], Tensor]
 Pick = Callable[[int, int, np.random.Generator | None], np.ndarray]
@@ -36,6 +38,7 @@ class Clips:
     at random in training for the roles in ``vary_train`` and in testing for those in ``vary_test``, which depend on the
     episode then (``by_episode``) and are asked for with ``drawn``. At most ``cache_bytes`` of decoded frames are kept
     in memory, shared out among loader processes; a copy sent to another process starts empty.
+    What was prefetched of the benchmark is read from there as long as the video's file is the same (``prefetched``).
     A video that cannot be decoded raises a UserError naming it: no other video ever takes its place.
     """
 
@@ -61,6 +64,7 @@ class Clips:
         self.pick, self.vary_train, self.vary_test = pick, tuple(vary_train), tuple(vary_test)
         self.by_episode = bool(vary_test)
         self.cache_bytes = cache_bytes
+        self.kept = prefetched.find(manifest.name)
         self._forget()
 
     def __len__(self) -> int:
@@ -106,7 +110,25 @@ class Clips:
         except Exception as error:  # whatever a decoder throws, the user learns which file it was
             raise UserError(f"{path} cannot be decoded: {' '.join(str(error).split())}") from error
 
+    def _prefetched(self, row: int, path: Path) -> np.ndarray | None:
+        """All frames that are kept of a video [N H W C]; None where it has to be decoded."""
+        name = self.rows[row].video
+        if self.kept is None or name not in self.kept.kept:
+            return None
+        frames = self.kept.frames(name, path)
+        if frames is None and self.kept.folder not in _warned:
+            _warned.add(self.kept.folder)
+            warnings.warn(
+                f"{path} is not the file that was prefetched: it and others like it are decoded; vidlib data prefetch "
+                f"{self.manifest.name} renews {self.kept.folder}",
+                stacklevel=2,
+            )
+        return frames
+
     def _frames(self, row: int, path: Path, rng: np.random.Generator | None) -> np.ndarray:
+        kept = self._prefetched(row, path)
+        if kept is not None:
+            return kept[self.pick(len(kept), self.frames, rng)]
         if row in self._whole:
             return self._whole[row][self.pick(len(self._whole[row]), self.frames, rng)]
         if rng is None and row in self._centres:

@@ -30,12 +30,12 @@ class Matched:
 
 
 def folder_classes(facts: Mapping[str, Any]) -> dict[str, str]:
-    """Normalised folder name -> class: the classes' names, and the lists' anonymous labels where there are some."""
+    """Normalised folder name -> class: its name, else the lists' anonymous label for it, else its text."""
     names: dict[str, str] = {}
     for split, classes in facts["classes"].items():
-        for k, entry in enumerate(classes):
-            if facts.get("labels"):
-                names.setdefault(normalised(f"{split}{k}"), entry["name"])
+        names |= {normalised(entry["text"]): entry["name"] for entry in classes if entry["text"]}
+        if facts.get("labels"):
+            names |= {normalised(f"{split}{k}"): entry["name"] for k, entry in enumerate(classes)}
     names |= {normalised(entry["name"]): entry["name"] for classes in facts["classes"].values() for entry in classes}
     return names
 

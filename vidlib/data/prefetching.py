@@ -1,23 +1,22 @@
 """``prefetch``: every clip of a benchmark decoded once, made smaller, and kept as uint8 frames for fast training.
 
-``$VIDLIB_DATA/<name>/prefetch/`` holds shards of about 512 MB, each an ``.npy`` file of bytes one clip after the other
-(read through a memory map), ``index.tsv`` with a line per clip, and ``store.yaml`` with how they were made. A line is
-written after the bytes it speaks of are on the disk, so that what an interrupted call leaves is read and continued.
+They lie as ``prefetched`` says, in shards of about 512 MB. A line of the index is written after the bytes it speaks of
+are on the disk, so that what an interrupted call leaves can be read, and is continued.
 """
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
-from dataclasses import astuple, dataclass, fields
+from collections.abc import Iterator
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 import yaml
 
-from vidlib import paths
-from vidlib.data import benchmarks, pool, store, video
+from vidlib.data import benchmarks, pool, prefetched, store, video
 from vidlib.data.manifest import Manifest
+from vidlib.data.prefetched import Kept, Store, place
 from vidlib.data.shrinking import shrunk, smaller
 from vidlib.errors import UserError
 from vidlib.progress import track
@@ -30,29 +29,8 @@ SAMPLE = 24  # clips looked at to estimate the size
 
 
 @dataclass(frozen=True)
-class Kept:
-    """Where the frames uint8 [frames height width 3] of a video lie, and of which file (``size``, ``changed``) they are."""
-
-    video: str
-    size: int
-    changed: int
-    shard: int
-    offset: int
-    frames: int
-    height: int
-    width: int
-
-    @property
-    def bytes(self) -> int:
-        return self.frames * self.height * self.width * 3
-
-
-COLUMNS = tuple(field.name for field in fields(Kept))
-
-
-@dataclass(frozen=True)
 class Plan:
-    """What a ``prefetch`` will do: clips in all, clips that are there already, bytes to come (estimated), bytes free."""
+    """What ``fetch`` will do: clips that are there (``done``) and not, bytes to come (estimated) and bytes free."""
 
     manifest: Manifest
     folder: Path
@@ -65,55 +43,11 @@ class Plan:
 
     def line(self) -> str:
         """For people."""
-        what = f"all frames, short side {self.short}" if self.frames is None else f"{self.frames} frames, short side "
-        what += "" if self.frames is None else str(self.short)
+        what = prefetched.words({"frames": self.frames, "short": self.short})
         return (
             f"{self.manifest.name}: {len(self.todo)} of {len(self.manifest.files)} clips to decode ({what}), about "
             f"{self.estimate / 1e9:.2f} GB, {self.free / 1e9:.1f} GB free in {self.folder}"
         )
-
-
-class Store:
-    """The frames that ``prefetch`` kept; ``frames(video, path)`` gives a clip's or None where they are not current."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.made = _made(folder)
-        self.kept = _index(folder)
-        self._shards: dict[int, np.ndarray] = {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_shards": {}}
-
-    def frames(self, name: str, path: Path) -> np.ndarray | None:
-        """uint8 [N H W 3], a read-only view of the disk; None where the video is not kept or its file has changed."""
-        kept = self.kept.get(name)
-        if kept is None or _stamp(path) != (kept.size, kept.changed):
-            return None
-        if kept.shard not in self._shards:
-            try:
-                self._shards[kept.shard] = np.load(_shard(self.folder, kept.shard), mmap_mode="r")
-            except (OSError, ValueError):
-                return None
-        flat = self._shards[kept.shard][kept.offset : kept.offset + kept.bytes]
-        return flat.reshape(kept.frames, kept.height, kept.width, 3) if len(flat) == kept.bytes else None
-
-    @property
-    def words(self) -> str:
-        frames = "all frames" if self.made["frames"] is None else f"{self.made['frames']} frames"
-        return f"{frames}, short side {self.made['short']}"
-
-
-def find(manifest: Manifest) -> Store | None:
-    """What was prefetched of a benchmark; None where nothing was, or ``VIDLIB_PREFETCH=0`` says to decode."""
-    if os.environ.get("VIDLIB_PREFETCH") == "0" or not (place(manifest.name) / "store.yaml").is_file():
-        return None
-    return Store(place(manifest.name))
-
-
-def place(name: str) -> Path:
-    """The folder of what was prefetched of a benchmark."""
-    return paths.absolute(paths.data_dir() / name / "prefetch")
 
 
 def plan(name: str, short: int, frames: int | None = None) -> Plan:
@@ -131,16 +65,17 @@ def plan(name: str, short: int, frames: int | None = None) -> Plan:
     if name.startswith(benchmarks.FOLDER) or name in benchmarks.WORLDS:
         raise UserError(f"{name}: only a benchmark of data_manifests/ with videos of its own can be prefetched")
     manifest, folder = benchmarks.load(name), place(name)
-    made = _made(folder) if (folder / "store.yaml").is_file() else None
+    made = prefetched.made(folder) if (folder / "store.yaml").is_file() else None
     if made and (made["short"], made["frames"]) != (short, frames):
-        there = f"short side {made['short']}, {'all' if made['frames'] is None else made['frames']} frames"
-        raise UserError(f"{folder} holds clips of another form ({there}); ask for that, or delete the folder")
-    known = _index(folder) if made else {}
+        raise UserError(
+            f"{folder} holds clips of another form ({prefetched.words(made)}); ask for that, or delete the folder"
+        )
+    known = prefetched.index(folder) if made else {}
     rows = {row.video: row for row in manifest.rows}
     done = {
         v: kept
         for v, kept in known.items()
-        if v in rows and _stamp(manifest.path(rows[v])) == (kept.size, kept.changed)
+        if v in rows and prefetched.stamp(manifest.path(rows[v])) == (kept.size, kept.changed)
     }
     todo = tuple(v for v in rows if v not in done)
     free = shutil.disk_usage(next(p for p in (folder, *folder.parents) if p.exists())).free
@@ -149,8 +84,8 @@ def plan(name: str, short: int, frames: int | None = None) -> Plan:
     found = Plan(manifest, folder, short, frames, done, todo, estimate, free)
     if estimate + MARGIN > free:
         raise UserError(
-            f"{found.line()}: that does not fit (1 GB is to stay free); give a smaller --size, or --frames N, or another "
-            "VIDLIB_DATA"
+            f"{found.line()}: that does not fit (1 GB is to stay free); give a smaller --size, or --frames N, or "
+            "another VIDLIB_DATA"
         )
     return found
 
@@ -180,9 +115,9 @@ def fetch(wanted: Plan, workers: int | None = None, timeout: float = video.TIMEO
         if not (folder / "store.yaml").is_file():
             with store.writing(folder / "store.yaml") as part:
                 part.write_text(yaml.safe_dump({"format": 1, "short": wanted.short, "frames": wanted.frames}))
-        writer = _Writer(folder, _index(folder))
+        writer = _Writer(folder, prefetched.index(folder))
         items = [(wanted.manifest.path(rows[v]), wanted.short, wanted.frames) for v in wanted.todo]
-        stamps = [_stamp(path) for path, *_ in items]
+        stamps = [prefetched.stamp(path) for path, *_ in items]
         try:
             results = pool.each(shrunk, items, workers or os.cpu_count() or 1, timeout)
             for number, result in track(results, "prefetched", len(rows), start=len(rows) - len(items)):
@@ -212,7 +147,7 @@ class _Writer:
             part.write_text("".join(map(_row, known.values())), encoding="utf-8", errors="surrogateescape")
 
     def _open(self, shard: int, end: int) -> None:
-        path = _shard(self.folder, shard)
+        path = prefetched.shard(self.folder, shard)
         path.touch()
         self._shard, self._end, self._file = shard, end, open(path, "r+b")  # noqa: SIM115
         self._file.truncate(HEAD + end)
@@ -254,41 +189,8 @@ def _head(file: BinaryIO, size: int) -> None:
     file.seek(HEAD + size)
 
 
-def _shard(folder: Path, number: int) -> Path:
-    return folder / f"shard-{number:04}.npy"
-
-
 def _row(kept: Kept) -> str:
     return "\t".join(map(str, astuple(kept))) + "\n"
-
-
-def _made(folder: Path) -> dict[str, Any]:
-    try:
-        made = yaml.safe_load((folder / "store.yaml").read_text())
-        return {"short": int(made["short"]), "frames": made["frames"]}
-    except (OSError, yaml.YAMLError, TypeError, KeyError, ValueError):
-        raise UserError(f"{folder / 'store.yaml'} is damaged; delete {folder} and prefetch again") from None
-
-
-def _index(folder: Path) -> dict[str, Kept]:
-    """video -> where its frames lie; the last line of a video counts, one that was cut off does not."""
-    path, found = folder / "index.tsv", {}
-    lines: Sequence[str] = path.read_bytes().decode("utf-8", "surrogateescape").split("\n") if path.is_file() else [""]
-    for line in lines[:-1]:
-        name, *numbers = line.split("\t")
-        try:
-            found[name] = Kept(name, *map(int, numbers))
-        except (ValueError, TypeError):
-            continue
-    return found
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return -1, -1
-    return status.st_size, status.st_mtime_ns
 
 
 def report(found: Store, bad: dict[str, str]) -> Iterator[str]:
