@@ -37,7 +37,7 @@ FLOORS = [  # bottom first; a room imports only from floors below its own, or fr
     {"released"},
     {"checkpoints"},
     {"stepping", "results", "trust"},
-    {"opening", "evaluation", "recognised"},
+    {"opening", "evaluation", "recognised", "planning"},
     {"loop", "recognition"},
     {"training", "testing", "recognising"},
     {"viz"},

@@ -113,6 +113,11 @@ def check(
     return Checked(what, root, path, tuple(lines), count, passed)
 
 
+def known(what: str, root: Path) -> dict[str, Line]:
+    """File -> what an earlier check found; whether a line still counts, its size and time of change say."""
+    return _read(_place(what, root))
+
+
 def _targets(what: str, follow_links: bool) -> tuple[Path, list[str], dict[str, str]]:
     if what.startswith(benchmarks.FOLDER):
         found = scan(what.removeprefix(benchmarks.FOLDER) or ".", follow_links)
