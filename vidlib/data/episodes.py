@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 
 from vidlib.data import replacing
 from vidlib.data.clips import Clips
@@ -184,11 +184,12 @@ def assemble(clips: Clips, episodes: Sequence[Episode], text: Tensor, train: boo
     support = [load(r, e, i, "support") for e in episodes for i, r in enumerate(e.support.tolist())]
     query = [load(r, e, supports + i, "query") for e in episodes for i, r in enumerate(e.query.tolist())]
     class_ids = torch.from_numpy(np.stack([e.class_ids for e in episodes]))
+    # default_collate stacks in shared memory where a loader process calls it: clips are not copied on their way
     labels = torch.from_numpy(np.stack([e.query_labels for e in episodes]))
     return EpisodeBatch(
-        support=rearrange(support, "(e s) t c h w -> e s t c h w", e=len(episodes)),
+        support=rearrange(default_collate(support), "(e s) t c h w -> e s t c h w", e=len(episodes)),
         support_labels=torch.from_numpy(np.stack([e.support_labels for e in episodes])),
-        query=rearrange(query, "(e q) t c h w -> e q t c h w", e=len(episodes)),
+        query=rearrange(default_collate(query), "(e q) t c h w -> e q t c h w", e=len(episodes)),
         text=text[class_ids],
         targets=Targets(labels, class_ids, text) if train else None,
         replaced=tuple(replaced),

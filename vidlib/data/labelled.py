@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 
 from vidlib.data import replacing
 from vidlib.data.clips import Clips
@@ -85,7 +85,7 @@ class LabelledBatches(Dataset):
         labels = [int(self.labels[rows[slot]]) for slot in slots]
         taken = set(rows.tolist())  # as drawn, so that the number of processes does not matter
         drawn = [replacing.train(self.clips, int(rows[slot]), i, slot, "support", taken) for slot in slots]
-        clips = torch.stack([clip for clip, _, _ in drawn])
+        clips = default_collate([clip for clip, _, _ in drawn])  # in a loader process, in shared memory
         ids = torch.stack([self.sentences.drawn(k, i, slot) for k, slot in zip(labels, slots, strict=True)])
         lost = tuple(replaced for _, _, replaced in drawn if replaced)
         batch = LabelledBatch(clips, torch.tensor(labels), ids, self.sentences.ids[0], replaced=lost)
