@@ -145,7 +145,7 @@ def test_zero_shot_on_another_data_set_over_its_standard_splits(params, tmp_path
     names = {"A": ["v_A_g1", "v_A_g2", "v_A_g3"], "B": ["v_B_g1", "v_B_g2", "v_B_g3"]}
     for shade, (cls, videos) in enumerate(names.items()):
         for i, video in enumerate(videos):
-            write_clip(root / cls / f"{video}.mp4", frames=4 + i, shade=60 * shade)
+            write_clip(root / cls / f"{video}.mp4", frames=4 + i, shade=10 + 60 * shade)
     for n in (1, 2, 3):
         tested = [f"{cls}/{videos[n - 1]}.avi" for cls, videos in names.items()]
         (root / "annotations" / f"testlist0{n}.txt").write_text("\n".join(tested))

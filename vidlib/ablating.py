@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vidlib import runs, study, training
+from vidlib import runs, study, training, trust
 from vidlib.few_shot_params import StudyParams
 from vidlib.params import Params
 from vidlib.results import paired
@@ -119,6 +119,7 @@ def table(
         if done is not None:
             result, here = done.result, tested(done)
             row |= {"accuracy": 100 * here.accuracy, "interval": 100 * here.interval}
+            row |= trust.beside({label: [run] for label, run in found.items()}, result)
             row |= {"trained (M)": result["cost"]["trainable"] / 1e6, "memory (MiB)": result["cost"]["training_memory"]}
             row["seconds"] = result["fit"]["seconds"] if result["fit"] else 0.0
             if full is not None and here.checksum == full.checksum:

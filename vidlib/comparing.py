@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from vidlib import backbones, evaluation, methods, published, runs, study, training
+from vidlib import backbones, evaluation, methods, published, runs, study, training, trust
 from vidlib.data.episodes import EpisodeSampler
 from vidlib.data.manifest import Manifest
 from vidlib.devices import make_fabric
@@ -68,6 +68,7 @@ def table(p: ComparisonParams, found: Found) -> pd.DataFrame:
         results, params = [run.result for run in same], RunParams.parse(same[0].params)
         row = {"method": study.label(name), "backbone": params.backbone}
         row["test accuracy"] = study.mean_interval(results, "test")
+        row |= trust.beside(found, results[0])
         row["frames shuffled"] = study.mean_interval(results, "frames_shuffled")
         row[f"minus {study.label(p.against)}"] = _gap(found, name, p.against)
         row["minus frozen features"] = _gap(found, name, f"{FLOOR}{params.backbone}")

@@ -7,6 +7,9 @@ and a parameter that no episode used stays without a gradient everywhere, as on 
 
 A batch of labelled clips takes an episode's place. With ``together`` every process has its part of each batch instead
 of whole ones, and a loss over all of it (``layers.gathering``).
+
+A batch names the videos that did not decode and what took their places (``data.replacing``); they are written with the
+step in metrics.jsonl, whose lines a resumed run keeps or repeats with the steps themselves.
 """
 
 import math
@@ -131,10 +134,12 @@ def fit(
                 stepping.seed_everything(seed, episode)
                 with fabric.autocast():
                     match = method(batch)
-                measured.append(stepping.measure(match, batch, episode))
+                measured.append(stepping.measure(match, batch, episode) | stepping.replaced(batch, episode))
                 loss = match.loss * batch.query.shape[1] if query_sum else match.loss
                 fabric.backward(loss / (count * parts))
-            record = {"step": step, "episode": last, **stepping.mean(stepping.gather(fabric, measured))}
+            measured = stepping.gather(fabric, measured)
+            lost = [line for each in measured for line in each.pop("replaced", ())]
+            record = {"step": step, "episode": last, **stepping.mean(measured), **({"replaced": lost} if lost else {})}
 
             stepping.sum_gradients(fabric, parameters)
             for each in optimizers:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vidlib import backbones, methods, stepping
 from vidlib.backbones import Backbone
-from vidlib.data import benchmarks
+from vidlib.data import benchmarks, readable
 from vidlib.data.clips import ROLES, Clips
 from vidlib.data.episodes import EpisodeDataset, EpisodeSampler
 from vidlib.data.manifest import Manifest
@@ -64,9 +64,12 @@ def checked(params: P) -> P:
 
 
 def open_manifest(params: ProtocolParams) -> Manifest:
-    """The videos of ``params.dataset``; of a user's folder, those that can be read (its note names the others)."""
+    """The videos of ``params.dataset`` without those that cannot be read, which its note names: in every split of a
+    user's folder, in val and test of a benchmark. Episodes to evaluate on are drawn from what is left."""
     manifest = benchmarks.load(params.dataset)
-    return manifest.keep_readable() if params.dataset.startswith(benchmarks.FOLDER) else manifest
+    if params.dataset.startswith(benchmarks.FOLDER):
+        return manifest.keep_readable()
+    return manifest if params.dataset in benchmarks.WORLDS else readable.keep(manifest, ("val", "test"))
 
 
 def open_backbone(params: FewShotParams, freeze_bn: bool = True) -> Backbone:

@@ -13,19 +13,20 @@ import torch
 from lightning.fabric import Fabric
 from torch import nn
 
-from vidlib import accounting, apart, backbones, checkpoints, methods, runs, stepping
-from vidlib.data import benchmarks, official, views
+from vidlib import accounting, apart, backbones, checkpoints, methods, runs, stepping, trust
+from vidlib.data import benchmarks, official, used, views
 from vidlib.data.clips import Clips
 from vidlib.data.labelled import LabelledBatch, LabelledBatches
 from vidlib.data.manifest import Manifest
-from vidlib.data.protocols import Plan, plan
+from vidlib.data.protocols import Plan
 from vidlib.data.sentences import Sentences, vocabulary
 from vidlib.data.transforms import ClipTransform
 from vidlib.devices import make_fabric, pick_precision, place
 from vidlib.digests import file_digest, folder_digest
 from vidlib.errors import UserError
-from vidlib.loop import STATE, WEIGHTS, Fit, fit
+from vidlib.loop import METRICS, STATE, WEIGHTS, Fit, fit
 from vidlib.methods import VideoTextMethod, m2clip
+from vidlib.planning import open_plan, refuse_test_data
 from vidlib.recognised import Recognised, harmonic
 from vidlib.recognition import recognise
 from vidlib.recognition_params import RecogniseParams, RecogniseRunParams
@@ -62,26 +63,6 @@ def checked(params: RecogniseParams) -> RecogniseParams:
     if isinstance(params, RecogniseRunParams):
         methods.check_video_text(params)
     return params
-
-
-def open_plan(params: RecogniseParams) -> Plan:
-    """The videos of the data set(s), as the protocol divides them."""
-    other = _manifest(params.test_dataset, 0) if params.test_dataset else None
-    return plan(
-        _manifest(params.dataset, params.official_split),
-        params.protocol,
-        shot=params.shot,
-        seed=params.seed,
-        other=other,
-        remove_overlap=params.remove_overlap,
-    )
-
-
-def _manifest(dataset: str, split: int) -> Manifest:
-    if dataset.startswith(official.PREFIX):
-        return official.load(dataset.removeprefix(official.PREFIX), split)
-    manifest = benchmarks.load(dataset)
-    return manifest.keep_readable() if dataset.startswith(benchmarks.FOLDER) else manifest
 
 
 def open_run(params: RecogniseRunParams) -> Opened:
@@ -150,7 +131,9 @@ def run(params: RecogniseRunParams) -> runs.Run:
         apart.run_apart(params, "vidlib.recognising", params.devices)
         return recorded(params)
     fabric = make_fabric(params.device, params.precision)
-    identity = _identity(params, open_plan(params))
+    planned = open_plan(params)
+    refuse_test_data(params, planned)
+    identity = _identity(params, planned)
     record = runs.open_run(*identity, fresh=params.fresh) if fabric.is_global_zero else None
     folder, state = fabric.broadcast((record.folder, record.state) if record else None)
     if state == "finished":
@@ -164,7 +147,8 @@ def run(params: RecogniseRunParams) -> runs.Run:
         result = _tested(params, fabric, opened, record)
         result |= {"fit": asdict(done) if done else None, "cost": _cost(opened.method, batches, fabric)}
         result |= {"unsettled": opened.method.unsettled(), "said": opened.plan.said, "overlap": opened.plan.overlap}
-        result["coverage"] = opened.manifest.coverage().table.to_dict("records")
+        result["coverage"] = used.record(opened.manifest, opened.plan.bases)
+        result["replaced"] = trust.replaced(runs.read_lines(record.path(METRICS))) if done else []
         record.path(STATE).unlink(missing_ok=True)
         record.finish(result)
     return record
@@ -267,7 +251,7 @@ def _train(
 def _cost(method: VideoTextMethod, batches: LabelledBatches, fabric: Fabric) -> dict[str, Any]:
     """Parameters, GMACs of a clip, clips embedded per second, MiB at the peak of a training step."""
     total = accounting.parameters(method).loc[accounting.ALL]
-    clip = place(fabric, batches.clips.test(0))[None]
+    clip = place(fabric, batches[0].clips[:1])  # not one video's own: it may not decode
     with torch.no_grad(), fabric.autocast():
         speed = accounting.throughput(lambda: method.embed(clip), 1, seconds=0.5)
     cost = {"total": int(total["total"]), "trainable": int(total["trainable"]), "clips_per_second": speed}

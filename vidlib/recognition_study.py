@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from vidlib import published, recognising, runs, study
+from vidlib import published, recognising, runs, study, trust
 from vidlib.recognised import Recognised
 from vidlib.recognition_params import RecogniseRunParams, RecogniseStudyParams
 from vidlib.results import paired
@@ -81,6 +81,7 @@ def result_table(found: Found) -> pd.DataFrame:
                 continue
             row = {"": label(name), "tested on": NOTES[split] if "novel" in splits(found) else split}
             row["top-1"] = study.mean_interval(results, split)
+            row |= trust.beside(found, results[0])
             row["top-5"] = f"{100 * np.mean([r[split]['top5'] for r in results]):.1f}%"
             row["chance"] = f"{100 * results[0][split]['chance']:.1f}%"
             for control in ("frames_shuffled", "texts_permuted"):
@@ -113,6 +114,7 @@ def differences(found: Found, of: str) -> pd.DataFrame:
             gap = paired(tested(ours, split), tested(theirs, split))
             row = {f"{label(of)} minus": label(name), "tested on": split, "seed": ours.params["seed"]}
             row |= {"points": 100 * gap.difference, "± (paired 95%)": 100 * gap.interval}
+            row |= trust.beside(found, ours.result)
             rows.append(row | {"videos": gap.episodes})
     return pd.DataFrame(rows).round(1)
 
@@ -123,7 +125,7 @@ def describe(p: RecogniseStudyParams, found: Found) -> None:
     print(f"Protocol: {run.result['said']}")
     if run.result["overlap"]:
         print(f"Class names in training and test data: {', '.join(run.result['overlap'])}.")
-    print(f"Coverage: {study.coverage_line(run.result)}.")
+    print(f"Coverage: {trust.coverage_line(run.result)}.")
     views = run.result["test"]["views"]
     print(f"Test: {views}, {p.frames} frames each; weights {'selected on val' if p.select else 'of the last step'}.")
     for split in splits(found):
@@ -137,6 +139,8 @@ def describe(p: RecogniseStudyParams, found: Found) -> None:
         readings = ", ".join(f"{split} {n}" for split, n in sorted(same[0].readings().items()))
         finished = same[0].result["finished"][:16]
         print(f"{label(name)}: run {same[0].id}, finished {finished} UTC; times each split was read: {readings}.")
+    for line in trust.replaced_lines(found):
+        print(line)
     print(f"Command: {study.command(p.METHOD, p.changed())}")
 
 

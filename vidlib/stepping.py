@@ -223,6 +223,12 @@ def measure(match: Any, batch: Any, episode: int) -> dict[str, float]:
     return numbers | {"accuracy": float(hits.float().mean())}
 
 
+def replaced(batch: Any, episode: int) -> dict[str, list[dict[str, Any]]]:
+    """Under "replaced", where there are any, the training videos of a batch that did not decode."""
+    lost = getattr(batch, "replaced", ())
+    return {"replaced": [{"episode": episode, **each._asdict()} for each in lost]} if lost else {}
+
+
 def gather(fabric: Fabric, measured: list[dict[str, float]]) -> list[dict[str, float]]:
     """The step's measures of all processes, in the order of the episodes."""
     if fabric.world_size == 1:

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from scipy import stats
 from torch import Tensor
 
-from vidlib import evaluation, methods, published, runs, training
+from vidlib import evaluation, methods, published, runs, training, trust
 from vidlib.data.benchmarks import WORLDS
 from vidlib.data.manifest import Manifest
 from vidlib.devices import make_fabric
@@ -118,7 +118,7 @@ def result_table(found: Mapping[str, Sequence[runs.Run]]) -> pd.DataFrame:
     rows = []
     for name, same in found.items():
         results = [run.result for run in same]
-        row = {"method": label(name), "test accuracy": mean_interval(results, "test")}
+        row = {"method": label(name), "test accuracy": mean_interval(results, "test")} | trust.beside(found, results[0])
         row["frames shuffled"] = mean_interval(results, "frames_shuffled")
         if any("texts_permuted" in run.result for every in found.values() for run in every):
             row["texts permuted"] = mean_interval(results, "texts_permuted") if "texts_permuted" in results[0] else "-"
@@ -159,7 +159,8 @@ def differences(found: Mapping[str, Sequence[runs.Run]], of: str) -> pd.DataFram
         for ours, theirs in zip(found[of], found[name], strict=True):
             gap = paired(tested(ours), tested(theirs))
             row = {f"{label(of)} minus": label(name), "seed": ours.params["seed"], "points": 100 * gap.difference}
-            rows.append(row | {"± (paired 95%)": 100 * gap.interval, "episodes": gap.episodes})
+            row |= {"± (paired 95%)": 100 * gap.interval} | trust.beside(found, ours.result)
+            rows.append(row | {"episodes": gap.episodes})
     return pd.DataFrame(rows).round(1)
 
 
@@ -251,7 +252,7 @@ def describe(
     run = found[of][0]
     test = run.result["test"]
     shape = f"{p.way}-way {p.shot}-shot, {p.query} query per class, {p.frames} frames at segment centres, novel classes"
-    print(f"Data: {data_name(manifest)}; {coverage_line(run.result)}.")
+    print(f"Data: {data_name(manifest)}; {trust.coverage_line(run.result)}.")
     print(
         f"Protocol: {shape}; {test['episodes']:,} test episodes, list {test['checksum'][:12]}; weights selected on val."
     )
@@ -263,6 +264,8 @@ def describe(
             f"{label(name)}: run {same[0].id}, finished {finished} UTC; evaluated by way of: {mode}; "
             f"times each split was read: {readings}."
         )
+    for line in trust.replaced_lines(found):
+        print(line)
     print(f"Command: {command(notebook, p.changed())}")
 
 
@@ -287,11 +290,6 @@ def interval_note(number: int) -> str:
     if number == 1:
         return "95% over episodes, conditional on one trained model and one set of classes"
     return f"95% over {number} seeds (Student's t), each tested on the same episodes"
-
-
-def coverage_line(result: Mapping[str, Any]) -> str:
-    """``test 480 of 480 listed videos present``, for each split."""
-    return ", ".join(f"{c['split']} {c['present']:,} of {c['listed']:,} listed videos" for c in result["coverage"])
 
 
 def show(figure: Figure, run: runs.Run | None = None, name: str = "", data: pd.DataFrame | None = None) -> None:

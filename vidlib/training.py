@@ -13,14 +13,15 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
-from vidlib import accounting, apart, checkpoints, runs
+from vidlib import accounting, apart, checkpoints, runs, trust
+from vidlib.data import benchmarks, used
 from vidlib.data.episodes import EpisodeBatch
 from vidlib.data.manifest import Manifest
 from vidlib.devices import make_fabric, pick_precision, place
 from vidlib.digests import file_digest, folder_digest
 from vidlib.evaluation import evaluate, evaluate_with_controls
 from vidlib.few_shot_params import RunParams
-from vidlib.loop import STATE, WEIGHTS, Fit, fit
+from vidlib.loop import METRICS, STATE, WEIGHTS, Fit, fit
 from vidlib.methods import FewShotMethod, yours
 from vidlib.opening import Split, open_manifest, open_method, open_split
 from vidlib.paths import atomic_write
@@ -37,6 +38,8 @@ def run(params: RunParams) -> runs.Run:
         apart.run_apart(params, "vidlib.training", params.devices)
         return recorded(params)
     manifest = open_manifest(params)
+    if params.dataset not in benchmarks.WORLDS:
+        trust.refuse_shared(manifest, contents=params.dataset.startswith(benchmarks.FOLDER))
     fabric = make_fabric(params.device, params.precision)
     record = runs.open_run(*_identity(params, manifest), fresh=params.fresh) if fabric.is_global_zero else None
     folder, state = fabric.broadcast((record.folder, record.state) if record else None)
@@ -54,7 +57,8 @@ def run(params: RunParams) -> runs.Run:
         split = open_split(params, manifest, method.backbone, params.report)
         cost = _cost(method, split.clips.test(0), train.training(1)[0], fabric)
         result = {"fit": asdict(done) if done else None, "cost": cost, "unsettled": method.unsettled()}
-        result["coverage"] = manifest.coverage().table.to_dict("records")
+        result["coverage"] = used.record(manifest)
+        result["replaced"] = trust.replaced(runs.read_lines(record.path(METRICS))) if done else []
         listed = (split.clips, split.sampler, params.test_episodes, split.text)
         found = evaluate_with_controls(method, *listed, fabric=fabric)
         for name, evaluated in found.items():

@@ -114,9 +114,9 @@ def check(
     return Checked(what, root, path, tuple(lines), count, passed)
 
 
-def ledger(name: str) -> tuple[Line, ...]:
-    """What the last check of a benchmark found; empty where none was made."""
-    return tuple(_read(_place(name, Path())).values())
+def known(what: str, root: Path) -> dict[str, Line]:
+    """File -> what an earlier check found; whether a line still counts, its size and time of change say."""
+    return _read(_place(what, root))
 
 
 def _targets(what: str, follow_links: bool) -> tuple[Path, list[str], dict[str, str]]:

@@ -12,11 +12,12 @@ from torch import Tensor
 from torch.utils.data import get_worker_info
 
 from vidlib.data import prefetched, video
-from vidlib.data.manifest import Manifest
+from vidlib.data.manifest import Manifest, in_words
 from vidlib.data.sampling import segment_indices
 from vidlib.errors import UserError
 
 ROLES = ("support", "query")
+CONTROLLED = "an evaluation never puts another video in its place: mend the file, or leave it out, and run again"
 
 # A short, small video is remembered whole, so that later episodes draw other frames of it without decoding again.
 SHORT, SMALL, WHOLE = 64, 256 << 10, 8 << 20  # frames, bytes of the file, bytes of the decoded frames
@@ -25,6 +26,13 @@ SHORT, SMALL, WHOLE = 64, 256 << 10, 8 << 20  # frames, bytes of the file, bytes
 SHARED = 1 << 30  # bytes
 _shared: dict[tuple[str, int, int], np.ndarray] = {}
 _warned: set[Path] = set()  # stores some of whose files have changed: said once
+
+
+class Undecodable(UserError):
+    """A video of a split cannot be decoded; ``cause`` in words, without the path. The sentence names the file."""
+
+    cause = ""
+
 
 Transform = Callable[[np.ndarray, torch.Generator | None], Tensor]
 Pick = Callable[[int, int, np.random.Generator | None], np.ndarray]
@@ -39,7 +47,8 @@ class Clips:
     episode then (``by_episode``) and are asked for with ``drawn``. At most ``cache_bytes`` of decoded frames are kept
     in memory, shared out among loader processes; a copy sent to another process starts empty.
     What was prefetched of the benchmark is read from there as long as the video's file is the same (``prefetched``).
-    A video that cannot be decoded raises a UserError naming it: no other video ever takes its place.
+    A video that cannot be decoded raises ``Undecodable``, a UserError naming it, and is not tried again by the same
+    process. No other video ever takes its place here; in training ``replacing`` chooses one and says so.
     """
 
     def __init__(
@@ -81,16 +90,25 @@ class Clips:
         self._whole: dict[int, np.ndarray] = {}  # row -> all its frames [N H W C]
         self._centres: dict[int, np.ndarray] = {}  # row -> its fixed frames [T H W C]
         self._totals: dict[int, int] = {}
+        self._failed: dict[int, str] = {}  # row -> cause: a file that hangs would cost a minute in every episode
         self._used = 0
 
     def test(self, row: int) -> Tensor:
         """The frames that ``pick`` takes without chance, through the test transform: deterministic."""
-        return self.transform_test(self.raw(row), None)
+        return self.transform_test(self._to_test(row, None), None)
 
     def drawn(self, row: int, episode: int, slot: int, role: str) -> Tensor:
         """``test``, with frames at random where ``vary_test`` has the role: the same in every run of that episode."""
         rng, _ = _chance("test", 0, episode, slot)  # no seed of a training: all methods meet the same clips
-        return self.transform_test(self.raw(row, rng if role in self.vary_test else None), None)
+        return self.transform_test(self._to_test(row, rng if role in self.vary_test else None), None)
+
+    def _to_test(self, row: int, rng: np.random.Generator | None) -> np.ndarray:
+        try:
+            return self.raw(row, rng)
+        except Undecodable as error:
+            raise UserError(
+                f"{self.manifest.path(self.rows[row])} cannot be decoded ({error.cause}); {CONTROLLED}"
+            ) from None
 
     def train(self, row: int, episode: int, slot: int, role: str = "support") -> Tensor:
         """Random frames, augmented; all chance comes from (seed, episode, slot), none from workers."""
@@ -103,12 +121,20 @@ class Clips:
     def raw(self, row: int, rng: np.random.Generator | None = None) -> np.ndarray:
         """Decoded frames uint8 [T H W C], at random with ``rng``, else the fixed ones."""
         path = self.manifest.path(self.rows[row])
-        try:
-            return self._frames(row, path, rng)
-        except UserError:
-            raise
-        except Exception as error:  # whatever a decoder throws, the user learns which file it was
-            raise UserError(f"{path} cannot be decoded: {' '.join(str(error).split())}") from error
+        if row not in self._failed:
+            try:
+                return self._frames(row, path, rng)
+            except MemoryError:  # not the file's fault
+                raise
+            except UserError as error:
+                if not isinstance(error, video.VideoError):
+                    raise
+                self._failed[row] = in_words(error, path)
+            except Exception as error:  # whatever a decoder throws, the user learns which file it was
+                self._failed[row] = in_words(error, path)
+        failed = Undecodable(f"{path} cannot be decoded: {self._failed[row]}")
+        failed.cause = self._failed[row]
+        raise failed
 
     def _prefetched(self, row: int, path: Path) -> np.ndarray | None:
         """All frames that are kept of a video [N H W C]; None where it has to be decoded."""

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 
+from vidlib.data import replacing
 from vidlib.data.clips import Clips
 from vidlib.data.manifest import Manifest
 from vidlib.errors import UserError
@@ -123,7 +124,8 @@ class _OnDevice:
 
     def _each(self, change: Any) -> Self:
         values = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
-        return type(self)(**{name: value if value is None else change(value) for name, value in values.items()})
+        still = (type(None), tuple)  # no tensors
+        return type(self)(**{name: v if isinstance(v, still) else change(v) for name, v in values.items()})
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
         """The same on another device, as ``Tensor.to``; give a device, not a dtype: labels are whole numbers."""
@@ -145,26 +147,36 @@ class Targets(_OnDevice):
 
 @dataclass
 class EpisodeBatch(_OnDevice):
-    """Episodes as tensors: support [E S T C H W], support_labels [E S], query [E Q T C H W], text [E W D] (raw)."""
+    """Episodes as tensors: support [E S T C H W], support_labels [E S], query [E Q T C H W], text [E W D] (raw).
+
+    ``replaced``: the training videos that did not decode, and what took their places.
+    """
 
     support: Tensor
     support_labels: Tensor
     query: Tensor
     text: Tensor
     targets: Targets | None = None
+    replaced: tuple[replacing.Replaced, ...] = ()
 
 
 def assemble(clips: Clips, episodes: Sequence[Episode], text: Tensor, train: bool) -> EpisodeBatch:
     """Load the clips of episodes of one shape; ``text`` [K D] follows ``manifest.classes(split)``.
 
     In training a clip's augmentation is seeded by the episode and the clip's place in it (supports, then queries), and
-    the batch carries targets; in testing there are none, and a clip is the same in every episode unless
-    ``clips.by_episode``.
+    the batch carries targets, and a video that does not decode is replaced (``replacing``); in testing there are none,
+    nothing is replaced, and a clip is the same in every episode unless ``clips.by_episode``.
     """
+    replaced: list[replacing.Replaced] = []
+    taken = {e.index: {*e.support.tolist(), *e.query.tolist()} for e in episodes}
 
     def load(row: int, episode: Episode, slot: int, role: str) -> Tensor:
         if train:
-            return clips.train(row, episode.index, slot, role)
+            clip, used, lost = replacing.train(clips, row, episode.index, slot, role, taken[episode.index])
+            if lost:
+                taken[episode.index].add(used)
+                replaced.append(lost)
+            return clip
         return clips.drawn(row, episode.index, slot, role) if by_episode else clips.test(row)
 
     by_episode = getattr(clips, "by_episode", False)
@@ -172,13 +184,15 @@ def assemble(clips: Clips, episodes: Sequence[Episode], text: Tensor, train: boo
     support = [load(r, e, i, "support") for e in episodes for i, r in enumerate(e.support.tolist())]
     query = [load(r, e, supports + i, "query") for e in episodes for i, r in enumerate(e.query.tolist())]
     class_ids = torch.from_numpy(np.stack([e.class_ids for e in episodes]))
+    # default_collate stacks in shared memory where a loader process calls it: clips are not copied on their way
     labels = torch.from_numpy(np.stack([e.query_labels for e in episodes]))
     return EpisodeBatch(
-        support=rearrange(support, "(e s) t c h w -> e s t c h w", e=len(episodes)),
+        support=rearrange(default_collate(support), "(e s) t c h w -> e s t c h w", e=len(episodes)),
         support_labels=torch.from_numpy(np.stack([e.support_labels for e in episodes])),
-        query=rearrange(query, "(e q) t c h w -> e q t c h w", e=len(episodes)),
+        query=rearrange(default_collate(query), "(e q) t c h w -> e q t c h w", e=len(episodes)),
         text=text[class_ids],
         targets=Targets(labels, class_ids, text) if train else None,
+        replaced=tuple(replaced),
     )
 
 
@@ -212,4 +226,4 @@ def collate(batches: Sequence[EpisodeBatch]) -> EpisodeBatch:
     if parts:
         labels, class_ids = (torch.cat([getattr(t, name) for t in parts]) for name in ("query_labels", "class_ids"))
         targets = Targets(labels, class_ids, parts[0].all_text)
-    return EpisodeBatch(**joined, targets=targets)
+    return EpisodeBatch(**joined, targets=targets, replaced=sum((b.replaced for b in batches), ()))

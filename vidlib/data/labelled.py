@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 
+from vidlib.data import replacing
 from vidlib.data.clips import Clips
 from vidlib.errors import UserError
 
@@ -23,7 +24,7 @@ class LabelledBatch:
     ``clips [B T 3 H W]``, ``labels [B]`` (number among the training classes), ``ids [B L]``: each clip's sentence;
     ``class_ids [K L]``: the first template with every training class. For a method with ``masks_words``:
     ``masked_ids [B L]``, the sentence with words replaced by "mask", and ``words [B L]``, the vocabulary's number of
-    the word that was there, -100 elsewhere.
+    the word that was there, -100 elsewhere. ``replaced``: the videos that did not decode, and what took their places.
     """
 
     clips: Tensor
@@ -32,6 +33,7 @@ class LabelledBatch:
     class_ids: Tensor
     masked_ids: Tensor | None = None
     words: Tensor | None = None
+    replaced: tuple[replacing.Replaced, ...] = ()
 
 
 class LabelledBatches(Dataset):
@@ -81,10 +83,13 @@ class LabelledBatches(Dataset):
         size = self.batch // of
         slots = range(mine * size, (mine + 1) * size)
         labels = [int(self.labels[rows[slot]]) for slot in slots]
-        clips = torch.stack([self.clips.train(int(rows[slot]), i, slot) for slot in slots])
+        taken = set(rows.tolist())  # as drawn, so that the number of processes does not matter
+        drawn = [replacing.train(self.clips, int(rows[slot]), i, slot, "support", taken) for slot in slots]
+        clips = default_collate([clip for clip, _, _ in drawn])  # in a loader process, in shared memory
         ids = torch.stack([self.sentences.drawn(k, i, slot) for k, slot in zip(labels, slots, strict=True)])
-        batch = LabelledBatch(clips, torch.tensor(labels), ids, self.sentences.ids[0])
+        lost = tuple(replaced for _, _, replaced in drawn if replaced)
+        batch = LabelledBatch(clips, torch.tensor(labels), ids, self.sentences.ids[0], replaced=lost)
         if self.masks:
-            drawn = [self.sentences.masked(k, i, slot) for k, slot in zip(labels, slots, strict=True)]
-            batch.masked_ids, batch.words = (torch.stack(list(column)) for column in zip(*drawn, strict=True))
+            masked = [self.sentences.masked(k, i, slot) for k, slot in zip(labels, slots, strict=True)]
+            batch.masked_ids, batch.words = (torch.stack(list(column)) for column in zip(*masked, strict=True))
         return batch

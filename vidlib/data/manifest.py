@@ -51,6 +51,7 @@ class Manifest:
     ``files`` maps a video id to its path relative to ``root``. ``directional`` True: no horizontal flip in training.
     ``prompts`` maps a class to its readable text. ``listed`` (split -> class -> number of videos) is what was
     published, where that can differ from the rows found on disk. ``note`` says what a reader of a result must know.
+    ``left_out`` maps a video that was in a split and cannot be read to (split, file, cause).
     """
 
     name: str
@@ -61,6 +62,7 @@ class Manifest:
     prompts: Mapping[str, str] = field(default_factory=dict)
     note: str = ""
     listed: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    left_out: Mapping[str, tuple[str, str, str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if len({row.video for row in self.rows}) == len(self.rows):
@@ -120,7 +122,9 @@ class Manifest:
         """Count what is listed and present; ``check_readable`` also opens every file and decodes a little of it."""
         import pandas as pd
 
-        missing, unreadable, table = [], {}, []
+        missing, table = [], []
+        gone = Counter(split for split, _, _ in self.left_out.values())
+        unreadable = {file: cause for _, file, cause in self.left_out.values()}
         for split in [*self.splits, *(s for s in self.listed if s not in self.splits)]:
             rows, counts = self._by_split.get(split, ()), self.listed.get(split, {})
             there = [row for row in rows if self.path(row).is_file()]
@@ -131,7 +135,7 @@ class Manifest:
             bad = {self.files[row.video]: cause for row, cause in causes.items() if cause}
             unreadable |= bad
             line = {"split": split, "classes": len({row.cls for row in rows})}
-            line |= {"listed": sum(counts.values()) or len(rows), "present": len(there)}
+            line |= {"listed": sum(counts.values()) or len(rows) + gone[split], "present": len(there)}
             table.append(line | {"readable": len(there) - len(bad) if check_readable else None})
         return Coverage(pd.DataFrame(table), missing, unreadable)
 
@@ -141,21 +145,29 @@ class Manifest:
         Raises UserError where nothing, or nothing of one class, can be read, with the first failure's cause.
         """
         causes = {row: unreadable_because(self.path(row)) for row in self.rows}
-        bad, kept = [row for row in self.rows if causes[row]], tuple(row for row in self.rows if not causes[row])
-        if not bad:
-            return self
-        if not kept:
-            refuse_all_broken(self.name, self.root, len(bad), self.path(bad[0]), causes[bad[0]])
-        for cls in sorted({row.cls for row in bad} - {row.cls for row in kept}):
+        bad = [row for row in self.rows if causes[row]]
+        kept = self.without({row: causes[row] for row in bad})
+        for cls in sorted({row.cls for row in bad} - {row.cls for row in kept.rows}):
             lost = next(row for row in bad if row.cls == cls)
             raise UserError(
                 f"{self.name}: no clip of class {cls!r} can be decoded (first failure: {self.path(lost)}: "
                 f"{causes[lost]}); replace its clips or remove the class"
             )
+        return kept
+
+    def without(self, causes: Mapping[Row, str]) -> Manifest:
+        """The manifest without these rows, which cannot be read for the causes given; UserError where none is left."""
+        bad, kept = [row for row in self.rows if row in causes], tuple(row for row in self.rows if row not in causes)
+        if not bad:
+            return self
+        if not kept:
+            refuse_all_broken(self.name, self.root, len(bad), self.path(bad[0]), causes[bad[0]])
         names = ", ".join(self.files[row.video] for row in bad[:5]) + (", ..." if len(bad) > 5 else "")
         note = f"{len(bad)} of {len(self.rows)} clips cannot be read and are left out: {names}."
+        gone = {row.video: (row.split, self.files[row.video], causes[row]) for row in bad}
         files = {row.video: self.files[row.video] for row in kept}
-        return replace(self, rows=kept, files=files, note=f"{self.note} {note}".strip())
+        note = f"{self.note} {note}".strip()
+        return replace(self, rows=kept, files=files, note=note, left_out={**self.left_out, **gone})
 
 
 def unreadable_because(path: Path) -> str:
@@ -173,9 +185,14 @@ def _probed(path: Path, size: int, changed: int) -> str:
     try:
         video.probe(path)
     except Exception as error:  # any decoder's complaint is the file's fault, and is named to the user
-        said = " ".join(str(error).split())
-        return said.removeprefix(str(absolute(path))).lstrip(": ").rstrip(".") or type(error).__name__
+        return in_words(error, path)
     return ""
+
+
+def in_words(error: Exception, path: Path) -> str:
+    """What a decoder said of a file, in one line without the file's name."""
+    said = " ".join(str(error).split())
+    return said.removeprefix(str(absolute(path))).lstrip(": ").rstrip(".") or type(error).__name__
 
 
 def refuse_all_broken(name: str, root: Path, number: int, first: Path, cause: str) -> None:

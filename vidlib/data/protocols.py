@@ -27,12 +27,13 @@ CUT = 0.05  # val's share of a standard training split, which papers train on wh
 
 @dataclass(frozen=True)
 class Plan:
-    """``manifest`` with the splits of the protocol, what was done in words, and class names that train and test share
-    where they should not (as the test data set spells them)."""
+    """``manifest`` with the splits of the protocol, what was done in words, class names that train and test share
+    where they should not (as the test data set spells them), and the data sets it was made of (``planning``)."""
 
     manifest: Manifest
     said: str
     overlap: tuple[str, ...] = ()
+    bases: tuple[Manifest, ...] = ()
 
 
 def plan(

@@ -95,7 +95,7 @@ def lengths(found: dict[str, Manifest]) -> pd.DataFrame:
     that are good; else ``SAMPLED`` of the manifest, evenly from its rows, counted now."""
     rows = []
     for name, manifest in found.items():
-        ledger = checking.ledger(name)
+        ledger = checking.known(name, manifest.root).values()
         if ledger:
             rows += [(name, line.frames, "ledger") for line in ledger if line.state not in ("unreadable", "damaged")]
             continue

@@ -86,7 +86,8 @@ class ClipTransform:
             raise UserError("a training transform needs a torch.Generator seeded for its clip: got generator=None")
         else:
             clip = self._augmented(clip, generator)
-        return F.normalize(F.to_dtype(clip.contiguous(), torch.float32, scale=True), self.mean, self.std)
+        scaled = F.to_dtype(clip.contiguous(), torch.float32, scale=True)
+        return F.normalize(scaled, self.mean, self.std, inplace=clip.dtype == torch.uint8)  # then it is nobody else's
 
     def _augmented(self, clip: Tensor, generator: torch.Generator) -> Tensor:
         """One draw of every number, whatever the options use: an option changes its own effect and no other's."""
