@@ -7,10 +7,11 @@ import pytest
 
 from tests.data.small import write_clip, write_folder
 from vidlib import comparing, opening, planning, runs, study, training, trust
-from vidlib.data import benchmarks, used
+from vidlib.data import benchmarks, prefetched, used
 from vidlib.data.manifest import Manifest, Row
 from vidlib.data.protocols import plan
 from vidlib.errors import UserError
+from vidlib.few_shot_params import RunParams
 from vidlib.open_params import ComparisonParams, FewShotNotebookParams, untrained
 from vidlib.recognition_params import RecogniseRunParams
 
@@ -192,3 +193,13 @@ def test_worlds_are_not_asked(monkeypatch) -> None:
 def _listed() -> Manifest:
     rows = tuple(Row(f"{s}{c}{v}", f"{s}{c}", s) for s in ("train", "val", "test") for c in "ab" for v in range(3))
     return Manifest(benchmarks.WORLDS[0], rows, Path("nowhere"), {row.video: row.video for row in rows})
+
+
+def test_prefetched_frames_make_another_run(tmp_path, monkeypatch):
+    """They were resized once more than decoded ones, so that a result of theirs is not one of decoded frames."""
+    params = RunParams(dataset=f"folder:{write_folder(tmp_path / 'clips')}", pretrained="")
+    manifest = benchmarks.load(params.dataset)
+    decoded = training._identity(params, manifest)
+    monkeypatch.setattr(prefetched, "note", lambda name: f"Frames of {name} were prefetched.")
+    kept = training._identity(params, manifest)
+    assert kept[0] == decoded[0] and kept[3] == decoded[3] | {"frames": f"Frames of {manifest.name} were prefetched."}

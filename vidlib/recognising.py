@@ -14,7 +14,7 @@ from lightning.fabric import Fabric
 from torch import nn
 
 from vidlib import accounting, apart, backbones, checkpoints, methods, runs, stepping, trust
-from vidlib.data import benchmarks, official, used, views
+from vidlib.data import benchmarks, official, prefetched, used, views
 from vidlib.data.clips import Clips
 from vidlib.data.labelled import LabelledBatch, LabelledBatches
 from vidlib.data.manifest import Manifest
@@ -277,6 +277,8 @@ def _identity(params: RecogniseRunParams, planned: Plan) -> tuple[dict, dict, st
     other = {name: value for name, value in params if name not in determining}
     manifest = planned.manifest
     found = {f"split {name}": manifest.checksum(name) for name in manifest.splits}
+    if note := prefetched.note(manifest.name):  # other frames than decoding gives
+        found["frames"] = note
     for name in ("dataset", "test_dataset"):
         if determining[name].startswith(benchmarks.FOLDER):
             other[name] = determining.pop(name)

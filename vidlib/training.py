@@ -14,7 +14,7 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from vidlib import accounting, apart, checkpoints, runs, trust
-from vidlib.data import benchmarks, used
+from vidlib.data import benchmarks, prefetched, used
 from vidlib.data.episodes import EpisodeBatch
 from vidlib.data.manifest import Manifest
 from vidlib.devices import make_fabric, pick_precision, place
@@ -100,6 +100,8 @@ def _identity(params: RunParams, manifest: Manifest) -> tuple[dict, dict, str | 
     determining = params.determining() | {"precision": pick_precision(params.precision, params.device)}
     other = {name: value for name, value in params if name not in determining}
     found = {f"split {name}": manifest.checksum(name) for name in manifest.splits}
+    if note := prefetched.note(manifest.name):  # other frames than decoding gives
+        found["frames"] = note
     if params.dataset.startswith("folder:"):
         other["dataset"] = determining.pop("dataset")
         found["dataset"] = folder_digest(manifest.root)
