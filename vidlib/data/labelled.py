@@ -84,7 +84,7 @@ class LabelledBatches(Dataset):
         slots = range(mine * size, (mine + 1) * size)
         labels = [int(self.labels[rows[slot]]) for slot in slots]
         taken = set(rows.tolist())  # as drawn, so that the number of processes does not matter
-        drawn = [replacing.train(self.clips, int(rows[slot]), i, slot, "support", taken) for slot in slots]
+        drawn = [replacing.train(self.clips, int(rows[slot]), i, slot, None, taken) for slot in slots]
         clips = default_collate([clip for clip, _, _ in drawn])  # in a loader process, in shared memory
         ids = torch.stack([self.sentences.drawn(k, i, slot) for k, slot in zip(labels, slots, strict=True)])
         lost = tuple(replaced for _, _, replaced in drawn if replaced)

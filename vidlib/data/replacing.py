@@ -25,14 +25,15 @@ class Replaced(NamedTuple):
 
 
 def train(
-    clips: Any, row: int, episode: int, slot: int, role: str, taken: Container[int]
+    clips: Any, row: int, episode: int, slot: int, role: str | None, taken: Container[int]
 ) -> tuple[Tensor, int, Replaced | None]:
     """``clips.train(row, ...)``, or that of the video that takes its place: the clip, its row, what was replaced.
 
-    ``taken``: the rows of the episode. UserError where no video of the class decodes.
+    ``role``: None of labelled clips. ``taken``: the rows of the episode. UserError where no video of the class decodes.
     """
+    where = (episode, slot) if role is None else (episode, slot, role)
     try:
-        return clips.train(row, episode, slot, role), row, None
+        return clips.train(row, *where), row, None
     except Undecodable as error:
         first = error
     lost = clips.rows[row]
@@ -42,7 +43,7 @@ def train(
     others.sort(key=lambda i: i in taken)
     for other in others:
         try:
-            clip = clips.train(other, episode, slot, role)
+            clip = clips.train(other, *where)
         except Undecodable:
             continue
         return clip, other, Replaced(lost.video, lost.cls, first.cause, clips.rows[other].video)
