@@ -184,6 +184,26 @@ def test_weights_of_another_data_set_are_no_start_for_its_classes_as_new_ones(tm
     trust.refuse_start("run7", Manifest("other", rows[1:], tmp_path / "other", {"x/2": "x/2"}), after)
 
 
+def test_two_benchmarks_that_cut_one_source_share_its_ids(tmp_path: Path) -> None:
+    """A video has one id in SSv2-Full and SSv2-Small, whatever class each puts it into."""
+    full = (Row("Some class/77", "Some class", "train"), Row("Some class/78", "Some class", "test"))
+    before = Manifest("ssv2_full", full, tmp_path / "a", {row.video: row.video for row in full})
+    small = (Row("Another/77", "Another", "test"), Row("A third/79", "A third", "train"))
+    after = Manifest("ssv2_small", small, tmp_path / "b", {row.video: row.video for row in small})
+    with pytest.raises(UserError, match=r"run7 was trained or selected on 1 of the 1 test videos \(Another/77\)"):
+        trust.refuse_start("run7", before, after)
+    trust.refuse_start("run7", Manifest("ucf101", full, tmp_path / "a", before.files), after)
+
+
+def test_the_name_of_incomplete_data_carries_their_coverage(tmp_path: Path) -> None:
+    (tmp_path / "here.avi").touch()
+    rows = (Row("a/1", "a", "test"), Row("a/2", "a", "test"))
+    manifest = Manifest("ssv2_small", rows, tmp_path, {"a/1": "here.avi", "a/2": "gone.avi"})
+    assert study.data_name(manifest) == "ssv2_small (test 1 of 2 videos)"
+    (tmp_path / "gone.avi").touch()
+    assert study.data_name(manifest) == "ssv2_small"
+
+
 def test_worlds_are_not_asked(monkeypatch) -> None:
     monkeypatch.setattr(trust, "refuse_shared", lambda *_, **__: pytest.fail("rendered by vidlib, apart by making"))
     p = RecogniseRunParams.parse({"dataset": benchmarks.WORLDS[0], "pretrained": ""})

@@ -280,9 +280,11 @@ def _word(value: Any) -> str:
 
 
 def data_name(manifest: Manifest) -> str:
-    """The data set's name, and for an embedded world what it is not."""
-    world = " (the embedded world, not a benchmark of the field)" if manifest.name in WORLDS else ""
-    return f"{manifest.name}{world}"
+    """The data set's name, for an embedded world what it is not, and for incomplete data their coverage."""
+    if manifest.name in WORLDS:
+        return f"{manifest.name} (the embedded world, not a benchmark of the field)"
+    lacking = trust.incomplete({"coverage": manifest.coverage().table.to_dict("records")})
+    return f"{manifest.name} ({lacking})" if lacking else manifest.name
 
 
 def interval_note(number: int) -> str:

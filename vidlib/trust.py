@@ -8,11 +8,13 @@ from.
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+from vidlib.data import entries, official
 from vidlib.data.benchmarks import normalised
+from vidlib.data.folder import VIDEO_ENDINGS
 from vidlib.data.manifest import Manifest, Row
 from vidlib.errors import UserError
 
@@ -126,11 +128,11 @@ def refuse_start(init: str, before: Manifest, after: Manifest) -> None:
     seen = {normalised(before.text(cls)) for cls in before.classes("train")} if "train" in before.splits else set()
     learnt = [row for split in before.splits if split not in TESTED for row in before.videos(split)]
     nodes = {key for row in learnt if (key := _node(before, row))}
-    same = before.name.split(" to ")[0] == after.name.split(" to ")[0] and before.root == after.root
-    ids = {row.video for row in learnt} if same else set()
+    named = _namer(before, after)
+    ids = {named(row) for row in learnt} if named else set()
     for split in TESTED:
         rows = after.videos(split) if split in after.splits else ()
-        if shared := [row for row in rows if row.video in ids or _node(after, row) in nodes]:
+        if shared := [row for row in rows if (named and named(row) in ids) or _node(after, row) in nodes]:
             names = _few([row.video for row in shared])
             raise UserError(
                 f"init: {init} was trained or selected on {len(shared)} of the {len(rows)} {split} videos ({names}); "
@@ -142,6 +144,22 @@ def refuse_start(init: str, before: Manifest, after: Manifest) -> None:
                 f"init: {init} was trained on {len(known)} classes that {split} holds as new ones ({_few(known)}); "
                 "start from a run that has not seen them"
             )
+
+
+def _namer(a: Manifest, b: Manifest) -> Callable[[Row], str] | None:
+    """What names a video in both manifests: its whole id in one data set, in two that cut one source differently
+    (``ids`` of the catalogue) its id without class folder and ending; None where nothing does."""
+    names = [manifest.name.split(" to ")[0].replace("official_", official.PREFIX, 1) for manifest in (a, b)]
+    if names[0] == names[1]:
+        return (lambda row: row.video) if a.root == b.root else None
+    if not set(names) <= set(entries.every()) or len({entries.entry(name).ids for name in names}) > 1:
+        return None
+
+    def bare(row: Row) -> str:
+        name = PurePosixPath(row.video).name
+        return name.removesuffix(suffix) if (suffix := PurePosixPath(name).suffix).lower() in VIDEO_ENDINGS else name
+
+    return bare
 
 
 def _node(manifest: Manifest, row: Row) -> tuple[int, int] | None:
