@@ -150,7 +150,7 @@ def test_predict_prints_a_ranked_table_and_the_broken_file(videos, tmp_path, cap
     ranked = [line.split() for line in lines[one + 1 : one + 3]]
     assert [line[0] for line in ranked] == ["1", "2"] and float(ranked[0][-1]) >= float(ranked[1][-1])
     assert any(line.startswith("  broken.mov: is not a video") for line in lines[lines.index("two.mp4") :])
-    assert "2 videos in" in lines[-1] and "clips per second" in lines[-1] and "peak memory" in lines[-1]
+    assert "2 videos in" in lines[-1] and "clips per second" in lines[-1] and "at their peak" in lines[-1]
     before = file.read_text()
     assert before.count("\n") == 1 + 2 * 2 + 1 and before.splitlines()[-1].startswith("zero-shot,broken.mov,,,,")
     assert cli.main(command) == 1 and "exists" in capsys.readouterr().err and file.read_text() == before
