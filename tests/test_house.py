@@ -29,7 +29,7 @@ FLOORS = [  # bottom first; a room imports only from floors below its own, or fr
         "lock",
         "devices",
     }
-    | {"recognition_params", "predict_params", "apart"},
+    | {"recognition_params", "predict_params", "apart", "notebook_params"},
     {"runs", "published", "accounting"},
     {"data"},
     {"matching", "layers", "backbones"},
@@ -41,10 +41,13 @@ FLOORS = [  # bottom first; a room imports only from floors below its own, or fr
     {"loop", "recognition"},
     {"training", "testing", "recognising"},
     {"viz"},
-    {"study", "predicted", "missing"},
+    {"study", "predicted", "missing", "measuring"},
     {"recognition_study"},
     {"ablating", "at_test", "comparing", "guiding", "paper_page", "predicting", "recognition_looking"},
-    {"claims", "recognition_ablating", "recognition_claims"},
+    {"claims", "recognition_ablating", "recognition_claims", "running"},
+    {"estimating", "report_page", "report_table"},
+    {"sweeping"},
+    {"run_cli"},
     {"cli"},
 ]
 

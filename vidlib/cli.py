@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vidlib import checkpoints, paths, released
+from vidlib import checkpoints, paths, released, run_cli
 from vidlib.errors import UserError
 from vidlib.predict_params import PredictParams
 from vidlib.released import CLASSES, files, formats
@@ -29,11 +29,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     checkpoint = kinds.add_parser("checkpoint", help="what a file of weights holds, and which method it belongs to")
     checkpoint.add_argument("file", metavar="FILE", help="safetensors, or a PyTorch file (read as tensors alone)")
     checkpoint.set_defaults(do=lambda given: (f"{name:<10} {value}" for name, value in report_checkpoint(given.file)))
+    run_cli.add_reports(kinds)
+    run_cli.add_commands(commands)
     _add_predict(commands.add_parser("predict", help="guess the classes of videos, by texts or by example videos"))
     given = parser.parse_args(arguments)
     try:
         for line in given.do(given):
-            print(line)
+            print(line, flush=True)
     except UserError as error:
         print(error, file=sys.stderr)
         return 1

@@ -245,23 +245,19 @@ def _train(
         method,
         batches,
         episodes=params.epochs * batches.per_epoch,
-        episodes_per_step=params.accumulate,
-        lr=params.lr,
-        weight_decay=params.weight_decay,
-        decayed=params.decayed,
-        layer_decay=params.layer_decay,
-        warmup=params.warmup,
-        clip_grad=params.clip_grad,
-        seed=params.seed,
+        **fit_settings(params),
         fabric=fabric,
         folder=folder,
         validate=validate,
         val_every=max(1, params.val_every * batches.per_epoch // params.accumulate),
-        deterministic=params.deterministic,
-        workers=params.workers,
-        together=True,
         label=f"{params.method} {params.ablation}".strip(),
     )
+
+
+def fit_settings(params: RecogniseRunParams) -> dict[str, Any]:
+    """The arguments of ``loop.fit`` that ``params`` mean, but for the number of batches."""
+    same = ("lr", "weight_decay", "decayed", "layer_decay", "warmup", "clip_grad", "seed", "deterministic", "workers")
+    return {"episodes_per_step": params.accumulate, "together": True} | {name: getattr(params, name) for name in same}
 
 
 def _cost(method: VideoTextMethod, batches: LabelledBatches, fabric: Fabric) -> dict[str, Any]:

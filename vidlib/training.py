@@ -137,28 +137,20 @@ def _train(
     return fit(
         method,
         train.training(params.train_episodes),
-        episodes=params.train_episodes,
-        episodes_per_step=params.episodes_per_step,
-        lr=params.lr,
-        optimizer=params.optimizer,
-        weight_decay=params.weight_decay,
-        decayed=params.decayed,
-        momentum=params.momentum,
-        arch_lr=params.arch_lr,
-        warmup=params.warmup,
-        schedule=params.schedule,
-        milestones=params.milestones,
-        query_sum=params.query_sum,
-        clip_grad=params.clip_grad,
-        seed=params.seed,
+        **fit_settings(params),
         fabric=fabric,
         folder=folder,
         validate=validate,
         val_every=max(1, params.val_every // params.episodes_per_step),
-        deterministic=params.deterministic,
-        workers=params.workers,
         label=f"{params.method.rpartition(':')[2]} {params.ablation}".strip(),  # of a user's method its class
     )
+
+
+def fit_settings(params: RunParams) -> dict[str, Any]:
+    """The arguments of ``loop.fit`` that ``params`` mean."""
+    same = ("episodes_per_step", "lr", "optimizer", "weight_decay", "decayed", "momentum", "arch_lr", "warmup")
+    same += ("schedule", "milestones", "query_sum", "clip_grad", "seed", "deterministic", "workers")
+    return {"episodes": params.train_episodes} | {name: getattr(params, name) for name in same}
 
 
 def _cost(method: FewShotMethod, clip: Tensor, batch: EpisodeBatch, fabric: Fabric) -> dict[str, Any]:
