@@ -116,8 +116,8 @@ def _page(folder: Path, found: list[Record]) -> Iterator[str]:
     yield f"<title>Runs</title>\n<style>{STYLE}</style>\n</head>\n<body>"
     date = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     yield f"<h1>Runs</h1>\n<p>{len(done)} finished runs in <code>{_text(folder.name)}</code>, written {date}. "
-    yield "Accuracies are in per cent. An interval is 95% over the test episodes or videos of one run, conditional on one "
-    yield "trained model and one set of classes; that one method is better is a claim for three seeds or more.</p>"
+    yield "Accuracies are in per cent. An interval is 95% over the test episodes or videos of one run, conditional on "
+    yield "one trained model and one set of classes; that one method is better is a claim for three seeds or more.</p>"
     groups: dict[tuple[str, str], list[Record]] = {}
     for record in done:
         groups.setdefault(_group(record), []).append(record)
@@ -141,9 +141,8 @@ def _contents(data: str, said: str, same: list[Record]) -> Iterator[str]:
     rows = []
     for r in same:
         p = r.params
-        amount = _amount(p)
         link = f'<a href="#{_text(r.folder.name)}">{_text(_name(p))}</a>'
-        cells = [link, *map(_text, (p.get("backbone", ""), p.get("frames", ""), amount, p.get("seed", "")))]
+        cells = [link, *map(_text, (p.get("backbone", ""), p.get("frames", ""), _amount(r), p.get("seed", "")))]
         tested = r.main.get("episodes") or r.main.get("videos") or ""
         cells += [_text(_accuracy(r.main)), _text(f"{tested:,}" if tested else ""), _text(_coverage(r))]
         rows.append([*cells, _text(str(r.result["finished"])[:10])])
@@ -157,7 +156,7 @@ def _article(record: Record) -> Iterator[str]:
     yield f"{_text(p.get('seed', ''))}</h2>\n<p><code>{_text(record.folder.name)}</code>, finished "
     yield f"{_text(str(result['finished'])[:16])} UTC. {_text(record.main.get('interval_note', ''))}</p>"
     rows = []
-    for name, found in result.items():
+    for name, found in sorted(result.items(), key=lambda pair: (pair[0] != record.split, pair[0])):
         if isinstance(found, dict) and "accuracy" in found:
             tested = f"{found['episodes']:,} episodes" if "episodes" in found else f"{found.get('videos', 0):,} videos"
             rows.append([name.replace("_", " "), _accuracy(found), tested, str(found.get("checksum", ""))[:12]])
@@ -204,10 +203,8 @@ def _table(head: list[str], rows: list[list], escaped: bool = False, numbers: se
     if not rows:
         yield '<p class="note">None.</p>'
         return
-    yield (
-        '<div class="wide"><table>\n<thead><tr>' + "".join(f"<th>{_text(word)}</th>" for word in head) + "</tr></thead>"
-    )
-    yield "<tbody>"
+    words = "".join(f"<th>{_text(word)}</th>" for word in head)
+    yield f'<div class="wide"><table>\n<thead><tr>{words}</tr></thead>\n<tbody>'
     for row in rows:
         cells = (cell if escaped else _text(cell) for cell in row)
         kinds = (' class="number"' if i in numbers else "" for i in range(len(row)))
@@ -239,10 +236,11 @@ def _name(params: Mapping[str, Any]) -> str:
     return ", ".join(filter(None, said))
 
 
-def _amount(params: Mapping[str, Any]) -> str:
-    if "epochs" in params:
-        return f"{params['epochs']} epochs"
-    return f"{params.get('train_episodes', 0):,} episodes"
+def _amount(record: Record) -> str:
+    if not record.result.get("fit"):
+        return "nothing"
+    params = record.params
+    return f"{params['epochs']} epochs" if "epochs" in params else f"{params.get('train_episodes', 0):,} episodes"
 
 
 def _accuracy(found: Mapping[str, Any]) -> str:
@@ -269,9 +267,11 @@ def command(params: Mapping[str, Any]) -> str:
     try:
         target = kind.parse(params)
         name = target.method if target.method in notebook_params.MODELS else "few_shot"
-        chosen: dict[str, Any] = {"dataset": target.dataset, "shot": target.shot}
         model = notebook_params.MODELS[name]
-        chosen |= {"method": target.method} if "method" in model.model_fields and name == "few_shot" else {}
+        first = {
+            n: getattr(target, n) for n in ("dataset", "shot", "method") if n in model.model_fields
+        }  # whose recipe
+        chosen: dict[str, Any] = {n: v for n, v in first.items() if v != model.model_fields[n].default}
         for _ in range(3):  # what differs is set, until nothing does
             meant = running.main_runs(notebook_params.request(name, chosen))[0]
             differs = {n: v for n, v in target.determining().items() if getattr(meant, n) != v}

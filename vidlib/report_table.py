@@ -25,7 +25,6 @@ DATASETS = {"Kinetics-400": "kinetics400", "HMDB51": "hmdb51", "UCF101": "ucf101
 TRAINED_ON = "kinetics400"  # before a zero-shot test
 BACKBONES = {"ViT-B/16": "ViT-B-16", "ViT-B/32": "ViT-B-32"}
 VIEWS = {(4, 3): (3, 3)}  # the four crops of M2-CLIP's code lie unevenly; ours are three (its recipe says so)
-UNTRAINED = "epochs", "train_episodes"
 SAME_RUN = sorted(RecogniseRunParams.model_fields.keys() - RecogniseRunParams.PLACE - {"seed", "official_split"})
 Key = tuple[str, str, int, str, int, tuple[int, int]]  # data, protocol, shot, backbone, frames, views
 
@@ -111,9 +110,9 @@ def _labelled(method: str, records: pd.DataFrame) -> list[dict[str, str]]:
         others = re.search(published.RERUN, figure["method"], re.IGNORECASE)
         if key is None or (
             others and key[1] not in ("kshot", "zero_shot")
-        ):  # of these two others' runs are all there is
+        ):  # of these two there are others' runs alone
             continue
-        row = {"dataset": figure["dataset"], "protocol": figure["protocol"]}
+        row = {"dataset": figure["dataset"], "protocol": figure["protocol"] + (", run by others" if others else "")}
         row["backbone"] = f"{figure['backbone']}, {key[4]} frames"
         row[PUBLISHED] = published.mark(figure["value"], figure["confidence"])
         rows.append(row | _row(_ours(method, records, key), sheets.get(key)))
