@@ -36,7 +36,7 @@ FLOORS = [  # bottom first; a room imports only from floors below its own, or fr
     {"methods"},
     {"released"},
     {"checkpoints"},
-    {"stepping", "results"},
+    {"stepping", "results", "micro_batches"},
     {"opening", "evaluation", "recognised"},
     {"loop", "recognition"},
     {"training", "testing", "recognising"},

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from lightning.fabric import Fabric
 
-from vidlib import accounting, evaluation, loop, opening, recognising, runs, stepping, training
+from vidlib import accounting, evaluation, loop, micro_batches, opening, recognising, runs, stepping, training
 from vidlib.devices import make_fabric, place
 from vidlib.few_shot_params import RunParams
 from vidlib.recognition import recognise
@@ -66,7 +66,7 @@ def embeddings(episodes: Any, by_role: bool) -> int:
 
 def _few_shot(params: RunParams, fabric: Fabric) -> Measured:
     manifest = opening.open_manifest(params)
-    method = opening.open_method(params)
+    method = micro_batches.split(opening.open_method(params), params.micro_batch)
     trained = bool(params.train_episodes and method.trainable())
     taken: dict[str, Any] = {"train": 0.0, "train_memory": 0.0, "weights": 0, "state": 0, "line": 0.0}
     if trained:
@@ -101,7 +101,8 @@ def _few_shot(params: RunParams, fabric: Fabric) -> Measured:
 
 def _labelled(params: RecogniseRunParams, fabric: Fabric) -> Measured:
     opened = recognising.open_run(params)
-    method, batches = opened.method, recognising.open_batches(params, opened)
+    method = micro_batches.split(opened.method, params.micro_batch)
+    batches = recognising.open_batches(params, opened)
     trained = bool(params.epochs and method.trainable())
     taken: dict[str, Any] = {"train": 0.0, "train_memory": 0.0, "weights": 0, "state": 0, "line": 0.0}
     if trained:

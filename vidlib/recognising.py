@@ -13,7 +13,7 @@ import torch
 from lightning.fabric import Fabric
 from torch import nn
 
-from vidlib import accounting, apart, backbones, checkpoints, methods, runs, stepping
+from vidlib import accounting, apart, backbones, checkpoints, methods, micro_batches, runs, stepping
 from vidlib.data import benchmarks, official, views
 from vidlib.data.clips import Clips
 from vidlib.data.labelled import LabelledBatch, LabelledBatches
@@ -157,6 +157,7 @@ def run(params: RecogniseRunParams) -> runs.Run:
         return record or runs.Run(folder, folder, state, None)
     with record or nullcontext():
         opened = open_run(params)
+        micro_batches.split(opened.method, params.micro_batch)
         batches = open_batches(params, opened, (fabric.global_rank, fabric.world_size))
         done = _train(params, fabric, opened, batches, folder, record)
         if record is None:  # another process than the first: its part is done

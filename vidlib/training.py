@@ -13,7 +13,7 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
-from vidlib import accounting, apart, checkpoints, runs
+from vidlib import accounting, apart, checkpoints, micro_batches, runs
 from vidlib.data.episodes import EpisodeBatch
 from vidlib.data.manifest import Manifest
 from vidlib.devices import make_fabric, pick_precision, place
@@ -44,7 +44,7 @@ def run(params: RunParams) -> runs.Run:
         return record or runs.Run(folder, folder, state, None)
 
     with record or nullcontext():
-        method = open_method(params)
+        method = micro_batches.split(open_method(params), params.micro_batch)
         if record and yours.is_file(params.method):
             _keep_source(params.method, record.path(SOURCE))
         train = open_split(params, manifest, method.backbone, "train")
