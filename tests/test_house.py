@@ -17,24 +17,25 @@ ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 FLOORS = [  # bottom first; a room imports only from floors below its own, or from its own folder
     {"errors", "paths", "progress", "recipes", "digests", "lock", "devices", "apart", "params", "few_shot_params"}
-    | {"open_params", "paper_params", "recognition_params", "predict_params", "survey_params"},
+    | {"open_params", "paper_params", "recognition_params", "predict_params", "survey_params", "notebook_params"},
     {"runs", "published", "accounting"},
     {"data"},
     {"matching", "layers", "backbones"},
     {"methods"},
     {"released"},
     {"checkpoints"},
-    {"stepping", "results", "trust"},
+    {"stepping", "results", "trust", "micro_batches"},
     {"opening", "evaluation", "recognised", "planning"},
     {"loop", "recognition"},
     {"training", "testing", "recognising"},
     {"viz"},
-    {"study", "predicted", "missing"},
+    {"study", "predicted", "missing", "measuring"},
     {"recognition_study"},
     {"ablating", "at_test", "comparing", "guiding", "paper_page", "predicting", "recognition_looking"},
-    {"claims", "recognition_ablating", "recognition_claims"},
-    {"disk_cli"},
-    {"data_cli"},
+    {"claims", "recognition_ablating", "recognition_claims", "running"},
+    {"estimating", "report_page", "report_table"},
+    {"sweeping", "disk_cli"},
+    {"data_cli", "run_cli"},
     {"cli"},
 ]
 

@@ -12,23 +12,10 @@ import papermill
 import pytest
 import yaml
 
-from vidlib import few_shot_params, open_params, paper_params, predict_params, recognition_params, survey_params
+from vidlib.notebook_params import MODELS
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-MODELS = {
-    "ma_fsar": few_shot_params.MAFSARParams,
-    "few_shot": open_params.FewShotNotebookParams,
-    "your_method": open_params.YourMethodParams,
-    "sloshnet": paper_params.SloshNetParams,
-    "gghm": paper_params.GgHMParams,
-    "comparison": open_params.ComparisonParams,
-    "actionclip": recognition_params.ActionCLIPParams,
-    "m2clip": recognition_params.M2CLIPParams,
-    "moving_shapes": few_shot_params.WorldParams,
-    "your_videos": predict_params.PredictParams,
-    "datasets": survey_params.DatasetsParams,
-}
 SMOKE = os.environ.get("VIDLIB_NOTEBOOK_SIZE", "smoke") == "smoke"
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from vidlib import backbones, methods, open_params, paper_params, recipes, recognition_params, stepping
+from vidlib import backbones, methods, open_params, recipes, stepping
 from vidlib.data import benchmarks
-from vidlib.few_shot_params import MAFSARParams, RunParams
+from vidlib.few_shot_params import RunParams
+from vidlib.notebook_params import MODELS
 from vidlib.params import Params
 
 ROOT = Path(__file__).resolve().parent.parent / "recipes"
@@ -26,16 +27,7 @@ def name(file: Path) -> str:
 
 def notebook_class(file: Path) -> type[Params]:
     """The class of the notebook that the first comment names."""
-    notebook = re.search(r"papermill notebooks/(\w+)\.ipynb", file.read_text())[1]
-    return {
-        "ma_fsar": MAFSARParams,
-        "few_shot": open_params.FewShotNotebookParams,
-        "your_method": open_params.YourMethodParams,
-        "sloshnet": paper_params.SloshNetParams,
-        "gghm": paper_params.GgHMParams,
-        "actionclip": recognition_params.ActionCLIPParams,
-        "m2clip": recognition_params.M2CLIPParams,
-    }[notebook]
+    return MODELS[re.search(r"papermill notebooks/(\w+)\.ipynb", file.read_text())[1]]
 
 
 @cache

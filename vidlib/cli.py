@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vidlib import checkpoints, data_cli, paths, released
+from vidlib import checkpoints, data_cli, paths, released, run_cli
 from vidlib.errors import UserError
 from vidlib.predict_params import PredictParams
 from vidlib.released import CLASSES, files, formats
@@ -30,12 +30,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     checkpoint = kinds.add_parser("checkpoint", help="what a file of weights holds, and which method it belongs to")
     checkpoint.add_argument("file", metavar="FILE", help="safetensors, or a PyTorch file (read as tensors alone)")
     checkpoint.set_defaults(do=lambda given: (f"{name:<10} {value}" for name, value in report_checkpoint(given.file)))
+    run_cli.add_reports(kinds)
+    run_cli.add_commands(commands)
     _add_predict(commands.add_parser("predict", help="guess the classes of videos, by texts or by example videos"))
     data_cli.add_commands(commands.add_parser("data", help="benchmarks: what they are, what of them lies here"))
     given = parser.parse_args(arguments)
     try:
         for line in given.do(given):
-            print(line)
+            print(line, flush=True)
     except UserError as error:
         print(error, file=sys.stderr)
         return 1

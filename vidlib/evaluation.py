@@ -56,7 +56,7 @@ def evaluate(
     """
     fabric = fabric or make_fabric(device, precision)
     clips, text = with_controls(clips, text, sampler, frame_order, text_order)
-    if _each_anew(method, clips):
+    if each_anew(method, clips):
         result = evaluate_each_episode(method, clips, sampler, episodes, text, fabric=fabric, keep_parts=keep_parts)
     else:
         listed = [sampler[i] for i in range(episodes)]
@@ -76,7 +76,7 @@ def evaluate_with_controls(
     """
     fabric = fabric or make_fabric()
     texts_matter = getattr(method, "uses_text", True)
-    if _each_anew(method, clips):
+    if each_anew(method, clips):
         settings = {
             "": {},
             "frames_shuffled": {"frame_order": "shuffled"},
@@ -292,7 +292,7 @@ def _no_fixed_order(frames: int, seed: int) -> np.ndarray:
 # ---------------------------------------------------------------- helpers
 
 
-def _each_anew(method: nn.Module, clips: Any) -> bool:
+def each_anew(method: nn.Module, clips: Any) -> bool:
     """Whether nothing can be embedded once: videos mix in the method, or a clip's frames depend on the episode."""
     return getattr(method, "whole_episode", False) or getattr(clips, "by_episode", False)
 

@@ -50,10 +50,10 @@ def cells() -> pd.DataFrame:
 
 def compare(records: pd.DataFrame) -> pd.DataFrame:
     """``cells`` beside ``records`` (``runs.load_all``): ours, its interval, difference in points, outcome, run."""
-    groups = _groups(records)
+    same = groups(records)
     rows = []
     for _, cell in cells().iterrows():
-        ours = _best(groups, cell)
+        ours = best(same, cell)
         row = {"method": cell["shown"], "dataset": cell["dataset"], "shot": cell["shot"], "backbone": cell["backbone"]}
         row["paper (%)"] = published.mark(cell["value"], cell["confidence"])
         row |= {"ours (%)": "-", "difference": np.nan, "outcome": "not run", "seeds": 0, "coverage": "-", "run": "-"}
@@ -71,7 +71,7 @@ def compare(records: pd.DataFrame) -> pd.DataFrame:
 
 def world(records: pd.DataFrame) -> pd.DataFrame:
     """What ran on the embedded worlds, the best first: no paper has a figure there."""
-    found = [g for g in _groups(records) if g["dataset"] in WORLDS]
+    found = [g for g in groups(records) if g["dataset"] in WORLDS]
     columns = ["dataset", "way", "shot", "method", "backbone", "training episodes", "accuracy (%)", "seeds", "run"]
     rows = [
         g | {"accuracy (%)": f"{g['accuracy']:.1f} ± {g['half']:.1f}", "training episodes": g["train_episodes"]}
@@ -104,16 +104,16 @@ def _page(table: pd.DataFrame, worlds: pd.DataFrame) -> Iterator[str]:
     yield summary(table) + " Intervals are 95%: over seeds where there are several, else over the test episodes of one"
     yield "trained model. A difference is ours minus the paper's, in points; papers print no intervals.\n"
     run = table[table["outcome"] != "not run"].drop(columns="command")
-    yield from _markdown(run.assign(difference=run["difference"].map("{:+.1f}".format)))
+    yield from markdown(run.assign(difference=run["difference"].map("{:+.1f}".format)))
     yield "\n## Not run\n"
     idle = table[table["outcome"] == "not run"]
-    yield from _markdown(idle[["method", "dataset", "shot", "backbone", "paper (%)", "command"]])
+    yield from markdown(idle[["method", "dataset", "shot", "backbone", "paper (%)", "command"]])
     yield "\n## The embedded world\n"
     yield "Not a benchmark of the field: no paper reports it, and none of its numbers belongs beside a published one.\n"
-    yield from _markdown(worlds)
+    yield from markdown(worlds)
 
 
-def _markdown(table: pd.DataFrame) -> Iterator[str]:
+def markdown(table: pd.DataFrame) -> Iterator[str]:
     if not len(table):
         yield "None."
         return
@@ -123,7 +123,7 @@ def _markdown(table: pd.DataFrame) -> Iterator[str]:
         yield "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"
 
 
-def _groups(records: pd.DataFrame) -> list[dict]:
+def groups(records: pd.DataFrame) -> list[dict]:
     """Runs that differ in nothing but the seed, joined: accuracy and half interval in per cent. No untrained ones."""
     if not len(records):
         return []
@@ -145,12 +145,12 @@ def _group(part: pd.DataFrame) -> dict:
     return group | {"coverage": f"{test['present']:,} of {test['listed']:,}", "finished": part["result.finished"].max()}
 
 
-def _best(groups: Sequence[dict], cell: pd.Series) -> dict | None:
+def best(found: Sequence[dict], cell: pd.Series) -> dict | None:
     """The runs of a published cell: those with the most seeds, of them the latest."""
     start = BACKBONES.get(cell["backbone"])
     fit = [
         g
-        for g in groups
+        for g in found
         if (g["method"], g["dataset"], g["way"], g["shot"]) == (cell["method"], cell["dataset"], 5, cell["shot"])
         and start is not None
         and g["backbone"].startswith(start)

@@ -166,10 +166,13 @@ class PlaceParams(Params):
     precision: Precision = Field("auto", description="auto, 32-true, bf16-mixed, 16-mixed or 64-true")
     deterministic: bool = Field(False, description="deterministic kernels on a GPU")
     workers: int = Field(0, ge=0, description="loader processes, 0 loads in this one")
+    micro_batch: int = Field(0, ge=0, description="videos embedded at once in training, for less memory; 0 for all")
     runs: str = Field("", description="runs folder, empty for the default")
     fresh: bool = Field(False, description="repeat runs that are finished")
 
-    PLACE: ClassVar[frozenset[str]] = frozenset({"device", "devices", "deterministic", "workers", "runs", "fresh"})
+    PLACE: ClassVar[frozenset[str]] = frozenset(
+        {"device", "devices", "deterministic", "workers", "micro_batch", "runs", "fresh"}
+    )
 
     @field_validator("runs")
     @classmethod

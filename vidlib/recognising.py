@@ -13,7 +13,7 @@ import torch
 from lightning.fabric import Fabric
 from torch import nn
 
-from vidlib import accounting, apart, backbones, checkpoints, methods, runs, stepping, trust
+from vidlib import accounting, apart, backbones, checkpoints, methods, micro_batches, runs, stepping, trust
 from vidlib.data import benchmarks, official, prefetched, used, views
 from vidlib.data.clips import Clips
 from vidlib.data.labelled import LabelledBatch, LabelledBatches
@@ -140,6 +140,7 @@ def run(params: RecogniseRunParams) -> runs.Run:
         return record or runs.Run(folder, folder, state, None)
     with record or nullcontext():
         opened = open_run(params)
+        micro_batches.split(opened.method, params.micro_batch)
         batches = open_batches(params, opened, (fabric.global_rank, fabric.world_size))
         done = _train(params, fabric, opened, batches, folder, record)
         if record is None:  # another process than the first: its part is done
@@ -229,23 +230,19 @@ def _train(
         method,
         batches,
         episodes=params.epochs * batches.per_epoch,
-        episodes_per_step=params.accumulate,
-        lr=params.lr,
-        weight_decay=params.weight_decay,
-        decayed=params.decayed,
-        layer_decay=params.layer_decay,
-        warmup=params.warmup,
-        clip_grad=params.clip_grad,
-        seed=params.seed,
+        **fit_settings(params),
         fabric=fabric,
         folder=folder,
         validate=validate,
         val_every=max(1, params.val_every * batches.per_epoch // params.accumulate),
-        deterministic=params.deterministic,
-        workers=params.workers,
-        together=True,
         label=f"{params.method} {params.ablation}".strip(),
     )
+
+
+def fit_settings(params: RecogniseRunParams) -> dict[str, Any]:
+    """The arguments of ``loop.fit`` that ``params`` mean, but for the number of batches."""
+    same = ("lr", "weight_decay", "decayed", "layer_decay", "warmup", "clip_grad", "seed", "deterministic", "workers")
+    return {"episodes_per_step": params.accumulate, "together": True} | {name: getattr(params, name) for name in same}
 
 
 def _cost(method: VideoTextMethod, batches: LabelledBatches, fabric: Fabric) -> dict[str, Any]:

@@ -40,8 +40,9 @@ ABLATIONS = {
 
 
 def base(p: RecogniseStudyParams) -> RecogniseRunParams:
-    """The run that ablations change: ``ablation_epochs`` long, judged on val, so that nothing is selected there."""
-    return p.run_params(epochs=p.ablation_epochs, select=False, report="val")
+    """The run that ablations change: ``ablation_epochs`` long, judged on val, so that nothing is selected there, and
+    how often a notebook selects does not matter."""
+    return p.run_params(epochs=p.ablation_epochs, select=False, val_every=1, report="val")
 
 
 def table(p: RecogniseStudyParams) -> pd.DataFrame:

@@ -13,7 +13,7 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
-from vidlib import accounting, apart, checkpoints, runs, trust
+from vidlib import accounting, apart, checkpoints, micro_batches, runs, trust
 from vidlib.data import benchmarks, prefetched, used
 from vidlib.data.episodes import EpisodeBatch
 from vidlib.data.manifest import Manifest
@@ -47,7 +47,7 @@ def run(params: RunParams) -> runs.Run:
         return record or runs.Run(folder, folder, state, None)
 
     with record or nullcontext():
-        method = open_method(params)
+        method = micro_batches.split(open_method(params), params.micro_batch)
         if record and yours.is_file(params.method):
             _keep_source(params.method, record.path(SOURCE))
         train = open_split(params, manifest, method.backbone, "train")
@@ -143,28 +143,20 @@ def _train(
     return fit(
         method,
         train.training(params.train_episodes),
-        episodes=params.train_episodes,
-        episodes_per_step=params.episodes_per_step,
-        lr=params.lr,
-        optimizer=params.optimizer,
-        weight_decay=params.weight_decay,
-        decayed=params.decayed,
-        momentum=params.momentum,
-        arch_lr=params.arch_lr,
-        warmup=params.warmup,
-        schedule=params.schedule,
-        milestones=params.milestones,
-        query_sum=params.query_sum,
-        clip_grad=params.clip_grad,
-        seed=params.seed,
+        **fit_settings(params),
         fabric=fabric,
         folder=folder,
         validate=validate,
         val_every=max(1, params.val_every // params.episodes_per_step),
-        deterministic=params.deterministic,
-        workers=params.workers,
         label=f"{params.method.rpartition(':')[2]} {params.ablation}".strip(),  # of a user's method its class
     )
+
+
+def fit_settings(params: RunParams) -> dict[str, Any]:
+    """The arguments of ``loop.fit`` that ``params`` mean."""
+    same = ("episodes_per_step", "lr", "optimizer", "weight_decay", "decayed", "momentum", "arch_lr", "warmup")
+    same += ("schedule", "milestones", "query_sum", "clip_grad", "seed", "deterministic", "workers")
+    return {"episodes": params.train_episodes} | {name: getattr(params, name) for name in same}
 
 
 def _cost(method: FewShotMethod, clip: Tensor, batch: EpisodeBatch, fabric: Fabric) -> dict[str, Any]:
