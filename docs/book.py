@@ -18,8 +18,8 @@ from vidlib import paths
 from vidlib.params import closest
 
 SAID = {
-    "smoke": "Executed at smoke size: it shows how the notebook looks, and **its numbers mean nothing**.",
-    "default": "Executed with the notebook's defaults.",
+    "smoke": "Executed at smoke size: this shows how a notebook looks, and **numbers that were computed mean nothing**.",
+    "default": "Executed with the defaults of each notebook.",
 }
 LINK = re.compile(r"\]\((\w+)\.ipynb\)")
 
@@ -39,11 +39,13 @@ def execute(source: Path, target: Path, size: str) -> str:
 def paged(path: Path, size: str, built: set[str]) -> None:
     """Make an executed notebook ready for its page: how it was executed on top, links to pages instead of notebooks."""
     notebook = nbformat.read(path, as_version=4)
-    way_back = "" if path.stem == "index" else " [All notebooks](index.html)"
+    said = f"*{SAID[size]}* [All notebooks](index.html)"
+    if path.stem == "index":
+        said = f"*Of the pages:* {SAID[size]}"
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             cell.source = LINK.sub(lambda m: f"]({m[1]}.html)" if m[1] in built else m[0], cell.source)
-    notebook.cells.insert(0, nbformat.v4.new_markdown_cell(f"*{SAID[size]}*{way_back}", id="how-executed"))
+    notebook.cells.insert(0, nbformat.v4.new_markdown_cell(said, id="how-executed"))
     nbformat.write(notebook, path)
 
 

@@ -7,7 +7,7 @@ def test_a_page_says_how_it_was_executed_and_links_to_pages(tmp_path):
     (tmp_path / "ma_fsar.html").write_text("built before")
     assert book.build(["index"], "smoke", tmp_path) == {}
     page = (tmp_path / "index.html").read_text()
-    assert "its numbers mean nothing" in page
+    assert "numbers that were computed mean nothing" in page
     assert 'href="ma_fsar.html"' in page and 'href="ma_fsar.ipynb"' not in page
     assert 'href="few_shot.ipynb"' in page, "a notebook that has no page yet is linked as it is"
 

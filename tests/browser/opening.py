@@ -80,7 +80,7 @@ class Notebook:
         return found
 
     def sliders(self) -> Iterator[tuple[int, ElementHandle, ElementHandle]]:
-        """The first slider of each cell that shows one: cell number, cell, slider."""
+        """The first slider of each cell that shows one and lets it move: cell number, cell, slider."""
         for number, cell in enumerate(self.cells()):
             outputs = cell.get("outputs", [])
             if any(WIDGET in output.get("data", {}) for output in outputs):
@@ -90,7 +90,8 @@ class Notebook:
                     handle = node.wait_for_selector(".noUi-handle", timeout=5000)
                 except Error:
                     continue  # a widget without a slider
-                yield number, node, handle
+                if handle.get_attribute("aria-valuemin") != handle.get_attribute("aria-valuemax"):
+                    yield number, node, handle
 
     def move(self, number: int, cell: ElementHandle, handle: ElementHandle) -> None:
         """Move a slider by one step and wait until a picture beside it is another one."""
@@ -110,7 +111,7 @@ class Notebook:
     def tour(self) -> None:
         """Screenshots from top to bottom."""
         count = len(self.cells())
-        for place in range(0, count, max(1, count // SHOTS)):
+        for place in sorted({*range(0, count, max(1, count // SHOTS)), count - 1}):
             self.page.evaluate(SCROLL, place)
             self.page.wait_for_timeout(400)  # what came into view is drawn
             self.shot(f"{place:02}")
