@@ -18,7 +18,7 @@ from vidlib import paths
 from vidlib.params import closest
 
 SAID = {
-    "smoke": "Executed at smoke size: this shows how a notebook looks, and **numbers that were computed mean nothing**.",
+    "smoke": "Executed at smoke size: it shows how a notebook looks, and **numbers that were computed mean nothing**.",
     "default": "Executed with the defaults of each notebook.",
 }
 LINK = re.compile(r"\]\((\w+)\.ipynb\)")
