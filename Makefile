@@ -20,6 +20,7 @@ test-notebooks: $(STAMP)
 
 # Every notebook in JupyterLab in headless Chromium; screenshots in out/browser. `make test` runs a few where Chromium is.
 test-browser: $(STAMP)
+	@$(BIN)/python -m tests.browser.finding
 	VIDLIB_BROWSER=all $(BIN)/python -m pytest -q tests/browser
 
 # Store anew the tables that the notebooks keep and their tests compare.

@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import shutil
+import sys
 from pathlib import Path
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -28,4 +29,8 @@ def lacking() -> str:
     if chromium():
         return ""
     named = os.environ.get("VIDLIB_CHROMIUM", "")
-    return f"VIDLIB_CHROMIUM is {named}, and no file is there; {CHROMIUM}" if named else CHROMIUM
+    return f"VIDLIB_CHROMIUM names {named}, where no file is: name another one, or unset it" if named else CHROMIUM
+
+
+if __name__ == "__main__":
+    sys.exit(f"make test-browser: {lacking()}" if lacking() else 0)
