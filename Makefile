@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 # The virtual environment's own kernel, whatever kernels the person has elsewhere.
 export JUPYTER_PREFER_ENV_PATH := 1
 
-.PHONY: demo test test-notebooks bench lab lint clean
+.PHONY: demo test test-notebooks test-browser tables book bench lab lint clean
 
 demo: $(STAMP)
 	PATH="$(CURDIR)/$(BIN):$$PATH" papermill notebooks/ma_fsar.ipynb out.ipynb -p shot 1
@@ -17,6 +17,20 @@ test: $(STAMP)
 
 test-notebooks: $(STAMP)
 	VIDLIB_NOTEBOOK_SIZE=default $(BIN)/python -m pytest -q tests/test_notebooks.py
+
+# Every notebook in JupyterLab in headless Chromium; screenshots in out/browser. `make test` runs a few where Chromium is.
+test-browser: $(STAMP)
+	@$(BIN)/python -m tests.browser.finding
+	VIDLIB_BROWSER=all $(BIN)/python -m pytest -q tests/browser
+
+# Store anew the tables that the notebooks keep and their tests compare.
+tables: $(STAMP)
+	$(BIN)/python -m tests.keep_tables $(NAMES)
+
+# The notebooks, executed, as pages of HTML in book/: make book SIZE=default takes the finished runs instead of smoke size.
+SIZE ?= smoke
+book: $(STAMP)
+	$(BIN)/python -m docs.book --size $(SIZE) $(NAMES)
 
 # make bench NAMES="heads otam" runs those two.
 bench: $(STAMP)
@@ -29,7 +43,7 @@ lab: $(STAMP)
 	  if [ ! -e lab/$$name ] || cmp -s lab/$$name lab/.origin/$$name; then cp $$source lab/$$name; cp $$source lab/.origin/$$name; \
 	  elif ! cmp -s $$source lab/.origin/$$name; then echo "kept your lab/$$name; notebooks/$$name has changed since"; fi; done
 	@if [ -e out.ipynb ] && [ ! out.ipynb -ot lab/out.ipynb ]; then cp out.ipynb lab/out.ipynb; fi
-	cd lab && "$(CURDIR)/$(BIN)/jupyter" lab
+	cd lab && "$(CURDIR)/$(BIN)/jupyter" lab index.ipynb
 
 lint: $(STAMP)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

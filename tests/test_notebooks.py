@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import symtable
 import sys
@@ -12,40 +13,33 @@ import papermill
 import pytest
 import yaml
 
+from tests.prepared import BARE, NOTEBOOKS, ROOT, environment, prepare
 from vidlib.notebook_params import MODELS
 
-ROOT = Path(__file__).resolve().parent.parent
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+COMPUTING = [path for path in NOTEBOOKS if path.stem not in BARE]
+EXERCISES = ("ma_fsar", "sloshnet", "gghm", "actionclip", "m2clip", "few_shot", "datasets")
 SMOKE = os.environ.get("VIDLIB_NOTEBOOK_SIZE", "smoke") == "smoke"
 
 
-def _environment(runs: Path) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if name not in ("JPY_SESSION_NAME", "PYTEST_ADDOPTS")}
-    return {**kept, "VIDLIB_RUNS": str(runs), "JUPYTER_PREFER_ENV_PATH": "1"}
-
-
 def _prepare(path: Path, folder: Path) -> Path:
-    """The notebook with its smoke parameters injected (or its defaults), not yet run."""
-    target = folder / path.name
-    arguments = ["-f", str(ROOT / "tests" / "smoke" / f"{path.stem}.yaml")] if SMOKE else []
-    command = [sys.executable, "-m", "papermill", "--prepare-only", *arguments, str(path), str(target)]
-    subprocess.run(command, check=True, capture_output=True, env=_environment(folder / "runs"))
-    return target
+    return prepare(path, folder, SMOKE)
 
 
 def _nbval(notebook: Path) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--nbval-lax", str(notebook)]
-    return subprocess.run(command, capture_output=True, text=True, env=_environment(notebook.parent / "runs"), cwd=ROOT)
+    """Run a notebook; the cells tagged ``nbval-check-output`` must give what is stored with them, addresses apart."""
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--nbval-lax"]
+    command += ["--nbval-sanitize-with", str(ROOT / "tests" / "tables.cfg"), str(notebook)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment(notebook.parent / "runs"), cwd=ROOT)
 
 
 def test_every_notebook_has_its_model_and_its_smoke_size():
-    assert {path.stem for path in NOTEBOOKS} == set(MODELS)
+    assert {path.stem for path in NOTEBOOKS} == set(MODELS) | set(BARE)
     for name, model in MODELS.items():
         smoke = yaml.safe_load((ROOT / "tests" / "smoke" / f"{name}.yaml").read_text())
         model.parse(smoke)
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", COMPUTING, ids=lambda path: path.stem)
 def test_parameters_cell_and_model_agree(path):
     """papermill's own reading of the cell has every field, with the model's default and type, and says what it is."""
     shown = papermill.inspect_notebook(str(path))
@@ -59,7 +53,7 @@ def test_parameters_cell_and_model_agree(path):
         assert len(shown[name]["help"]) > 5, name
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", COMPUTING, ids=lambda path: path.stem)
 def test_no_later_cell_takes_the_name_of_a_parameter(path):
     """Else the guard cell, run again by a person, would read something else than the parameters cell says."""
     cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
@@ -72,8 +66,52 @@ def test_no_later_cell_takes_the_name_of_a_parameter(path):
         assert taken & set(MODELS[path.stem].model_fields) == set(), cell.source
 
 
+def _opening(path: Path) -> str:
+    return nbformat.read(path, as_version=4).cells[0].source
+
+
+@pytest.mark.parametrize("path", COMPUTING, ids=lambda path: path.stem)
+def test_notebook_opens_with_claim_cost_and_three_parameters(path):
+    opening = _opening(path)
+    assert "**The claim" in opening and "**What it costs.**" in opening
+    _, _, listed = opening.partition("**The three parameters most worth changing**:")
+    named = [name for name in re.findall(r"`(\w+)`", listed) if name in MODELS[path.stem].model_fields]
+    assert len(set(named)) >= 3, listed
+
+
+@pytest.mark.parametrize("path", [p for p in COMPUTING if p.stem in EXERCISES], ids=lambda path: path.stem)
+def test_exercises_have_answers_folded_away(path):
+    last = nbformat.read(path, as_version=4).cells[-1].source
+    assert last.startswith("## Exercises")
+    questions = re.findall(r"^\*\*\d\.\*\* ", last, re.M)
+    # The blank lines are what makes Markdown and equations work inside the fold.
+    answers = re.findall(r"^<details><summary>Answer</summary>\n\n.+?\n\n</details>$", last, re.M | re.S)
+    assert 2 <= len(questions) == len(answers)
+
+
+def test_index_leads_to_every_notebook():
+    text = "\n".join(cell.source for cell in nbformat.read(ROOT / "notebooks" / "index.ipynb", as_version=4).cells)
+    linked = set(re.findall(r"\]\((\S+?)\)", text))
+    assert linked == {path.name for path in COMPUTING}
+
+
+def test_a_changed_table_fails_the_notebook(tmp_path):
+    """The stored table of published figures, one figure of it changed: the comparison is no empty one."""
+    target = _prepare(ROOT / "notebooks" / "ma_fsar.ipynb", tmp_path)
+    notebook = nbformat.read(target, as_version=4)
+    place = next(i for i, cell in enumerate(notebook.cells) if "published.table" in cell.source)
+    notebook.cells = notebook.cells[: place + 1]
+    data = notebook.cells[place].outputs[0].data
+    nbformat.write(notebook, target)
+    assert _nbval(target).returncode == 0
+    data["text/plain"] = data["text/plain"].replace("83.4", "93.4")
+    nbformat.write(notebook, target)
+    done = _nbval(target)
+    assert done.returncode != 0 and "Cell outputs differ" in done.stdout, done.stdout[-3000:]
+
+
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", COMPUTING, ids=lambda path: path.stem)
 def test_notebook_runs(path, tmp_path, worlds):
     done = _nbval(_prepare(path, tmp_path))
     assert done.returncode == 0, done.stdout[-6000:]
@@ -107,7 +145,7 @@ def test_a_wrong_parameter_stops_papermill_in_the_first_cells(wrong, tmp_path):
     arguments = [part for name, value in wrong.items() for part in ("-p", name, str(value))]
     out = tmp_path / "out.ipynb"
     command = [sys.executable, "-m", "papermill", str(ROOT / "notebooks" / "ma_fsar.ipynb"), str(out), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, env=_environment(tmp_path / "runs"), cwd=tmp_path)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(tmp_path / "runs"), cwd=tmp_path)
     assert done.returncode != 0
     assert f"UserError: {'unknown parameter' if 'shoot' in wrong else 'way'}" in done.stderr
     ran = [cell for cell in json.loads(out.read_text())["cells"] if cell.get("execution_count")]
