@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from vidlib import methods
+from vidlib import ablating, methods
 from vidlib.errors import UserError
 from vidlib.open_params import by_recipe
-from vidlib.paper_params import MIXED_EPISODES, SloshNetParams
+from vidlib.paper_params import MIXED_EPISODES, GgHMParams, SloshNetParams
 
 RECIPES = Path(__file__).resolve().parent.parent / "recipes"
 MODELS = {"sloshnet": SloshNetParams}
@@ -58,3 +58,15 @@ def test_where_videos_mix_a_small_world_is_tested_on_fewer_episodes():
     assert released.changed() == {"variant": "released", "test_episodes": MIXED_EPISODES}, "the command says so"
     assert SloshNetParams.parse({"variant": "released", "test_episodes": 900}).test_episodes == 900
     assert SloshNetParams.parse({"variant": "released", "dataset": "ssv2_full"}).test_episodes == 10000
+
+
+@pytest.mark.parametrize(("model", "name"), [(SloshNetParams, "sloshnet"), (GgHMParams, "gghm")])
+def test_every_ablation_changes_what_the_notebook_has_chosen(model, name):
+    """Also where the user gives an own parameter of the notebook, which is an option of the run."""
+    own = {"fusion": "gp1"} if name == "sloshnet" else {"alpha": 0.4}
+    base = model.parse(own).run_params(name)
+    listed = ablating.SLOSHNET if name == "sloshnet" else ablating.GGHM
+    for ablation in listed:
+        changed = ablation.of(base)
+        same = methods.arguments(changed) == methods.arguments(base)
+        assert not same or ablation.params or ablation.change == "only_gp1", ablation.label

@@ -5,6 +5,7 @@ import pytest
 from tests.data.small import write_folder
 from vidlib import (
     ablating,
+    methods,
     recognising,
     recognition_ablating,
     recognition_claims,
@@ -102,3 +103,14 @@ def test_published_figures_carry_a_count_of_parameters():
     assert rows["trainable_M"].notna().all() and rows["accuracy"].between(50, 100).all()
     assert rows["name"].str.contains("ActionCLIP").any() and not rows["name"].duplicated().any()
     assert M2CLIPParams().run_params().method == "m2clip"
+
+
+@pytest.mark.parametrize("model", [ActionCLIPParams, M2CLIPParams])
+def test_every_ablation_changes_what_the_notebook_has_chosen(model):
+    """A notebook's own parameters are options of the run; an ablation is a change of them."""
+    p = model()
+    base = recognition_ablating.base(p)
+    full = methods.video_text_arguments(base)
+    for ablation in recognition_ablating.ABLATIONS[p.METHOD]:
+        changed = methods.video_text_arguments(ablation.of(base))
+        assert changed != full or ablation.change == p.options().get("visual_prompt"), ablation.label

@@ -216,7 +216,7 @@ def arguments(params: "RunParams") -> dict[str, object]:
         raise UserError(f"options: {name!r} follows from the other parameters; leave it out of the options")
     wanted = _constructor(find(params.method))
     shared = {name: value for name, value in shared.items() if name in wanted}
-    return shared | known.get(params.ablation, {}) | params.options
+    return shared | params.options | known.get(params.ablation, {})  # a named change is one of what was chosen
 
 
 def build(params: "RunParams | str", backbone: "Backbone", **changes: object) -> FewShotMethod:
@@ -247,7 +247,7 @@ def video_text_arguments(params: "RecogniseRunParams") -> dict[str, object]:
     for name in sorted(params.options.keys() - _constructor(method)):
         raise UserError(f"method {params.method!r} has no argument {name!r}; {_suggest(name, _constructor(method))}")
     shared = {"frames": params.frames, "variant": params.variant}
-    return shared | known.get(params.ablation, {}) | params.options
+    return shared | params.options | known.get(params.ablation, {})  # a named change is one of what was chosen
 
 
 def check_video_text(params: "RecogniseRunParams") -> None:
