@@ -14,6 +14,7 @@ LOOK = {  # how an ablation came about -> marker, colour, what it is called in t
 }
 
 
+@style.figure
 def plot(
     rows: pd.DataFrame,
     ax: Axes | None = None,
@@ -39,7 +40,7 @@ def plot(
         raise UserError(f"rows: kind is {' or '.join(LOOK)}, not {', '.join(map(str, strange))}")
     run, idle = rows[rows["delta"].notna()], rows[rows["delta"].isna()]
     if ax is None:
-        ax = style.new_axes(9.0, 1.9 + 0.36 * max(len(run), 1) + 0.16 * (len(idle) + 2) // 3, layout="constrained")
+        ax = style.new_axes(9.0, 1.9 + 0.36 * max(len(run), 1) + 0.16 * (len(idle) + 2) // 3, lines=True)
     for kind, (marker, color, label) in LOOK.items():
         at = np.flatnonzero(run["kind"].to_numpy() == kind)
         if not len(at):
@@ -62,7 +63,11 @@ def plot(
         )
     ax.axvline(0, color=style.INK, linewidth=1.1, zorder=2)
     style.dress(ax, f"accuracy minus that of {full} (points); bars: {interval}", grid="x")
-    ax.set_yticks(range(len(run)), [style.wrap(str(name), 44) for name in run["name"]], fontsize=style.NORMAL)
+    ax.set_yticks(
+        range(len(run)),
+        [style.wrap(str(name), 26 if style.narrow() else 44) for name in run["name"]],
+        fontsize=style.NORMAL,
+    )
     ax.set_ylim(len(run) - 0.4, -0.6)
     ax.tick_params(axis="y", length=0)
     reach = np.append(run[["low", "high", "delta"]].to_numpy(float), 0.0)
@@ -99,26 +104,27 @@ def plot(
         )
     below = f"Not run: {', '.join(map(str, idle['name']))}." if len(idle) else ""
     if len(run):
-        lower = ax.transAxes + ScaledTranslation(0, -40 / 72, ax.figure.dpi_scale_trans)
+        lower = ax.transAxes + ScaledTranslation(0, -4.2 * style.NORMAL / 72, ax.figure.dpi_scale_trans)
         ax.legend(
             fontsize=style.SMALL,
             frameon=False,
             loc="upper left",
-            ncols=2,
+            ncols=1 if style.narrow() else 2,
             bbox_to_anchor=(0.0, 0.0),
             bbox_transform=lower,
             borderaxespad=0.0,
         )
     if below:
         ax.annotate(
-            style.wrap(below, 100),
+            style.wrap(below, 52 if style.narrow() else 100),
             (0, 0),
             xycoords="axes fraction",
-            xytext=(0, -62 if len(run) else -40),
+            xytext=(0, (-6.5 if len(run) else -4.2) * style.NORMAL),
             textcoords="offset points",
             va="top",
             fontsize=style.SMALL,
             color=style.INK,
         )
+    style.remember(ax, rows)
     style.title(ax, title, pad=22)
     return ax

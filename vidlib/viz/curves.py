@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 from vidlib.errors import UserError
 from vidlib.viz import style
 
 
+@style.figure
 def training(
     metrics: pd.DataFrame,
     axes: Sequence[Axes] | None = None,
@@ -33,7 +33,7 @@ def training(
             f"{', '.join(absent) or 'every row'} not there"
         )
     if axes is None:
-        axes = plt.subplots(2, 1, figsize=(9.0, 5.6), sharex=True, layout="constrained")[1]
+        axes = style.new_figure(style.page(9.0, 5.6), layout="constrained").subplots(2, 1, sharex=True)
     upper, lower = axes
     window = window or max(5, len(metrics) // 20)
     along = metrics[x].to_numpy(float)
@@ -71,7 +71,9 @@ def training(
     style.dress(lower, f"training {x}", "accuracy (%)")
     lower.set_ylim(0, 103)
     for ax in (upper, lower):
-        ax.legend(fontsize=style.SMALL, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        place = {"loc": "best"} if style.narrow() else {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)}
+        ax.legend(fontsize=style.SMALL, frameon=False, **place)
+    style.remember(upper, metrics)
     style.title(upper, title)
     return np.asarray([upper, lower])
 

@@ -4,22 +4,23 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from vidlib.viz import style
 
 
-def similarities(found: dict[str, np.ndarray], names: Sequence[str], *, title: str = "") -> Figure:
+@style.figure
+def similarities(
+    found: dict[str, np.ndarray], names: Sequence[str], *, title: str = "", figure: Figure | None = None
+) -> Figure:
     """Side by side, one panel per model: ``[K K]`` mean cosines, rows the classes of videos, columns those of texts.
 
     Each row is centred at its mean, since a CLIP's cosines all lie close together: what counts is which stands out.
     """
     count = len(names)
     side = 1.6 + 0.24 * count
-    figure, axes = plt.subplots(
-        1, len(found), figsize=(2.6 + side * len(found), side + 2.2), squeeze=False, sharey=True, layout="constrained"
-    )
+    figure = style.new_figure(style.page(2.6 + side * len(found), side + 2.2), figure, "constrained")
+    axes = figure.subplots(1, len(found), squeeze=False, sharey=True)
     shown = {name: values - values.mean(1, keepdims=True) for name, values in found.items()}
     limit = max(float(np.abs(values).max()) for values in shown.values())
     for ax, (name, values) in zip(axes[0], shown.items(), strict=True):
@@ -34,8 +35,9 @@ def similarities(found: dict[str, np.ndarray], names: Sequence[str], *, title: s
     bar = figure.colorbar(image, ax=axes[0].tolist(), fraction=0.03, pad=0.02)
     bar.set_label("cosine minus the row's mean (dot: nearest text)", fontsize=style.SMALL)
     bar.ax.tick_params(labelsize=style.SMALL)
+    style.remember(figure, table(found, names))
     if title:
-        figure.suptitle(title, fontsize=style.TITLE, x=0.01, ha="left")
+        style.heading(figure, title)
     return figure
 
 

@@ -9,8 +9,10 @@ from matplotlib.axes import Axes
 from vidlib.viz import style
 
 MARKERS = "osD^vPX<>*hp"
+BESIDE = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)}
 
 
+@style.figure
 def plot(
     rows: pd.DataFrame, ax: Axes | None = None, *, title: str = "", chance: Mapping[str, float] | None = None
 ) -> Axes:
@@ -18,7 +20,7 @@ def plot(
 
     ``chance``: "trained" and "new" in per cent, drawn as dotted lines.
     """
-    ax = ax or style.new_axes(7.5, 5.5, layout="constrained")
+    ax = ax or style.new_axes(7.5, 5.5)
     groups = list(dict.fromkeys(rows["group"]))
     for i, group in enumerate(groups):
         part = rows[rows["group"] == group]
@@ -39,8 +41,10 @@ def plot(
         if chance and name in chance:
             axis(chance[name], color=style.INK, linestyle=":", linewidth=0.9)
     style.dress(ax, "accuracy on trained classes (%)", "accuracy on new classes (%)")
+    key = {"loc": "lower left", "ncols": 2, "bbox_to_anchor": (0, 1)} if style.narrow() else BESIDE
+    ax.legend(fontsize=style.SMALL, frameon=False, **key)
+    style.title(ax, title, pad=26 if style.narrow() else 7)
     centres = np.column_stack([rows["trained"], rows["new"]])
     style.place_labels(ax, centres, [style.wrap(name, 24) for name in rows["name"]], np.full(len(rows), 6.0))
-    ax.legend(fontsize=style.SMALL, frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5))
-    style.title(ax, title)
+    style.remember(ax, rows)
     return ax
