@@ -62,7 +62,8 @@ def plot(
             zorder=3,
         )
     ax.axvline(0, color=style.INK, linewidth=1.1, zorder=2)
-    style.dress(ax, f"accuracy minus that of {full} (points); bars: {interval}", grid="x")
+    below = f"accuracy minus that of {full} (points); bars: {interval}"
+    style.dress(ax, style.wrap(below, 38) if style.narrow() else below, grid="x")
     ax.set_yticks(
         range(len(run)),
         [style.wrap(str(name), 26 if style.narrow() else 44) for name in run["name"]],
@@ -104,7 +105,9 @@ def plot(
         )
     below = f"Not run: {', '.join(map(str, idle['name']))}." if len(idle) else ""
     if len(run):
-        lower = ax.transAxes + ScaledTranslation(0, -4.2 * style.NORMAL / 72, ax.figure.dpi_scale_trans)
+        lower = ax.transAxes + ScaledTranslation(
+            0, -(5.2 if style.narrow() else 4.2) * style.NORMAL / 72, ax.figure.dpi_scale_trans
+        )
         ax.legend(
             fontsize=style.SMALL,
             frameon=False,
@@ -119,7 +122,7 @@ def plot(
             style.wrap(below, 52 if style.narrow() else 100),
             (0, 0),
             xycoords="axes fraction",
-            xytext=(0, (-6.5 if len(run) else -4.2) * style.NORMAL),
+            xytext=(0, -(4.2 + (3.4 if style.narrow() else 2.3) * bool(len(run)) + style.narrow()) * style.NORMAL),
             textcoords="offset points",
             va="top",
             fontsize=style.SMALL,

@@ -33,6 +33,25 @@ def class_token_maps(weights: Tensor, grid: tuple[int, int]) -> Tensor:
     return rearrange(rows[:, 1 : 1 + grid[0] * grid[1]], "t (gh gw) -> t gh gw", gh=grid[0])
 
 
+def rollout(layers: Sequence[Tensor], grid: tuple[int, int]) -> Tensor:
+    """Attention through all ``layers``, each ``[T H N N]``, first layer first -> ``[T gh gw]``, class token to patches.
+
+    Abnar and Zuidema, ACL 2020: the mean of heads and the residual count half each, and layers multiply. Extra tokens
+    live for one layer only: what goes to them is left out, and the rest of a row is scaled to one. A map adds up to
+    less than one: the rest stays with the class token.
+    """
+    if not layers:
+        raise UserError("layers: a rollout needs the attention of at least one layer")
+    tokens = 1 + grid[0] * grid[1]
+    total = None
+    for weights in layers:
+        _class_rows(weights, grid)
+        own = reduce(weights[:, :, :tokens, :tokens].float(), "t h q k -> t q k", "mean")
+        step = 0.5 * own / own.sum(-1, keepdim=True) + 0.5 * torch.eye(tokens, device=own.device)
+        total = step if total is None else step @ total
+    return rearrange(total[:, 0, 1:], "t (gh gw) -> t gh gw", gh=grid[0])
+
+
 def extra_mass(weights: Tensor, grid: tuple[int, int]) -> Tensor:
     """The part of the class token's attention that goes to tokens after the patches, ``[T H N N] -> [T]``; 0 to 1."""
     return _class_rows(weights, grid)[:, 1 + grid[0] * grid[1] :].sum(-1)
@@ -91,9 +110,10 @@ def maps(
         peaks = peaks.clamp(min=torch.finfo().tiny)
     numbers = list(numbers or range(1, count + 1))
     paper = style.sizes().width
-    margin, key, below = (0.6, 0.5, 0.14) if paper else (1.15, 0.95, 0.2)
+    margin, key, below = (0.6, 0.62, 0.22) if paper else (1.15, 0.95, 0.2)
     side = min(1.45, (paper - margin - key) / count - 0.05 if paper else 11.5 / count)
     key = paper - margin - count * (side + 0.05) if paper else key
+    long = int(72 * (1 + len(found)) * side * height / width / (0.55 * style.SMALL))
     tall = side * height / width
     title = style.wrap(title, style.title_width(margin + count * (side + 0.05) + key))
     heading = 0.2 * len(title.split("\n")) + 0.2 if title else 0.1
@@ -150,7 +170,7 @@ def maps(
             plt.cm.ScalarMappable(plt.Normalize(0, 1), COLORS),
             cax=fig.add_axes([1 - (key - 0.08) / page[0], bottom, 0.1 / page[0], top - bottom]),
         )
-        bar.set_label(meaning, fontsize=style.SMALL)
+        bar.set_label(style.wrap(meaning, long), fontsize=style.SMALL)
         bar.ax.tick_params(labelsize=style.SMALL)
         bar.outline.set_visible(False)
     style.remember(fig, table(found, masses, numbers) if kept is None else kept)

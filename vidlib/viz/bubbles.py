@@ -42,7 +42,11 @@ def plot(
     origins = sorted(set(rows["origin"]))
     if len(origins) > 1 or not set(origins) <= set(style.LOOK):
         raise UserError(f"rows: one panel draws one origin out of {', '.join(style.LOOK)}, not {', '.join(origins)}")
-    ax = ax if ax is not None else frame.axes(style.new_figure(style.page(6.5, 6.0, lines=True)), 1, not title)[0]
+    ax = (
+        ax
+        if ax is not None
+        else frame.axes(style.new_figure(style.page(6.5, 6.0, lines=True)), [note(rows, area) if notes else ""])[0]
+    )
     drawn = rows[rows["trainable_M"].gt(0) & rows["accuracy"].notna()]
     still = rows[rows["trainable_M"].eq(0) & rows["accuracy"].notna()]
     sizes = frame.sizes(drawn[area])
@@ -55,11 +59,10 @@ def plot(
     style.title(ax, title)
     frame.key(ax, drawn, area)
     if notes:
-        inches = ax.get_position().width * ax.figure.get_figwidth()
         ax.text(
             0.0,
             0.0,
-            style.wrap(note(rows, area), int(inches * 72 / (0.52 * style.SMALL))),
+            style.wrap(note(rows, area), frame.letters(ax)),
             transform=frame.below(ax, frame.NOTE),
             fontsize=style.SMALL,
             va="top",
@@ -87,9 +90,9 @@ def panels(
     figure: Figure | None = None,
 ) -> tuple[Figure, pd.DataFrame]:
     """Two panels, ours left (in a column: above) and published right; returns the figure and the table drawn."""
-    size = style.page(6.5, 12.0, lines=True) if style.narrow() else style.page(13.0, 6.6, lines=True)
+    size = style.page(6.5, 11.0, lines=True) if style.narrow() else style.page(13.0, 6.6, lines=True)
     fig = style.new_figure(size, figure)
-    axes = frame.axes(fig, 2)
+    axes = frame.axes(fig, [note(rows, area) for rows in (ours, published)])
     plot(ours, axes[0], title=ours_title, area=area)
     plot(published, axes[1], title=published_title, area=area)
     return fig, style.drawn(fig)

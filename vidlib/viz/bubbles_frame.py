@@ -1,5 +1,7 @@
 """What stands around the bubbles: axes with room for a key and a note, limits, sizes, and the key itself."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -10,22 +12,32 @@ from matplotlib.transforms import ScaledTranslation, Transform
 
 from vidlib.viz import style
 
-KEY, NOTE = 3.6, 8.6  # under the axes, in heights of a small letter
+KEY, NOTE = 4.0, 11.5  # under the axes, in heights of a small letter
 _SMALLEST, _LARGEST = 60.0, 750.0  # areas in square points, on a screen
 AREAS = {"gmacs": "GMACs per clip", "total_M": "total parameters (M)"}
 
 
-def axes(fig: Figure, number: int, low: bool = False) -> np.ndarray:
-    """Axes beside each other, in a column one over the other, with room under each for its key and note."""
+def axes(fig: Figure, notes: Sequence[str]) -> np.ndarray:
+    """Axes beside each other, in a column one over the other, with room under each for its key and its note."""
     wide, tall = fig.get_size_inches()
     letter = style.SMALL / 72
-    under, over = (NOTE + 11) * letter, (5 if not low else 1) * letter
-    left, right = 5.5 * letter, 1.2 * letter
-    rows = number if style.narrow() else 1
+    rows = len(notes) if style.narrow() else 1
+    left, right, over = 5.5 * letter, 1.2 * letter, 4.5 * letter
+    length = _letters((wide - left - right) * rows / len(notes) - 3 * letter)
+    under = (NOTE + 1.4 * max(style.wrap(text, length).count("\n") + bool(text) for text in notes)) * letter
     share = (tall - rows * (under + over)) / rows
     grid = {"left": left / wide, "right": 1 - right / wide, "top": 1 - over / tall, "bottom": under / tall}
     grid |= {"wspace": 0.16, "hspace": (under + over) / share}
-    return fig.subplots(rows, number // rows, gridspec_kw=grid, squeeze=False).ravel()
+    return fig.subplots(rows, len(notes) // rows, gridspec_kw=grid, squeeze=False).ravel()
+
+
+def letters(ax: Axes) -> int:
+    """How many small letters a line under ``ax`` has room for."""
+    return _letters(ax.get_position().width * ax.figure.get_figwidth())
+
+
+def _letters(inches: float) -> int:
+    return int(inches * 72 / (0.56 * style.SMALL))
 
 
 def below(ax: Axes, letters: float) -> Transform:
@@ -115,12 +127,15 @@ def key(ax: Axes, drawn: pd.DataFrame, area: str) -> None:
                 )
             )
     if handles:
+        lengths = [len(str(handle.get_label())) + 7 for handle in handles]
+        room = letters(ax)
+        across = len(handles) if sum(lengths) <= room else 2 if 2 * max(lengths) <= room else 1
         ax.legend(
             handles=handles,
             loc="upper left",
             bbox_to_anchor=(-0.02, 0.0),
             bbox_transform=below(ax, KEY),
-            ncols=3 if style.narrow() else len(handles),
+            ncols=across,
             frameon=False,
             fontsize=style.SMALL,
             handlelength=3.2 if not style.sizes().width else 2.2,

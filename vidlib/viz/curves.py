@@ -1,10 +1,11 @@
 """How training went: loss above, accuracy below, raw values behind their running mean."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from vidlib.errors import UserError
 from vidlib.viz import style
@@ -92,3 +93,59 @@ def _line(ax: Axes, along: np.ndarray, values: pd.Series, color: str, label: str
         zorder=3,
         label=f"{label} (mean of {window} rows)",
     )
+
+
+@style.figure
+def compare(
+    found: Mapping[str, pd.DataFrame],
+    results: pd.DataFrame,
+    *,
+    x: str = "episode",
+    title: str = "",
+    figure: Figure | None = None,
+) -> Figure:
+    """Several runs: training loss and accuracy (running means, val as marks) left, what they reached on the right.
+
+    ``found`` maps a run's name to its metrics as ``training`` takes them; ``results`` has the columns name, accuracy,
+    low and high (per cent), one row per run, those that trained nothing among them. Looks go by the order of
+    ``results``.
+    """
+    absent = [column for column in ("name", "accuracy", "low", "high") if column not in results]
+    if absent or not len(results):
+        raise UserError(f"results: a comparison of runs needs rows with {', '.join(absent) or 'at least one run'}")
+    size = style.page(11.0, 2.6 + 0.3 * max(len(results), 7), lines=style.narrow())
+    fig = style.new_figure(size, figure, "constrained")
+    if style.narrow():
+        axes = fig.subplots(3, 1)
+    else:
+        axes = fig.subplot_mosaic([["loss", "reached"], ["accuracy", "reached"]], width_ratios=(1.5, 1)).values()
+    loss, reached, accuracy = (axes[0], axes[2], axes[1]) if style.narrow() else axes
+    for number, row in enumerate(results.itertuples()):
+        look = {"color": style.CYCLE[number % len(style.CYCLE)], "linestyle": ("-", "--", "-.", ":")[number // 6 % 4]}
+        marker = "osD^vPX"[number % 7]
+        metrics = found.get(row.name)
+        if metrics is not None and len(metrics):
+            window = max(5, len(metrics) // 20)
+            loss.plot(metrics[x], style.smooth(metrics["loss"], window), linewidth=1.5, **look)
+            accuracy.plot(metrics[x], 100 * style.smooth(metrics["accuracy"], window), linewidth=1.5, **look)
+            if "val_accuracy" in metrics and (asked := metrics["val_accuracy"].notna()).any():
+                at = {"marker": marker, "markersize": 6, "markeredgecolor": style.INK, "linestyle": "none"}
+                accuracy.plot(metrics[x][asked], 100 * metrics["val_accuracy"][asked], color=look["color"], **at)
+        reach = [[row.accuracy - row.low], [row.high - row.accuracy]]
+        ends = {"markeredgecolor": style.INK, "markersize": 7, "capsize": 3, "linewidth": 1.4}
+        reached.errorbar(row.accuracy, number, xerr=np.nan_to_num(reach), fmt=marker, color=look["color"], **ends)
+    if not loss.lines:
+        for ax in (loss, accuracy):
+            ax.text(0.5, 0.5, "these runs trained nothing", transform=ax.transAxes, ha="center", fontsize=style.NORMAL)
+    style.dress(loss, "", "loss (nats)")
+    style.dress(accuracy, f"training {x}", "accuracy (%)")
+    accuracy.set_ylim(0, 103)
+    style.dress(reached, "test accuracy (%), 95% interval", "", grid="x")
+    letters = 22 if style.narrow() else 30
+    reached.set_yticks(range(len(results)), [style.wrap(str(name), letters) for name in results["name"]])
+    reached.tick_params(axis="y", length=0)
+    reached.set_ylim(len(results) - 0.4, -0.6)
+    style.remember(fig, results)
+    if title:
+        style.heading(fig, title)
+    return fig

@@ -34,8 +34,8 @@ def clip(
     if frames.ndim != 4 or frames.shape[-1] != 3 or not len(frames):
         raise UserError(f"frames: a clip is [frames, height, width, 3], not {list(frames.shape)}")
     count, height, width, _ = frames.shape
-    tall = height / width
-    if ax is None:
+    tall, own = height / width, ax is None
+    if own:
         ax = style.new_axes(min(1.3 * count, 13.0), min(1.3 * count, 13.0) / count * tall + 0.5)
     for number, frame in enumerate(frames):
         left = number * (1 + GAP)
@@ -52,6 +52,8 @@ def clip(
         spine.set_visible(False)
     if title:
         ax.set_title(title, fontsize=style.NORMAL, loc="left", color=style.INK)
+    if own:
+        style.remember(ax, pd.DataFrame({"frame": range(1, count + 1)}))
     return ax
 
 
@@ -88,7 +90,8 @@ def episode(
     rows, count = len(classes), support.shape[1]
     lines = rows * each
     wide = style.page(1.0 + 2 * 5.6, 1.0)[0]
-    longest = max(len(line) for name in classes for line in style.wrap(name, 22).split("\n"))
+    letters = 14 if style.narrow() else 22
+    longest = max(len(line) for name in classes for line in style.wrap(name, letters).split("\n"))
     margin = max(
         0.5 if style.narrow() else 1.0, 0.0108 * style.NORMAL * 0.83 * longest + 0.2
     )  # room for the class names
@@ -138,7 +141,7 @@ def episode(
         ax.text(
             -0.012,
             middle,
-            style.wrap(name, 22),
+            style.wrap(name, letters),
             transform=ax.transAxes,
             ha="right",
             va="center",

@@ -19,14 +19,18 @@ def similarities(
     """
     count = len(names)
     side = 1.6 + 0.24 * count
-    figure = style.new_figure(style.page(2.6 + side * len(found), side + 2.2), figure, "constrained")
-    axes = figure.subplots(1, len(found), squeeze=False, sharey=True)
+    if style.narrow():
+        size, shape = (style.sizes().width, (0.3 + 2.4 * len(found))), (len(found), 1)
+    else:
+        size, shape = style.page(2.6 + side * len(found), side + 2.2, lines=True), (1, len(found))
+    figure = style.new_figure(size, figure, "constrained")
+    axes = figure.subplots(*shape, squeeze=False, sharey=True, sharex=True).reshape(1, -1)
     shown = {name: values - values.mean(1, keepdims=True) for name, values in found.items()}
     limit = max(float(np.abs(values).max()) for values in shown.values())
     for ax, (name, values) in zip(axes[0], shown.items(), strict=True):
         image = ax.imshow(values, cmap="PuOr", vmin=-limit, vmax=limit, aspect="equal")
         ax.plot(values.argmax(1), range(count), "o", markersize=3, color=style.INK)
-        style.dress(ax, "text of", "", grid=None)
+        style.dress(ax, "text of" if ax is axes[0, -1] or not style.narrow() else "", "", grid=None)
         ax.set_xticks(range(count), names, rotation=90, fontsize=style.SMALL - 1)
         ax.set_yticks(range(count), names, fontsize=style.SMALL - 1)
         right = int((values.argmax(1) == np.arange(count)).sum())

@@ -31,7 +31,7 @@ def plot(found: pd.DataFrame, ax: Axes | None = None, *, title: str = "") -> Axe
         )
     ax.axhline(found[found["share"] == 0]["accuracy"].mean(), color=style.INK, linestyle="--", linewidth=0.9)
     ax.set_xticks(range(len(shares)), [f"{share:.0%}" for share in shares])
-    style.dress(ax, "videos missing, at random", "accuracy (%), with the interval over episodes")
+    style.dress(ax, "videos missing, at random", style.wrap("accuracy (%), with the interval over episodes", 30))
     style.remember(ax, found)
     style.title(ax, title)
     return ax

@@ -61,7 +61,7 @@ def plot(metrics: pd.DataFrame, *, x: str = "episode", title: str = "", figure: 
         ax.set_axis_off()
     fig.supxlabel(f"training {x}", fontsize=style.NORMAL)
     fig.supylabel("weight", fontsize=style.NORMAL)
-    style.heading(fig, title, room=3.0)
+    style.heading(fig, title, room=1.8 if style.narrow() else 3.0)
     style.remember(fig, metrics[[x, *(name for names in found.values() for name in names)]])
     edges = next((ax for ax, group in zip(grid.flat, found, strict=False) if _kind(group) == EDGE), None)
     if edges is not None:  # one key for all edges, clear of their lines

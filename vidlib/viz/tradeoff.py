@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.transforms import Bbox
 
 from vidlib.viz import style
 
@@ -45,6 +46,21 @@ def plot(
     ax.legend(fontsize=style.SMALL, frameon=False, **key)
     style.title(ax, title, pad=26 if style.narrow() else 7)
     centres = np.column_stack([rows["trained"], rows["new"]])
-    style.place_labels(ax, centres, [style.wrap(name, 24) for name in rows["name"]], np.full(len(rows), 6.0))
+    style.place_labels(
+        ax, centres, [style.wrap(name, 24) for name in rows["name"]], np.full(len(rows), 6.0), _bars(ax, rows)
+    )
     style.remember(ax, rows)
     return ax
+
+
+def _bars(ax: Axes, rows: pd.DataFrame) -> list[Bbox]:
+    """Both intervals of every point in pixels, so that no label is written on one."""
+    ax.figure.draw_without_rendering()
+    found, air = [], 2 * ax.figure.dpi / 72
+    for row in rows.itertuples():
+        across = [(row.trained - row.trained_half, row.new), (row.trained + row.trained_half, row.new)]
+        upright = [(row.trained, row.new - row.new_half), (row.trained, row.new + row.new_half)]
+        for ends in (across, upright):
+            (x0, y0), (x1, y1) = ax.transData.transform(ends)
+            found.append(Bbox.from_extents(x0 - air, y0 - air, x1 + air, y1 + air))
+    return found
