@@ -12,7 +12,15 @@ import papermill
 import pytest
 import yaml
 
-from vidlib import few_shot_params, open_params, paper_params, predict_params, recognition_params, survey_params
+from vidlib import (
+    explore_params,
+    few_shot_params,
+    open_params,
+    paper_params,
+    predict_params,
+    recognition_params,
+    survey_params,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -27,6 +35,7 @@ MODELS = {
     "m2clip": recognition_params.M2CLIPParams,
     "moving_shapes": few_shot_params.WorldParams,
     "your_videos": predict_params.PredictParams,
+    "explore": explore_params.ExploreParams,
     "datasets": survey_params.DatasetsParams,
 }
 SMOKE = os.environ.get("VIDLIB_NOTEBOOK_SIZE", "smoke") == "smoke"

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vidlib.errors import UserError
-from vidlib.viz import style
+from vidlib.viz import filmstrip, style
 
 AIR = 0.12  # between cells and frames, in cells
 
@@ -71,16 +71,16 @@ def plot(
 def _column(ax: Axes, clip: np.ndarray) -> float:
     """The query's frames left of their rows; the new left limit."""
     wide = min(clip.shape[2] / clip.shape[1], 2.0)
-    for i, frame in enumerate(clip):
-        ax.imshow(frame, extent=(-wide - AIR, -AIR, i + 0.97, i + 0.03), interpolation="none")
+    whole = filmstrip.joined(clip, axis=0)
+    ax.imshow(whole, extent=(-wide - AIR, -AIR, len(clip) - 0.02, 0.02), interpolation="none")
     return -wide - AIR
 
 
 def _row(ax: Axes, clip: np.ndarray) -> float:
     """The support's frames over their columns; the new upper limit."""
     tall = min(clip.shape[1] / clip.shape[2], 2.0)
-    for i, frame in enumerate(clip):
-        ax.imshow(frame, extent=(i + 0.03, i + 0.97, -AIR, -tall - AIR), interpolation="none")
+    whole = filmstrip.joined(clip)
+    ax.imshow(whole, extent=(0.02, len(clip) - 0.02, -AIR, -tall - AIR), interpolation="none")
     return -tall - AIR
 
 
@@ -119,7 +119,7 @@ def episode(
         raise UserError(f"supports, distances and shares: there must be one for each of {ways} classes")
     count, shape = query.shape[0], query.shape[1] / query.shape[2]
     letter = style.SMALL / 72
-    wide, margins = style.page(12.0, 1.0)[0], 12 * letter
+    wide, margins = style.page(12.0, 1.0)[0], (13 if style.narrow() else 8) * letter
     side = (wide - margins) * (1.0 if style.narrow() else 0.56) / (1.04 * count)  # inches of a frame
     pitch = shape + 1.9 * letter / side  # from one clip to the next, in frames
     strips, square = (1 + ways) * pitch * side, 0.34 * wide
@@ -142,7 +142,8 @@ def episode(
         cls = line - 1
         marks = [f"distance {distances[cls]:.2f}", f"{100 * shares[cls]:.0f}%"]
         marks += [word for word, of in (("guess", guess), ("true", truth), ("aligned", shown)) if cls == of]
-        words = f"{names[cls]} ({', '.join(marks)})"
+        name = style.wrap(names[cls], 18).split("\n")[0] if style.narrow() else names[cls]
+        words = f"{name} ({', '.join(marks)})"
         _strip(left, clip, line * pitch, words, style.BLUE, bold=cls == shown)
     left.set_xlim(-0.05, count * 1.04)
     left.set_ylim(ways * pitch + shape, shape - pitch)
@@ -160,8 +161,7 @@ def episode(
 def _strip(ax: Axes, clip: np.ndarray, top: float, words: str, color: str, bold: bool = False) -> None:
     """One clip as a row of frames, its words above."""
     shape = clip.shape[1] / clip.shape[2]
-    for i, frame in enumerate(clip):
-        ax.imshow(frame, extent=(i * 1.04, i * 1.04 + 1, top + shape, top), interpolation="none")
+    ax.imshow(filmstrip.joined(clip), extent=(0, len(clip) * 1.04 - 0.04, top + shape, top), interpolation="none")
     weight = "bold" if bold else "normal"
     ax.text(0, top - 0.06, words, fontsize=style.SMALL, color=style.INK, weight=weight, va="bottom")
     ax.plot([-0.03, -0.03], [top, top + shape], color=color, linewidth=2.5)

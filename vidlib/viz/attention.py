@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vidlib.errors import UserError
-from vidlib.viz import style
+from vidlib.viz import filmstrip, style
 
 # From clear to dark, so that strong attention is dark in grey too and the frame shows where there is none.
 _SCALE = plt.get_cmap("plasma_r")(np.linspace(0.15, 1, 256))
@@ -117,55 +117,42 @@ def maps(
     tall = side * height / width
     title = style.wrap(title, style.title_width(margin + count * (side + 0.05) + key))
     heading = 0.2 * len(title.split("\n")) + 0.2 if title else 0.1
-    page = (margin + count * (side + 0.05) + key, heading + (1 + len(found)) * (tall + below) + 0.1)
+    wide = count * (side + 0.05) - 0.05
+    page = (margin + wide + 0.05 + key, heading + (1 + len(found)) * (tall + below) + 0.1)
     fig = style.new_figure(page, figure)
     grid = fig.subplots(
         1 + len(found),
-        count,
+        1,
         squeeze=False,
         gridspec_kw={
             "left": margin / page[0],
-            "right": 1 - key / page[0],
+            "right": (margin + wide) / page[0],
             "top": 1 - heading / page[1],
             "bottom": below / page[1],
-            "wspace": 0.05 / side,
             "hspace": below / tall,
         },
-    )
-    for t in range(count):
-        grid[0, t].imshow(frames[t], interpolation="none")
-        grid[0, t].set_xlabel(
-            f"{numbers[t]}" if style.narrow() else f"frame {numbers[t]}", fontsize=style.SMALL, labelpad=2
-        )
+    )[:, 0]
+    step = width + filmstrip.air(width)
+    middles = [t * step + (width - 1) / 2 for t in range(count)]
+    grid[0].imshow(filmstrip.joined(frames), interpolation="none", aspect="auto")
+    grid[0].set_xticks(middles, [f"{n}" if style.narrow() else f"frame {n}" for n in numbers])
+    pale = filmstrip.joined(np.stack([_pale(frame) for frame in frames]))
     for row, (name, value) in enumerate(found.items(), 1):
         large = upsample(value.cpu(), (height, width)) / peaks[row - 1, :, None, None]
-        for t in range(count):
-            ax = grid[row, t]
-            ax.imshow(_pale(frames[t]), interpolation="none")
-            strength = np.clip(large[t].numpy(force=True), 0, 1)
-            ax.imshow(strength, cmap=COLORS, vmin=0, vmax=1, interpolation="none")
-            if name in masses:
-                share = f"{100 * float(masses[name][t]):.0f}%"
-                share = share if style.narrow() else f"{mass} {share}"
-                ax.set_xlabel(share, fontsize=style.SMALL, labelpad=2)
-    for row, name in enumerate(("frames", *found)):
-        grid[row, 0].text(
-            -0.08,
-            0.5,
-            style.wrap(name, 12),
-            transform=grid[row, 0].transAxes,
-            ha="right",
-            va="center",
-            fontsize=style.NORMAL,
-            color=style.INK,
-        )
-    for ax in grid.flat:
-        ax.set_xticks([])
+        grid[row].imshow(pale, interpolation="none", aspect="auto")
+        strength = filmstrip.joined(np.clip(large.numpy(force=True), 0, 1), 0)
+        grid[row].imshow(strength, cmap=COLORS, vmin=0, vmax=1, interpolation="none", aspect="auto")
+        shares = [f"{100 * float(share):.0f}%" for share in masses.get(name, ())]
+        shares = shares if style.narrow() else [f"{mass} {share}" for share in shares]
+        grid[row].set_xticks(middles if shares else [], shares)
+    for ax, name in zip(grid, ("frames", *found), strict=True):
+        words = {"ha": "right", "va": "center", "fontsize": style.NORMAL, "color": style.INK}
+        ax.text(-0.08 * side / wide, 0.5, style.wrap(name, 12), transform=ax.transAxes, **words)
+        ax.tick_params(length=0, labelsize=style.SMALL, pad=2)
         ax.set_yticks([])
-        for spine in ax.spines.values():
-            spine.set_visible(False)
+        ax.set_frame_on(False)
     if found:
-        top, bottom = grid[1, 0].get_position().y1, grid[-1, 0].get_position().y0
+        top, bottom = grid[1].get_position().y1, grid[-1].get_position().y0
         bar = fig.colorbar(
             plt.cm.ScalarMappable(plt.Normalize(0, 1), COLORS),
             cax=fig.add_axes([1 - (key - 0.08) / page[0], bottom, 0.1 / page[0], top - bottom]),

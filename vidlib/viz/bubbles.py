@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
 from vidlib.errors import UserError
+from vidlib.params import closest
 from vidlib.viz import bubbles_frame as frame
 from vidlib.viz import style
 
@@ -51,7 +52,7 @@ def plot(
     still = rows[rows["trainable_M"].eq(0) & rows["accuracy"].notna()]
     sizes = frame.sizes(drawn[area])
     for (_, row), size in zip(drawn.iterrows(), sizes, strict=True):
-        _bubble(ax, row, size, row["name"] == chosen)
+        _bubble(ax, row, size)
     frame.limits(ax, drawn, still)
     still = still.sort_values("accuracy")
     lines = [_line(ax, row, drawn, below=len(still) > 1 and i == 0) for i, (_, row) in enumerate(still.iterrows())]
@@ -76,6 +77,21 @@ def plot(
         np.sqrt(sizes / np.pi),
         [*_bars(ax, drawn), *(box(ax) for box in lines)],
     )
+    return ring(ax, chosen) if chosen else ax
+
+
+def ring(ax: Axes, name: str) -> Axes:
+    """Ring the bubble of this name, or mark its line, on axes that ``plot`` drew, and no other."""
+    found = {}
+    for artist in (*ax.collections, *ax.lines):
+        kind, colon, own = (artist.get_gid() or "").partition(":")
+        if colon and kind in ("bubble", "line"):
+            found[own] = artist
+            usual = style.INK if kind == "line" else style.LOOK[artist.origin]["edgecolor"]
+            artist.set(**{"color" if kind == "line" else "edgecolor": style.RED if own == name else usual})
+            artist.set_linewidth(3.0 if own == name else 1.3)
+    if name not in found and name not in set(style.drawn(ax)["name"]):
+        raise UserError(f"chosen: no bubble is called '{name}'{closest(name, list(found))}")
     return ax
 
 
@@ -147,27 +163,28 @@ def _label(row: pd.Series) -> str:
     return "\n".join(filter(None, (name, *marks)))
 
 
-def _bubble(ax: Axes, row: pd.Series, size: float, chosen: bool = False) -> None:
+def _bubble(ax: Axes, row: pd.Series, size: float) -> None:
     look = style.LOOK[row["origin"]]
     if np.isfinite(row["low"]) and np.isfinite(row["high"]):
         reach = [[row["accuracy"] - row["low"]], [row["high"] - row["accuracy"]]]
         ax.errorbar(
             row["trainable_M"], row["accuracy"], yerr=reach, color=style.INK, capsize=4, linewidth=1.4, zorder=4
         )
-    ax.scatter(
+    drawn = ax.scatter(
         row["trainable_M"],
         row["accuracy"],
         s=size,
         marker=look["marker"],
         facecolor=look["facecolor"],
-        edgecolor=look["edgecolor"] if not chosen else style.RED,
+        edgecolor=look["edgecolor"],
         hatch=look["hatch"],
-        linewidth=1.3 if not chosen else 3.0,
-        alpha=0.85 if not chosen else 1.0,
+        linewidth=1.3,
+        alpha=0.85,
         zorder=3,
         linestyle="--" if row["confidence"] in style.UNCHECKED else "-",
         gid=f"bubble:{row['name']}",
     )
+    drawn.origin = row["origin"]  # for ``ring``
 
 
 def _line(ax: Axes, row: pd.Series, drawn: pd.DataFrame, below: bool) -> Callable[[Axes], Bbox]:

@@ -113,13 +113,10 @@ def compare(
     absent = [column for column in ("name", "accuracy", "low", "high") if column not in results]
     if absent or not len(results):
         raise UserError(f"results: a comparison of runs needs rows with {', '.join(absent) or 'at least one run'}")
-    size = style.page(11.0, 2.6 + 0.3 * max(len(results), 7), lines=style.narrow())
-    fig = style.new_figure(size, figure, "constrained")
-    if style.narrow():
-        axes = fig.subplots(3, 1)
-    else:
-        axes = fig.subplot_mosaic([["loss", "reached"], ["accuracy", "reached"]], width_ratios=(1.5, 1)).values()
-    loss, reached, accuracy = (axes[0], axes[2], axes[1]) if style.narrow() else axes
+    letters = 22 if style.narrow() else 30
+    names = [style.wrap(str(name), letters) for name in results["name"]]
+    fig = style.new_figure(style.page(11.0, 2.6 + 0.3 * max(len(results), 7), lines=style.narrow()), figure)
+    loss, accuracy, reached = _places(fig, max(len(line) for name in names for line in name.split("\n")))
     for number, row in enumerate(results.itertuples()):
         look = {"color": style.CYCLE[number % len(style.CYCLE)], "linestyle": ("-", "--", "-.", ":")[number // 6 % 4]}
         marker = "osD^vPX"[number % 7]
@@ -141,11 +138,28 @@ def compare(
     style.dress(accuracy, f"training {x}", "accuracy (%)")
     accuracy.set_ylim(0, 103)
     style.dress(reached, "test accuracy (%), 95% interval", "", grid="x")
-    letters = 22 if style.narrow() else 30
-    reached.set_yticks(range(len(results)), [style.wrap(str(name), letters) for name in results["name"]])
+    reached.set_yticks(range(len(results)), names)
     reached.tick_params(axis="y", length=0)
     reached.set_ylim(len(results) - 0.4, -0.6)
     style.remember(fig, results)
     if title:
         style.heading(fig, title)
     return fig
+
+
+def _places(fig: Figure, longest: int) -> tuple[Axes, Axes, Axes]:
+    """Axes for loss, accuracy and what was reached; margins are counted in letters, which is quicker than a layout."""
+    wide, tall = fig.get_size_inches()
+    letter = style.SMALL / 72
+    words = (0.62 * longest + 1.5) * letter
+    bottom, top = 4.5 * letter / tall, 1 - 4 * letter / tall
+    if style.narrow():
+        upper, lower = {"left": 6 * letter / wide, "right": 1 - letter / wide}, {"left": words / wide}
+        cut = bottom + 0.3 * (top - bottom)
+        grid = fig.add_gridspec(2, 1, hspace=0.35, bottom=cut + 7 * letter / tall, top=top, **upper)
+        last = fig.add_gridspec(1, 1, bottom=bottom, top=cut, right=upper["right"], **lower)[0]
+    else:
+        middle = 0.96 - words / wide - 0.3
+        grid = fig.add_gridspec(2, 1, hspace=0.2, bottom=bottom, top=top, left=6 * letter / wide, right=middle)
+        last = fig.add_gridspec(1, 1, bottom=bottom, top=top, left=0.98 - 0.3, right=0.98)[0]
+    return fig.add_subplot(grid[0]), fig.add_subplot(grid[1]), fig.add_subplot(last)

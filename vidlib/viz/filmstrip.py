@@ -22,6 +22,23 @@ def to_uint8(clip: object, mean: Sequence[float], std: Sequence[float]) -> np.nd
     return (np.clip(array.transpose(0, 2, 3, 1), 0, 1) * 255).round().astype(np.uint8)
 
 
+def joined(images: np.ndarray, fill: float = 255, axis: int = 1) -> np.ndarray:
+    """Images ``[T H W ...]`` beside each other (``axis`` 0: one under the other), gaps of ``fill`` between them.
+
+    One image is drawn many times faster than T.
+    """
+    gap = air(images.shape[1 + axis])
+    room = [(0, 0)] * (images.ndim - 1)
+    room[axis] = (0, gap)
+    whole = np.concatenate([np.pad(image, room, constant_values=fill) for image in images], axis)
+    return whole[:, :-gap] if axis else whole[:-gap]
+
+
+def air(pixels: int) -> int:
+    """Pixels between images of this width in ``joined``."""
+    return max(1, round(0.04 * pixels))
+
+
 @style.figure
 def clip(
     frames: np.ndarray, ax: Axes | None = None, *, title: str = "", numbers: bool = True, edge: str | None = None

@@ -196,7 +196,8 @@ class View:
 def png(figure: Figure) -> bytes:
     """A figure as the bytes of a PNG."""
     into = io.BytesIO()
-    figure.savefig(into, format="png", dpi=DPI, facecolor="white")
+    quick = {"compress_level": 1}  # half the time for a third more bytes, which stay on this machine
+    figure.savefig(into, format="png", dpi=DPI, facecolor="white", pil_kwargs=quick)
     return into.getvalue()
 
 

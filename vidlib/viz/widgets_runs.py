@@ -128,8 +128,10 @@ def bubble_view(rows: pd.DataFrame, *, title: str = "", area: str = "gmacs") -> 
         raise UserError("rows: a bubble view needs at least one row with a name")
     names = list(rows["name"])
 
-    def draw(run: str) -> Figure:
-        return bubbles.plot(rows, title=title, area=area, chosen=run).figure
+    axes = bubbles.plot(rows, title=title, area=area)
+
+    def draw(run: str) -> Figure:  # the labels' places are found once
+        return bubbles.ring(axes, run).figure
 
     def beside(run: str) -> pd.DataFrame:
         return rows[rows["name"] == run].T.dropna().set_axis([run], axis=1) if names.count(run) == 1 else rows
