@@ -21,7 +21,7 @@ from vidlib.errors import UserError
 from vidlib.params import closest
 from vidlib.viz import style
 
-DPI = 80  # of the picture in a view: half the pixels of a saved one are drawn in half the time
+DPI = 72  # of the picture in a view: drawing time goes with the dots
 
 
 def front_end() -> bool:
