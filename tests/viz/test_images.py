@@ -74,12 +74,14 @@ def test_every_public_figure_function_has_a_case_and_takes_a_width():
 
     import vidlib.viz
 
+    marked = inspect.signature(bubbles.plot).parameters["width"]
     functions = {
         f"{module.name}.{name}"
         for module in pkgutil.iter_modules(vidlib.viz.__path__)
         for name, thing in inspect.getmembers(importlib.import_module(f"vidlib.viz.{module.name}"), inspect.isfunction)
-        if thing.__module__ == f"vidlib.viz.{module.name}" and "width" in inspect.signature(thing).parameters
-    } - {"style.wrap"}
+        if thing.__module__ == f"vidlib.viz.{module.name}"
+        and inspect.signature(thing).parameters.get("width") == marked
+    }
     assert len(functions) == len(cases.CASES), functions
     with pytest.raises(UserError, match="width: 'colum' is not one of column, page .did you mean 'column'"):
         bubbles.plot(cases._ours(), width="colum")
@@ -99,8 +101,5 @@ def test_saving_writes_vectors_and_the_remembered_table(tmp_path):
     assert Image.open(tmp_path / "confusion.png").width == pytest.approx(3.3 * style.DPI, abs=1)
     assert (tmp_path / "confusion.pdf").read_bytes().startswith(b"%PDF")
     assert len(pd.read_csv(tmp_path / "confusion.csv")) == 16
-    first = (tmp_path / "confusion.svg").read_bytes()
-    style.save(figure, tmp_path, "confusion")
-    assert (tmp_path / "confusion.svg").read_bytes() == first
     with pytest.raises(UserError, match="no figure function"):
         style.save(style.new_axes(2, 2).figure, tmp_path, "empty")

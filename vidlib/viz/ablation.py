@@ -63,7 +63,9 @@ def plot(
         )
     ax.axvline(0, color=style.INK, linewidth=1.1, zorder=2)
     below = f"accuracy minus that of {full} (points); bars: {interval}"
-    style.dress(ax, style.wrap(below, 38) if style.narrow() else below, grid="x")
+    below = style.wrap(below, 38) if style.narrow() else below
+    more = 1.5 * below.count("\n")  # letters that the axis takes besides
+    style.dress(ax, below, grid="x")
     ax.set_yticks(
         range(len(run)),
         [style.wrap(str(name), 26 if style.narrow() else 44) for name in run["name"]],
@@ -103,11 +105,9 @@ def plot(
             fontsize=style.SMALL,
             color=style.INK,
         )
-    below = f"Not run: {', '.join(map(str, idle['name']))}." if len(idle) else ""
+    idle_words = f"Not run: {', '.join(map(str, idle['name']))}." if len(idle) else ""
     if len(run):
-        lower = ax.transAxes + ScaledTranslation(
-            0, -(5.2 if style.narrow() else 4.2) * style.NORMAL / 72, ax.figure.dpi_scale_trans
-        )
+        lower = ax.transAxes + ScaledTranslation(0, -(4.2 + more) * style.NORMAL / 72, ax.figure.dpi_scale_trans)
         ax.legend(
             fontsize=style.SMALL,
             frameon=False,
@@ -117,12 +117,12 @@ def plot(
             bbox_transform=lower,
             borderaxespad=0.0,
         )
-    if below:
+    if idle_words:
         ax.annotate(
-            style.wrap(below, 52 if style.narrow() else 100),
+            style.wrap(idle_words, 52 if style.narrow() else 100),
             (0, 0),
             xycoords="axes fraction",
-            xytext=(0, -(4.2 + (3.4 if style.narrow() else 2.3) * bool(len(run)) + style.narrow()) * style.NORMAL),
+            xytext=(0, -(4.2 + more + (3.4 if style.narrow() else 2.3) * bool(len(run))) * style.NORMAL),
             textcoords="offset points",
             va="top",
             fontsize=style.SMALL,

@@ -120,7 +120,7 @@ def episode(
     count, shape = query.shape[0], query.shape[1] / query.shape[2]
     letter = style.SMALL / 72
     wide, margins = style.page(12.0, 1.0)[0], (13 if style.narrow() else 8) * letter
-    side = (wide - margins) * (1.0 if style.narrow() else 0.56) / (1.04 * count)  # inches of a frame
+    side = (wide - margins) * (1.0 if style.narrow() else 0.53) / (1.04 * count)  # inches of a frame
     pitch = shape + 1.9 * letter / side  # from one clip to the next, in frames
     strips, square = (1 + ways) * pitch * side, 0.34 * wide
     tall = (strips + 0.85 * wide if style.narrow() else max(strips, square)) + 8 * letter
@@ -134,7 +134,7 @@ def episode(
     if style.narrow():
         grid = fig.add_gridspec(2, 1, height_ratios=(strips, 0.8 * wide), hspace=0.1, **outer)
     else:
-        grid = fig.add_gridspec(1, 2, width_ratios=(0.58, 0.42), wspace=0.02, **outer)
+        grid = fig.add_gridspec(1, 2, width_ratios=(0.55, 0.45), wspace=0.12, **outer)
     left = fig.add_subplot(grid[0])
     guess = int(np.argmax(shares))
     _strip(left, query, 0.0, f"query: {names[truth]}", style.ORANGE)

@@ -110,11 +110,11 @@ def maps(
         peaks = peaks.clamp(min=torch.finfo().tiny)
     numbers = list(numbers or range(1, count + 1))
     paper = style.sizes().width
-    margin, key, below = (0.6, 0.62, 0.22) if paper else (1.15, 0.95, 0.2)
+    margin, key, below = (0.6, 0.75, 0.26) if paper else (1.15, 0.95, 0.2)
     side = min(1.45, (paper - margin - key) / count - 0.05 if paper else 11.5 / count)
     key = paper - margin - count * (side + 0.05) if paper else key
-    long = int(72 * (1 + len(found)) * side * height / width / (0.55 * style.SMALL))
     tall = side * height / width
+    long = int(72 * len(found) * (tall + below) / (0.55 * style.SMALL))
     title = style.wrap(title, style.title_width(margin + count * (side + 0.05) + key))
     heading = 0.2 * len(title.split("\n")) + 0.2 if title else 0.1
     wide = count * (side + 0.05) - 0.05

@@ -64,7 +64,7 @@ def plot(
             0.0,
             0.0,
             style.wrap(note(rows, area), frame.letters(ax)),
-            transform=frame.below(ax, frame.NOTE),
+            transform=frame.below(ax, frame.note_at()),
             fontsize=style.SMALL,
             va="top",
             color=style.INK,

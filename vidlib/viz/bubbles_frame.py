@@ -12,7 +12,7 @@ from matplotlib.transforms import ScaledTranslation, Transform
 
 from vidlib.viz import style
 
-KEY, NOTE = 4.0, 11.5  # under the axes, in heights of a small letter
+KEY = 4.0  # under the axes, in heights of a small letter
 _SMALLEST, _LARGEST = 60.0, 750.0  # areas in square points, on a screen
 AREAS = {"gmacs": "GMACs per clip", "total_M": "total parameters (M)"}
 
@@ -24,11 +24,16 @@ def axes(fig: Figure, notes: Sequence[str]) -> np.ndarray:
     rows = len(notes) if style.narrow() else 1
     left, right, over = 5.5 * letter, 1.2 * letter, 4.5 * letter
     length = _letters((wide - left - right) * rows / len(notes) - 3 * letter)
-    under = (NOTE + 1.4 * max(style.wrap(text, length).count("\n") + bool(text) for text in notes)) * letter
+    under = (note_at() + 1.4 * max(style.wrap(text, length).count("\n") + bool(text) for text in notes)) * letter
     share = (tall - rows * (under + over)) / rows
     grid = {"left": left / wide, "right": 1 - right / wide, "top": 1 - over / tall, "bottom": under / tall}
     grid |= {"wspace": 0.16, "hspace": (under + over) / share}
     return fig.subplots(rows, len(notes) // rows, gridspec_kw=grid, squeeze=False).ravel()
+
+
+def note_at() -> float:
+    """How far under the axes the note begins, in heights of a small letter; a narrow key has more lines."""
+    return 11.5 if style.sizes().width else 9.2
 
 
 def letters(ax: Axes) -> int:

@@ -111,9 +111,7 @@ def cost(table: pd.DataFrame, *, title: str = "", figure: Figure | None = None) 
         "a test episode (ms)" if style.narrow() else "a test episode (ms); the second number is matching",
         grid="x",
     )
-    style.dress(
-        right, "training (MiB at its peak)" if style.narrow() else "a training episode (MiB at its peak)", grid="x"
-    )
+    style.dress(right, "training (MiB)" if style.narrow() else "a training episode (MiB at its peak)", grid="x")
     left.tick_params(axis="y", length=0)
     right.tick_params(axis="y", length=0)
     shown = {

@@ -91,8 +91,8 @@ def save(
     """Write ``name``.png, .svg and .pdf (or other ``formats``) and ``name``.csv, the table that was drawn.
 
     ``data`` is that table where the figure does not remember it (``drawn``). Each file is written to a temporary name
-    and renamed. Nothing is cut off: a page grows to hold all text; a figure for paper keeps its width. The same figure
-    gives the same bytes. Returns the first picture.
+    and renamed. Nothing is cut off: a page grows to hold all text; a figure for paper keeps its width. Returns the
+    first picture.
     """
     folder, data = Path(folder), drawn(fig) if data is None else data
     how = {"dpi": DPI, "facecolor": "white", "bbox_inches": None if is_paper(fig) else "tight"}
