@@ -17,7 +17,8 @@ ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 FLOORS = [  # bottom first; a room imports only from floors below its own, or from its own folder
     {"errors", "paths", "progress", "recipes", "digests", "lock", "devices", "apart", "params", "few_shot_params"}
-    | {"open_params", "paper_params", "recognition_params", "predict_params", "survey_params", "notebook_params"},
+    | {"open_params", "paper_params", "recognition_params", "predict_params", "survey_params", "explore_params"}
+    | {"notebook_params"},
     {"runs", "published", "accounting"},
     {"data"},
     {"matching", "layers", "backbones"},

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from vidlib import (
+    explore_params,
     few_shot_params,
     open_params,
     paper_params,
@@ -34,6 +35,7 @@ MODELS: dict[str, type[Params]] = {
     "moving_shapes": few_shot_params.WorldParams,
     "your_videos": predict_params.PredictParams,
     "datasets": survey_params.DatasetsParams,
+    "explore": explore_params.ExploreParams,
 }
 NAMED = re.compile(r"papermill notebooks/(\w+)\.ipynb")
 

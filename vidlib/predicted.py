@@ -165,7 +165,7 @@ def save_figures(found: Predicted, opened: Opened, folder: str | Path) -> None:
     for number, path in enumerate(track(found.read, "figures"), 1):
         drawn, numbers = figure(found, opened, path)
         name = re.sub(r"\W+", "_", Path(found.names[path]).stem)
-        style.save(drawn, absolute(folder), f"{number:03d}_{name}", numbers)
+        style.save(drawn, absolute(folder), f"{number:03d}_{name}", numbers, formats=("png",))
         plt.close(drawn)
 
 

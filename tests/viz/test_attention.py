@@ -4,7 +4,7 @@ import torch
 
 from tests.viz.conftest import boxes, overlapping
 from vidlib.errors import UserError
-from vidlib.viz import attention
+from vidlib.viz import attention, filmstrip
 
 GRID = (2, 3)
 
@@ -52,19 +52,34 @@ def test_figure_has_a_row_per_method_and_one_scale_per_frame(frames):
     found = {"MA-FSAR": attention.class_token_maps(mine, GRID), "AIM": attention.class_token_maps(other, GRID)}
     masses = {"MA-FSAR": attention.extra_mass(mine, GRID)}
     fig = attention.maps(frames, found, masses, title="last layer, embedded world")
-    grid = np.reshape(fig.axes[:12], (3, 4))
-    np.testing.assert_array_equal(grid[0, 2].images[0].get_array(), frames[2])
+    top, *grid = fig.axes[:3]
+    step = 32 + filmstrip.air(32)
     for t in range(4):
+        own = slice(t * step, t * step + 32)
+        np.testing.assert_array_equal(top.images[0].get_array()[:, own], frames[t])
         peak = max(found[name][t].max().item() for name in found)
-        for row, name in enumerate(found, 1):
-            drawn = grid[row, t].images[-1]
+        for ax, name in zip(grid, found, strict=True):
+            drawn = ax.images[-1]
             assert drawn.get_clim() == (0, 1)
             wanted = attention.upsample(found[name], (24, 32))[t] / peak
-            np.testing.assert_allclose(drawn.get_array(), wanted, atol=1e-6)
-        assert grid[1, t].get_xlabel() == f"extra {100 * masses['MA-FSAR'][t]:.0f}%"
-        assert grid[2, t].get_xlabel() == ""
-    labels = [ax.xaxis.label for ax in grid.flat] + [ax.texts[0] for ax in grid[:, 0]] + fig.texts
-    assert not overlapping([*boxes(labels), *(ax.get_window_extent() for ax in grid.flat)])
+            np.testing.assert_allclose(drawn.get_array()[:, own], wanted, atol=1e-6)
+        assert grid[0].get_xticklabels()[t].get_text() == f"extra {100 * masses['MA-FSAR'][t]:.0f}%"
+    assert not grid[1].get_xticklabels() and top.get_xticks()[1] == step + 15.5
+    labels = [ax.texts[0] for ax in (top, *grid)] + fig.texts + top.get_xticklabels() + grid[0].get_xticklabels()
+    assert not overlapping([*boxes(labels), *(ax.get_window_extent() for ax in (top, *grid))])
+
+
+def test_a_rollout_multiplies_the_layers_residual_and_all():
+    one, two = weights(2), weights(1)
+    found = attention.rollout([one, two], GRID)
+    for t in range(4):
+        total = torch.eye(7)
+        for layer in (one, two):
+            own = layer[t, :, :7, :7].mean(0)
+            total = (0.5 * own / own.sum(-1, keepdim=True) + 0.5 * torch.eye(7)) @ total
+        torch.testing.assert_close(found[t].flatten(), total[0, 1:])
+    with pytest.raises(UserError, match="at least one layer"):
+        attention.rollout([], GRID)
 
 
 def test_the_table_holds_every_patch():

@@ -14,6 +14,7 @@ LOOK = {  # how an ablation came about -> marker, colour, what it is called in t
 }
 
 
+@style.figure
 def plot(
     rows: pd.DataFrame,
     ax: Axes | None = None,
@@ -39,7 +40,7 @@ def plot(
         raise UserError(f"rows: kind is {' or '.join(LOOK)}, not {', '.join(map(str, strange))}")
     run, idle = rows[rows["delta"].notna()], rows[rows["delta"].isna()]
     if ax is None:
-        ax = style.new_axes(9.0, 1.9 + 0.36 * max(len(run), 1) + 0.16 * (len(idle) + 2) // 3, layout="constrained")
+        ax = style.new_axes(9.0, 1.9 + 0.36 * max(len(run), 1) + 0.16 * (len(idle) + 2) // 3, lines=True)
     for kind, (marker, color, label) in LOOK.items():
         at = np.flatnonzero(run["kind"].to_numpy() == kind)
         if not len(at):
@@ -61,8 +62,15 @@ def plot(
             zorder=3,
         )
     ax.axvline(0, color=style.INK, linewidth=1.1, zorder=2)
-    style.dress(ax, f"accuracy minus that of {full} (points); bars: {interval}", grid="x")
-    ax.set_yticks(range(len(run)), [style.wrap(str(name), 44) for name in run["name"]], fontsize=style.NORMAL)
+    below = f"accuracy minus that of {full} (points); bars: {interval}"
+    below = style.wrap(below, 38) if style.narrow() else below
+    more = 1.5 * below.count("\n")  # letters that the axis takes besides
+    style.dress(ax, below, grid="x")
+    ax.set_yticks(
+        range(len(run)),
+        [style.wrap(str(name), 26 if style.narrow() else 44) for name in run["name"]],
+        fontsize=style.NORMAL,
+    )
     ax.set_ylim(len(run) - 0.4, -0.6)
     ax.tick_params(axis="y", length=0)
     reach = np.append(run[["low", "high", "delta"]].to_numpy(float), 0.0)
@@ -97,28 +105,29 @@ def plot(
             fontsize=style.SMALL,
             color=style.INK,
         )
-    below = f"Not run: {', '.join(map(str, idle['name']))}." if len(idle) else ""
+    idle_words = f"Not run: {', '.join(map(str, idle['name']))}." if len(idle) else ""
     if len(run):
-        lower = ax.transAxes + ScaledTranslation(0, -40 / 72, ax.figure.dpi_scale_trans)
+        lower = ax.transAxes + ScaledTranslation(0, -(4.2 + more) * style.NORMAL / 72, ax.figure.dpi_scale_trans)
         ax.legend(
             fontsize=style.SMALL,
             frameon=False,
             loc="upper left",
-            ncols=2,
+            ncols=1 if style.narrow() else 2,
             bbox_to_anchor=(0.0, 0.0),
             bbox_transform=lower,
             borderaxespad=0.0,
         )
-    if below:
+    if idle_words:
         ax.annotate(
-            style.wrap(below, 100),
+            style.wrap(idle_words, 52 if style.narrow() else 100),
             (0, 0),
             xycoords="axes fraction",
-            xytext=(0, -62 if len(run) else -40),
+            xytext=(0, -(4.2 + more + (3.4 if style.narrow() else 2.3) * bool(len(run))) * style.NORMAL),
             textcoords="offset points",
             va="top",
             fontsize=style.SMALL,
             color=style.INK,
         )
+    style.remember(ax, rows)
     style.title(ax, title, pad=22)
     return ax

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vidlib.errors import UserError
-from vidlib.viz import style
+from vidlib.viz import filmstrip, style
 
 # From clear to dark, so that strong attention is dark in grey too and the frame shows where there is none.
 _SCALE = plt.get_cmap("plasma_r")(np.linspace(0.15, 1, 256))
@@ -31,6 +31,25 @@ def class_token_maps(weights: Tensor, grid: tuple[int, int]) -> Tensor:
     """
     rows = _class_rows(weights, grid)
     return rearrange(rows[:, 1 : 1 + grid[0] * grid[1]], "t (gh gw) -> t gh gw", gh=grid[0])
+
+
+def rollout(layers: Sequence[Tensor], grid: tuple[int, int]) -> Tensor:
+    """Attention through all ``layers``, each ``[T H N N]``, first layer first -> ``[T gh gw]``, class token to patches.
+
+    Abnar and Zuidema, ACL 2020: the mean of heads and the residual count half each, and layers multiply. Extra tokens
+    live for one layer only: what goes to them is left out, and the rest of a row is scaled to one. A map adds up to
+    less than one: the rest stays with the class token.
+    """
+    if not layers:
+        raise UserError("layers: a rollout needs the attention of at least one layer")
+    tokens = 1 + grid[0] * grid[1]
+    total = None
+    for weights in layers:
+        _class_rows(weights, grid)
+        own = reduce(weights[:, :, :tokens, :tokens].float(), "t h q k -> t q k", "mean")
+        step = 0.5 * own / own.sum(-1, keepdim=True) + 0.5 * torch.eye(tokens, device=own.device)
+        total = step if total is None else step @ total
+    return rearrange(total[:, 0, 1:], "t (gh gw) -> t gh gw", gh=grid[0])
 
 
 def extra_mass(weights: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -54,6 +73,7 @@ def upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:
     return rearrange(F.interpolate(maps, size, mode="bilinear", align_corners=False), "t 1 h w -> t h w")
 
 
+@style.figure
 def maps(
     frames: np.ndarray,
     found: Mapping[str, Tensor],
@@ -63,6 +83,9 @@ def maps(
     meaning: str = "attention / frame's strongest patch",
     mass: str = "extra",
     each: bool = False,
+    numbers: Sequence[int] | None = None,
+    kept: pd.DataFrame | None = None,
+    figure: Figure | None = None,
 ) -> Figure:
     """One column per frame; the first row shows the frames, the next ones each method's map over them.
 
@@ -71,6 +94,8 @@ def maps(
     attention that its extra tokens take.
     In each column one colour scale holds for all methods: from none to that frame's strongest patch in any of them;
     with ``each``, every method has its own scale, the same for all frames. ``meaning`` is what the colours stand for.
+    ``numbers`` are the frames' own, where they are not 1 to T; ``kept`` is the table to remember where it is another
+    than ``table`` makes; ``figure`` is drawn on, emptied, instead of a new one.
     """
     frames = np.asarray(frames)
     frames = frames if frames.dtype == np.uint8 else (np.clip(frames, 0, 1) * 255).round().astype(np.uint8)
@@ -83,62 +108,59 @@ def maps(
         peaks = torch.stack([value.float().cpu().amax((1, 2)) for value in found.values()])  # [methods T]
         peaks = (peaks.amax(1, keepdim=True) if each else peaks.amax(0, keepdim=True)).expand_as(peaks)
         peaks = peaks.clamp(min=torch.finfo().tiny)
-    side = min(1.45, 11.5 / count)
-    tall, margin, key, below = side * height / width, 1.15, 0.95, 0.2
+    numbers = list(numbers or range(1, count + 1))
+    paper = style.sizes().width
+    margin, key, below = (0.6, 0.75, 0.26) if paper else (1.15, 0.95, 0.2)
+    side = min(1.45, (paper - margin - key) / count - 0.05 if paper else 11.5 / count)
+    key = paper - margin - count * (side + 0.05) if paper else key
+    tall = side * height / width
+    long = int(72 * len(found) * (tall + below) / (0.55 * style.SMALL))
     title = style.wrap(title, style.title_width(margin + count * (side + 0.05) + key))
     heading = 0.2 * len(title.split("\n")) + 0.2 if title else 0.1
-    page = (margin + count * (side + 0.05) + key, heading + (1 + len(found)) * (tall + below) + 0.1)
-    fig, grid = plt.subplots(
+    wide = count * (side + 0.05) - 0.05
+    page = (margin + wide + 0.05 + key, heading + (1 + len(found)) * (tall + below) + 0.1)
+    fig = style.new_figure(page, figure)
+    grid = fig.subplots(
         1 + len(found),
-        count,
-        figsize=page,
+        1,
         squeeze=False,
         gridspec_kw={
             "left": margin / page[0],
-            "right": 1 - key / page[0],
+            "right": (margin + wide) / page[0],
             "top": 1 - heading / page[1],
             "bottom": below / page[1],
-            "wspace": 0.05 / side,
             "hspace": below / tall,
         },
-    )
-    for t in range(count):
-        grid[0, t].imshow(frames[t], interpolation="nearest")
-        grid[0, t].set_xlabel(f"frame {t + 1}", fontsize=style.SMALL, labelpad=2)
+    )[:, 0]
+    step = width + filmstrip.air(width)
+    middles = [t * step + (width - 1) / 2 for t in range(count)]
+    grid[0].imshow(filmstrip.joined(frames), interpolation="none", aspect="auto")
+    grid[0].set_xticks(middles, [f"{n}" if style.narrow() else f"frame {n}" for n in numbers])
+    pale = filmstrip.joined(np.stack([_pale(frame) for frame in frames]))
     for row, (name, value) in enumerate(found.items(), 1):
         large = upsample(value.cpu(), (height, width)) / peaks[row - 1, :, None, None]
-        for t in range(count):
-            ax = grid[row, t]
-            ax.imshow(_pale(frames[t]), interpolation="nearest")
-            strength = np.clip(large[t].numpy(force=True), 0, 1)
-            ax.imshow(strength, cmap=COLORS, vmin=0, vmax=1)
-            if name in masses:
-                ax.set_xlabel(f"{mass} {100 * float(masses[name][t]):.0f}%", fontsize=style.SMALL, labelpad=2)
-    for row, name in enumerate(("frames", *found)):
-        grid[row, 0].text(
-            -0.08,
-            0.5,
-            style.wrap(name, 12),
-            transform=grid[row, 0].transAxes,
-            ha="right",
-            va="center",
-            fontsize=style.NORMAL,
-            color=style.INK,
-        )
-    for ax in grid.flat:
-        ax.set_xticks([])
+        grid[row].imshow(pale, interpolation="none", aspect="auto")
+        strength = filmstrip.joined(np.clip(large.numpy(force=True), 0, 1), 0)
+        grid[row].imshow(strength, cmap=COLORS, vmin=0, vmax=1, interpolation="none", aspect="auto")
+        shares = [f"{100 * float(share):.0f}%" for share in masses.get(name, ())]
+        shares = shares if style.narrow() else [f"{mass} {share}" for share in shares]
+        grid[row].set_xticks(middles if shares else [], shares)
+    for ax, name in zip(grid, ("frames", *found), strict=True):
+        words = {"ha": "right", "va": "center", "fontsize": style.NORMAL, "color": style.INK}
+        ax.text(-0.08 * side / wide, 0.5, style.wrap(name, 12), transform=ax.transAxes, **words)
+        ax.tick_params(length=0, labelsize=style.SMALL, pad=2)
         ax.set_yticks([])
-        for spine in ax.spines.values():
-            spine.set_visible(False)
+        ax.set_frame_on(False)
     if found:
-        top, bottom = grid[1, 0].get_position().y1, grid[-1, 0].get_position().y0
+        top, bottom = grid[1].get_position().y1, grid[-1].get_position().y0
         bar = fig.colorbar(
             plt.cm.ScalarMappable(plt.Normalize(0, 1), COLORS),
-            cax=fig.add_axes([1 - (key - 0.12) / page[0], bottom, 0.13 / page[0], top - bottom]),
+            cax=fig.add_axes([1 - (key - 0.08) / page[0], bottom, 0.1 / page[0], top - bottom]),
         )
-        bar.set_label(meaning, fontsize=style.SMALL)
+        bar.set_label(style.wrap(meaning, long), fontsize=style.SMALL)
         bar.ax.tick_params(labelsize=style.SMALL)
         bar.outline.set_visible(False)
+    style.remember(fig, table(found, masses, numbers) if kept is None else kept)
     if title:
         fig.text(0.06 / page[0], 1 - 0.07 / page[1], title, fontsize=style.TITLE, ha="left", va="top", color=style.INK)
     return fig
@@ -150,13 +172,24 @@ def _pale(frame: np.ndarray) -> np.ndarray:
     return (170 / 255 * (0.4 * frame + 0.6 * grey) + 85).round().astype(np.uint8)
 
 
-def table(found: Mapping[str, Tensor], masses: Mapping[str, Tensor] | None = None) -> pd.DataFrame:
+def table(
+    found: Mapping[str, Tensor],
+    masses: Mapping[str, Tensor] | None = None,
+    numbers: Sequence[int] | None = None,
+) -> pd.DataFrame:
     """The drawn numbers, for ``style.save``: method, frame (from 1), row, column, attention, extra (its frame's)."""
     lines: list[dict] = []
     for name, value in found.items():
         extra: Sequence[float] = (masses or {}).get(name, torch.full((len(value),), float("nan"))).tolist()
         for (t, i, j), weight in np.ndenumerate(value.numpy(force=True)):
             lines.append(
-                {"method": name, "frame": t + 1, "row": i, "column": j, "attention": float(weight), "extra": extra[t]}
+                {
+                    "method": name,
+                    "frame": numbers[t] if numbers else t + 1,
+                    "row": i,
+                    "column": j,
+                    "attention": float(weight),
+                    "extra": extra[t],
+                }
             )
     return pd.DataFrame(lines)

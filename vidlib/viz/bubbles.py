@@ -8,23 +8,27 @@ from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
 from vidlib.errors import UserError
+from vidlib.params import closest
+from vidlib.viz import bubbles_frame as frame
 from vidlib.viz import style
 
 COLUMNS = ("name", "trainable_M", "accuracy", "low", "high", "gmacs", "origin", "confidence")
-_SMALLEST, _LARGEST = 60.0, 750.0  # areas in square points
-AREAS = {"gmacs": "GMACs per clip", "total_M": "total parameters (M)"}
 
 
+@style.figure
 def plot(
-    rows: pd.DataFrame, ax: Axes | None = None, *, title: str = "", area: str = "gmacs", notes: bool = True
+    rows: pd.DataFrame,
+    ax: Axes | None = None,
+    *,
+    title: str = "",
+    area: str = "gmacs",
+    notes: bool = True,
+    chosen: str = "",
 ) -> Axes:
     """Bubbles of one panel: x trainable parameters (millions, log), y accuracy (per cent), bar its interval.
 
@@ -32,34 +36,40 @@ def plot(
     low and high (per cent) and ``area`` ("gmacs" per clip or "total_M"). All rows share one origin, else ``UserError``.
     A method that trains nothing is a horizontal line (a log axis has no zero); a row without a published count is named
     in the note under the axes, not guessed; one without ``area`` gets the smallest bubble, and the note says so.
-    ``counted`` True marks a published accuracy whose parameters were counted on our own module.
+    ``counted`` True marks a published accuracy whose parameters were counted on our own module. The bubble
+    named ``chosen`` is ringed.
     """
     rows = _complete(rows, area)
     origins = sorted(set(rows["origin"]))
     if len(origins) > 1 or not set(origins) <= set(style.LOOK):
         raise UserError(f"rows: one panel draws one origin out of {', '.join(style.LOOK)}, not {', '.join(origins)}")
-    ax = ax if ax is not None else style.new_axes(6.5, 6.0, gridspec_kw={"bottom": 0.3, "left": 0.12, "right": 0.97})
+    ax = (
+        ax
+        if ax is not None
+        else frame.axes(style.new_figure(style.page(6.5, 6.0, lines=True)), [note(rows, area) if notes else ""])[0]
+    )
     drawn = rows[rows["trainable_M"].gt(0) & rows["accuracy"].notna()]
     still = rows[rows["trainable_M"].eq(0) & rows["accuracy"].notna()]
-    sizes = _sizes(drawn[area])
+    sizes = frame.sizes(drawn[area])
     for (_, row), size in zip(drawn.iterrows(), sizes, strict=True):
         _bubble(ax, row, size)
-    _limits(ax, drawn, still)
+    frame.limits(ax, drawn, still)
     still = still.sort_values("accuracy")
     lines = [_line(ax, row, drawn, below=len(still) > 1 and i == 0) for i, (_, row) in enumerate(still.iterrows())]
     style.dress(ax, "trainable parameters (M, log scale)", "accuracy (%)")
     style.title(ax, title)
-    _key(ax, drawn, area)
+    frame.key(ax, drawn, area)
     if notes:
         ax.text(
             0.0,
-            -0.26,
-            style.wrap(note(rows, area), 88),
-            transform=ax.transAxes,
+            0.0,
+            style.wrap(note(rows, area), frame.letters(ax)),
+            transform=frame.below(ax, frame.note_at()),
             fontsize=style.SMALL,
             va="top",
             color=style.INK,
         )
+    style.remember(ax, rows)
     style.place_labels(
         ax,
         list(zip(drawn["trainable_M"], drawn["accuracy"], strict=True)),
@@ -67,23 +77,41 @@ def plot(
         np.sqrt(sizes / np.pi),
         [*_bars(ax, drawn), *(box(ax) for box in lines)],
     )
+    return ring(ax, chosen) if chosen else ax
+
+
+def ring(ax: Axes, name: str) -> Axes:
+    """Ring the bubble of this name, or mark its line, on axes that ``plot`` drew, and no other."""
+    found = {}
+    for artist in (*ax.collections, *ax.lines):
+        kind, colon, own = (artist.get_gid() or "").partition(":")
+        if colon and kind in ("bubble", "line"):
+            found[own] = artist
+            usual = style.INK if kind == "line" else style.LOOK[artist.origin]["edgecolor"]
+            artist.set(**{"color" if kind == "line" else "edgecolor": style.RED if own == name else usual})
+            artist.set_linewidth(3.0 if own == name else 1.3)
+    if name not in found and name not in set(style.drawn(ax)["name"]):
+        raise UserError(f"chosen: no bubble is called '{name}'{closest(name, list(found))}")
     return ax
 
 
+@style.figure
 def panels(
-    ours: pd.DataFrame, published: pd.DataFrame, *, ours_title: str, published_title: str, area: str = "gmacs"
+    ours: pd.DataFrame,
+    published: pd.DataFrame,
+    *,
+    ours_title: str,
+    published_title: str,
+    area: str = "gmacs",
+    figure: Figure | None = None,
 ) -> tuple[Figure, pd.DataFrame]:
-    """Two panels, ours left and published right; returns the figure and the table that it drew (for ``style.save``)."""
-    fig, axes = plt.subplots(
-        1,
-        2,
-        figsize=(13.0, 6.6),
-        gridspec_kw={"left": 0.055, "right": 0.985, "top": 0.87, "bottom": 0.27, "wspace": 0.16},
-    )
+    """Two panels, ours left (in a column: above) and published right; returns the figure and the table drawn."""
+    size = style.page(6.5, 11.0, lines=True) if style.narrow() else style.page(13.0, 6.6, lines=True)
+    fig = style.new_figure(size, figure)
+    axes = frame.axes(fig, [note(rows, area) for rows in (ours, published)])
     plot(ours, axes[0], title=ours_title, area=area)
     plot(published, axes[1], title=published_title, area=area)
-    table = pd.concat([_complete(ours, area), _complete(published, area)], ignore_index=True)
-    return fig, table
+    return fig, style.drawn(fig)
 
 
 def note(rows: pd.DataFrame, area: str = "gmacs") -> str:
@@ -99,10 +127,10 @@ def note(rows: pd.DataFrame, area: str = "gmacs") -> str:
     if len(counted):
         said.append(f"Trainable parameters not published, counted on our module instead: {', '.join(counted)}.")
     if len(drawn) and drawn[area].isna().all():
-        said.append(f"{AREAS.get(area, area)} not published: all bubbles have one size.")
+        said.append(f"{frame.AREAS.get(area, area)} not published: all bubbles have one size.")
     elif drawn[area].isna().any():
         names = ", ".join(drawn["name"][drawn[area].isna()])
-        said.append(f"{AREAS.get(area, area)} unknown, smallest bubble: {names}.")
+        said.append(f"{frame.AREAS.get(area, area)} unknown, smallest bubble: {names}.")
     if drawn["low"].isna().all() and (rows["origin"] == "published").any():
         said.append("No intervals published.")
     return " ".join(said)
@@ -135,13 +163,6 @@ def _label(row: pd.Series) -> str:
     return "\n".join(filter(None, (name, *marks)))
 
 
-def _sizes(values: pd.Series) -> np.ndarray:
-    """Areas in square points, proportional to the values with the largest at ``_LARGEST``; NaN gets the smallest."""
-    values = values.to_numpy(float)
-    top = np.nanmax(values) if np.isfinite(values).any() else np.nan
-    return np.nan_to_num(np.maximum(_LARGEST * values / top, _SMALLEST), nan=2 * _SMALLEST)
-
-
 def _bubble(ax: Axes, row: pd.Series, size: float) -> None:
     look = style.LOOK[row["origin"]]
     if np.isfinite(row["low"]) and np.isfinite(row["high"]):
@@ -149,7 +170,7 @@ def _bubble(ax: Axes, row: pd.Series, size: float) -> None:
         ax.errorbar(
             row["trainable_M"], row["accuracy"], yerr=reach, color=style.INK, capsize=4, linewidth=1.4, zorder=4
         )
-    ax.scatter(
+    drawn = ax.scatter(
         row["trainable_M"],
         row["accuracy"],
         s=size,
@@ -163,6 +184,7 @@ def _bubble(ax: Axes, row: pd.Series, size: float) -> None:
         linestyle="--" if row["confidence"] in style.UNCHECKED else "-",
         gid=f"bubble:{row['name']}",
     )
+    drawn.origin = row["origin"]  # for ``ring``
 
 
 def _line(ax: Axes, row: pd.Series, drawn: pd.DataFrame, below: bool) -> Callable[[Axes], Bbox]:
@@ -197,22 +219,6 @@ def _line(ax: Axes, row: pd.Series, drawn: pd.DataFrame, below: bool) -> Callabl
     return lambda ax: text.get_window_extent(ax.figure.canvas.get_renderer())
 
 
-def _limits(ax: Axes, drawn: pd.DataFrame, still: pd.DataFrame) -> None:
-    ax.set_xscale("log")
-    ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    ax.xaxis.set_minor_formatter(NullFormatter())
-    if len(drawn):
-        left, right = drawn["trainable_M"].min(), drawn["trainable_M"].max()
-        widen = max((right / left) ** 0.22, 1.9)  # room for bubbles and labels at both ends
-        ax.set_xlim(left / widen, right * widen)
-    reach = pd.concat([drawn, still])[["low", "accuracy", "high"]].to_numpy(float)
-    if np.isfinite(reach).any():
-        low, high = np.nanmin(reach), np.nanmax(reach)
-        room = max(0.15 * (high - low), 3.0)
-        ax.set_ylim(max(low - room, 0.0), min(high + room, 108.0))
-
-
 def _bars(ax: Axes, drawn: pd.DataFrame) -> list[Bbox]:
     """The interval bars in pixels, so that no label is written on one."""
     known = drawn[drawn["low"].notna() & drawn["high"].notna()]
@@ -222,77 +228,3 @@ def _bars(ax: Axes, drawn: pd.DataFrame) -> list[Bbox]:
     ]
     air = 5 * ax.figure.dpi / 72
     return [Bbox.from_extents(low[0] - air, low[1] - air, high[0] + air, high[1] + air) for low, high in ends]
-
-
-def _key(ax: Axes, drawn: pd.DataFrame, area: str) -> None:
-    """Under the axes: what shape, outline and area mean."""
-    handles = []
-    for origin in sorted(set(drawn["origin"])):
-        look = style.LOOK[origin]
-        handles.append(
-            ax.scatter(
-                [],
-                [],
-                s=80,
-                marker=look["marker"],
-                facecolor=look["facecolor"],
-                hatch=look["hatch"],
-                edgecolor=look["edgecolor"],
-                label=_meaning(origin, set(drawn["confidence"])),
-            )
-        )
-        if set(drawn["confidence"]) & set(style.UNCHECKED):
-            handles.append(
-                ax.scatter(
-                    [],
-                    [],
-                    s=80,
-                    marker=look["marker"],
-                    facecolor=look["facecolor"],
-                    linestyle="--",
-                    hatch=look["hatch"],
-                    edgecolor=look["edgecolor"],
-                    label="recalled, unchecked",
-                )
-            )
-    if drawn["low"].notna().any():
-        handles.append(Line2D([], [], color=style.INK, marker="_", linewidth=1.4, label="95% interval"))
-    known = drawn[area].dropna()
-    if len(known):
-        values = sorted({float(f"{v:.2g}") for v in (known.min(), known.max())})
-        for value in values:
-            unit = f" {AREAS.get(area, area)}" if value == values[-1] else ""
-            look = style.LOOK[drawn["origin"].iloc[0]]
-            size = float(np.clip(_LARGEST * value / known.max(), _SMALLEST, _LARGEST))
-            handles.append(
-                ax.scatter(
-                    [],
-                    [],
-                    s=size,
-                    marker=look["marker"],
-                    facecolor="none",
-                    edgecolor=style.GREY,
-                    label=f"{value:g}{unit}",
-                )
-            )
-    if handles:
-        ax.legend(
-            handles=handles,
-            loc="upper left",
-            bbox_to_anchor=(-0.02, -0.13),
-            ncols=len(handles),
-            frameon=False,
-            fontsize=style.SMALL,
-            handlelength=3.2,
-            handletextpad=0.6,
-            columnspacing=1.2,
-            borderpad=0.4,
-        )
-
-
-def _meaning(origin: str, confidence: set[str]) -> str:
-    if origin == "ours":
-        return "measured here"
-    names = {"verified": "verified", "secondary": "quoted by others"}
-    how = " or ".join(text for key, text in names.items() if key in confidence)
-    return f"published, {how}" if how else "published"

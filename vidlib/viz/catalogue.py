@@ -9,10 +9,11 @@ from vidlib.viz import style
 SPLITS = {"train": ("o", style.BLUE), "val": ("s", style.ORANGE), "test": ("D", style.GREEN)}
 
 
+@style.figure
 def sizes(rows: pd.DataFrame, ax: Axes | None = None, *, title: str = "") -> Axes:
     """``rows``: benchmark, split (train, val or test), videos. A line per benchmark, a marker per split, log scale."""
     names = list(dict.fromkeys(rows["benchmark"]))
-    ax = ax or style.new_axes(8.0, 1.2 + 0.34 * len(names), layout="constrained")
+    ax = ax or style.new_axes(8.0, 1.2 + 0.34 * len(names), lines=True)
     place = {name: i for i, name in enumerate(names)}
     for split, (marker, colour) in SPLITS.items():
         part = rows[rows["split"] == split]
@@ -23,10 +24,12 @@ def sizes(rows: pd.DataFrame, ax: Axes | None = None, *, title: str = "") -> Axe
     ax.invert_yaxis()
     style.dress(ax, "videos (log scale)", "")
     ax.legend(fontsize=style.SMALL, frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    style.remember(ax, rows)
     style.title(ax, title)
     return ax
 
 
+@style.figure
 def overlap(rows: pd.DataFrame, ax: Axes | None = None, *, title: str = "") -> Axes:
     """``rows`` as ``auditing.overlaps`` gives them. A cell holds the test classes (column) that the training list (row)
     has too, and below it the videos in both lists where that is known; its shade is the share of the test classes.
@@ -34,7 +37,7 @@ def overlap(rows: pd.DataFrame, ax: Axes | None = None, *, title: str = "") -> A
     The diagonal is each benchmark's own protocol and is left blank.
     """
     names = list(dict.fromkeys(rows["trained"]))
-    ax = ax or style.new_axes(2.6 + 0.72 * len(names), 2.0 + 0.56 * len(names), layout="constrained")
+    ax = ax or style.new_axes(2.6 + 0.72 * len(names), 2.0 + 0.56 * len(names))
     place = {name: i for i, name in enumerate(names)}
     share = np.full((len(names),) * 2, np.nan)
     for row in rows.itertuples():
@@ -53,5 +56,6 @@ def overlap(rows: pd.DataFrame, ax: Axes | None = None, *, title: str = "") -> A
     bar = ax.figure.colorbar(image, ax=ax, fraction=0.03, pad=0.02)
     bar.set_label("test classes also trained on (%)", fontsize=style.SMALL)
     bar.ax.tick_params(labelsize=style.SMALL)
+    style.remember(ax, rows)
     style.title(ax, title)
     return ax

@@ -10,6 +10,7 @@ from vidlib.errors import UserError
 from vidlib.viz import style
 
 
+@style.figure
 def plot(matrix: np.ndarray, names: Sequence[str], ax: Axes | None = None, *, title: str = "") -> Axes:
     """Rows are true classes, columns predicted ones, colour and number the share of the row in per cent.
 
@@ -21,10 +22,10 @@ def plot(matrix: np.ndarray, names: Sequence[str], ax: Axes | None = None, *, ti
     count = len(names)
     if ax is None:
         side = 3.2 + 0.46 * count
-        ax = style.new_axes(side + 1.6, side, layout="constrained")
+        ax = style.new_axes(side + 1.6, side)
     image = ax.imshow(np.ma.masked_invalid(share), cmap="Blues", vmin=0, vmax=100, aspect="equal")
     ax.set_facecolor("#EFEFEF")
-    if count <= 16:
+    if count <= (8 if style.narrow() else 16):
         for row, column in np.argwhere(np.isfinite(share)):
             value = share[row, column]
             if value >= 0.5:
@@ -55,6 +56,7 @@ def plot(matrix: np.ndarray, names: Sequence[str], ax: Axes | None = None, *, ti
     bar.set_label("share of the true class (%)", fontsize=style.SMALL)
     bar.ax.tick_params(labelsize=style.SMALL)
     bar.outline.set_visible(False)
+    style.remember(ax, table(matrix, names))
     style.title(ax, title)
     return ax
 

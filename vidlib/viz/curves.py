@@ -1,16 +1,17 @@
 """How training went: loss above, accuracy below, raw values behind their running mean."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from vidlib.errors import UserError
 from vidlib.viz import style
 
 
+@style.figure
 def training(
     metrics: pd.DataFrame,
     axes: Sequence[Axes] | None = None,
@@ -33,7 +34,7 @@ def training(
             f"{', '.join(absent) or 'every row'} not there"
         )
     if axes is None:
-        axes = plt.subplots(2, 1, figsize=(9.0, 5.6), sharex=True, layout="constrained")[1]
+        axes = style.new_figure(style.page(9.0, 5.6), layout="constrained").subplots(2, 1, sharex=True)
     upper, lower = axes
     window = window or max(5, len(metrics) // 20)
     along = metrics[x].to_numpy(float)
@@ -71,7 +72,9 @@ def training(
     style.dress(lower, f"training {x}", "accuracy (%)")
     lower.set_ylim(0, 103)
     for ax in (upper, lower):
-        ax.legend(fontsize=style.SMALL, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        place = {"loc": "best"} if style.narrow() else {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)}
+        ax.legend(fontsize=style.SMALL, frameon=False, **place)
+    style.remember(upper, metrics)
     style.title(upper, title)
     return np.asarray([upper, lower])
 
@@ -90,3 +93,73 @@ def _line(ax: Axes, along: np.ndarray, values: pd.Series, color: str, label: str
         zorder=3,
         label=f"{label} (mean of {window} rows)",
     )
+
+
+@style.figure
+def compare(
+    found: Mapping[str, pd.DataFrame],
+    results: pd.DataFrame,
+    *,
+    x: str = "episode",
+    title: str = "",
+    figure: Figure | None = None,
+) -> Figure:
+    """Several runs: training loss and accuracy (running means, val as marks) left, what they reached on the right.
+
+    ``found`` maps a run's name to its metrics as ``training`` takes them; ``results`` has the columns name, accuracy,
+    low and high (per cent), one row per run, those that trained nothing among them. Looks go by the order of
+    ``results``.
+    """
+    absent = [column for column in ("name", "accuracy", "low", "high") if column not in results]
+    if absent or not len(results):
+        raise UserError(f"results: a comparison of runs needs rows with {', '.join(absent) or 'at least one run'}")
+    letters = 22 if style.narrow() else 30
+    names = [style.wrap(str(name), letters) for name in results["name"]]
+    fig = style.new_figure(style.page(11.0, 2.6 + 0.3 * max(len(results), 7), lines=style.narrow()), figure)
+    loss, accuracy, reached = _places(fig, max(len(line) for name in names for line in name.split("\n")))
+    for number, row in enumerate(results.itertuples()):
+        look = {"color": style.CYCLE[number % len(style.CYCLE)], "linestyle": ("-", "--", "-.", ":")[number // 6 % 4]}
+        marker = "osD^vPX"[number % 7]
+        metrics = found.get(row.name)
+        if metrics is not None and len(metrics):
+            window = max(5, len(metrics) // 20)
+            loss.plot(metrics[x], style.smooth(metrics["loss"], window), linewidth=1.5, **look)
+            accuracy.plot(metrics[x], 100 * style.smooth(metrics["accuracy"], window), linewidth=1.5, **look)
+            if "val_accuracy" in metrics and (asked := metrics["val_accuracy"].notna()).any():
+                at = {"marker": marker, "markersize": 6, "markeredgecolor": style.INK, "linestyle": "none"}
+                accuracy.plot(metrics[x][asked], 100 * metrics["val_accuracy"][asked], color=look["color"], **at)
+        reach = [[row.accuracy - row.low], [row.high - row.accuracy]]
+        ends = {"markeredgecolor": style.INK, "markersize": 7, "capsize": 3, "linewidth": 1.4}
+        reached.errorbar(row.accuracy, number, xerr=np.nan_to_num(reach), fmt=marker, color=look["color"], **ends)
+    if not loss.lines:
+        for ax in (loss, accuracy):
+            ax.text(0.5, 0.5, "these runs trained nothing", transform=ax.transAxes, ha="center", fontsize=style.NORMAL)
+    style.dress(loss, "", "loss (nats)")
+    style.dress(accuracy, f"training {x}", "accuracy (%)")
+    accuracy.set_ylim(0, 103)
+    style.dress(reached, "test accuracy (%), 95% interval", "", grid="x")
+    reached.set_yticks(range(len(results)), names)
+    reached.tick_params(axis="y", length=0)
+    reached.set_ylim(len(results) - 0.4, -0.6)
+    style.remember(fig, results)
+    if title:
+        style.heading(fig, title)
+    return fig
+
+
+def _places(fig: Figure, longest: int) -> tuple[Axes, Axes, Axes]:
+    """Axes for loss, accuracy and what was reached; margins are counted in letters, which is quicker than a layout."""
+    wide, tall = fig.get_size_inches()
+    letter = style.SMALL / 72
+    words = (0.62 * longest + 1.5) * letter
+    bottom, top = 4.5 * letter / tall, 1 - 4 * letter / tall
+    if style.narrow():
+        upper, lower = {"left": 6 * letter / wide, "right": 1 - letter / wide}, {"left": words / wide}
+        cut = bottom + 0.3 * (top - bottom)
+        grid = fig.add_gridspec(2, 1, hspace=0.35, bottom=cut + 7 * letter / tall, top=top, **upper)
+        last = fig.add_gridspec(1, 1, bottom=bottom, top=cut, right=upper["right"], **lower)[0]
+    else:
+        middle = 0.96 - words / wide - 0.3
+        grid = fig.add_gridspec(2, 1, hspace=0.2, bottom=bottom, top=top, left=6 * letter / wide, right=middle)
+        last = fig.add_gridspec(1, 1, bottom=bottom, top=top, left=0.98 - 0.3, right=0.98)[0]
+    return fig.add_subplot(grid[0]), fig.add_subplot(grid[1]), fig.add_subplot(last)

@@ -22,7 +22,7 @@ from vidlib.data.episodes import EpisodeBatch, assemble
 from vidlib.data.manifest import Manifest
 from vidlib.errors import UserError
 from vidlib.methods import FewShotMethod
-from vidlib.viz import attention, filmstrip
+from vidlib.viz import attention, filmstrip, style
 
 STAGES = (1, 2, 3, 4)
 
@@ -110,9 +110,11 @@ def of_runs(
     return frames, manifest.text(drawn.classes[label]), maps
 
 
+@style.figure
 def figure(frames: np.ndarray, found: Mapping[str, Tensor], *, title: str = "") -> Figure:
     """The clip ``[T H W 3]`` above each method's maps ``[T h w]`` over it, each in units of its own largest value."""
-    return attention.maps(frames, found, title=title, meaning="activation / clip's strongest place", each=True)
+    meaning = "activation / clip's strongest place"
+    return attention.maps(frames, found, title=title, meaning=meaning, each=True, kept=table(found))
 
 
 def table(found: Mapping[str, Tensor]) -> pd.DataFrame:

@@ -13,20 +13,27 @@ from vidlib.viz import style
 LINES = {"trained": {"linestyle": "-", "marker": "o"}, "untrained": {"linestyle": "--", "marker": "s"}}
 
 
+@style.figure
 def similarities(
-    found: Mapping[str, np.ndarray], truth: Sequence[int], names: Sequence[str], *, title: str = ""
+    found: Mapping[str, np.ndarray],
+    truth: Sequence[int],
+    names: Sequence[str],
+    *,
+    title: str = "",
+    figure: Figure | None = None,
 ) -> Figure:
     """One panel for each of ``found``: rows are queries, columns the episode's classes, numbers in per cent.
 
     ``found`` maps a panel's name to ``[Q W]`` values in 0 to 1; ``truth [Q]`` is each query's class. Queries stand in
     the order of their classes; the cell of a query's own class has a frame.
     """
-    table(found, truth, names)
+    drawn = table(found, truth, names)
     order = np.argsort(truth, kind="stable")
     rows, columns = len(truth), len(names)
     widest = 0.07 * min(24, max(map(len, names)))
     size = (1.2 + widest + len(found) * (0.62 * columns + 0.5), 1.6 + widest + 0.3 * rows)
-    fig, axes = plt.subplots(1, len(found), figsize=size, sharey=True, squeeze=False, layout="constrained")
+    fig = style.new_figure(style.page(*size, lines=True), figure, "constrained")
+    axes = fig.subplots(1, len(found), sharey=True, squeeze=False)
     for ax, (panel, values) in zip(axes[0], found.items(), strict=True):
         values = 100 * np.asarray(values)[order]
         image = ax.imshow(values, cmap="Blues", vmin=0, vmax=100, aspect="auto")
@@ -46,8 +53,8 @@ def similarities(
     bar.set_label("per cent (red frame: the query's class)", fontsize=style.SMALL)
     bar.ax.tick_params(labelsize=style.SMALL)
     bar.outline.set_visible(False)
-    width = style.title_width(fig.get_figwidth() - 0.3)
-    fig.suptitle(style.wrap(title, width), fontsize=style.TITLE, x=0.01, ha="left")
+    style.heading(fig, title)
+    style.remember(fig, drawn)
     return fig
 
 
@@ -67,7 +74,8 @@ def table(found: Mapping[str, np.ndarray], truth: Sequence[int], names: Sequence
     return pd.DataFrame(rows)
 
 
-def hybrid(rows: pd.DataFrame, *, way: int, title: str = "") -> Figure:
+@style.figure
+def hybrid(rows: pd.DataFrame, *, way: int, title: str = "", figure: Figure | None = None) -> Figure:
     """One panel per world: accuracy in per cent against alpha, from frames alone to tuples alone, with its interval.
 
     ``rows`` has the columns world, weights ("trained" or "untrained"), alpha, accuracy, interval (per cent). The
@@ -77,9 +85,8 @@ def hybrid(rows: pd.DataFrame, *, way: int, title: str = "") -> Figure:
     if absent or not len(rows):
         raise UserError(f"rows: a figure of hybrid weights needs rows with {', '.join(absent) or 'any value of alpha'}")
     worlds = list(dict.fromkeys(rows["world"]))
-    fig, axes = plt.subplots(
-        1, len(worlds), figsize=(1.2 + 4.1 * len(worlds), 4.2), sharey=True, squeeze=False, layout="constrained"
-    )
+    fig = style.new_figure(style.page(1.2 + 4.1 * len(worlds), 4.2), figure, "constrained")
+    axes = fig.subplots(1, len(worlds), sharey=True, squeeze=False)
     for ax, world in zip(axes[0], worlds, strict=True):
         for number, (weights, look) in enumerate(LINES.items()):
             line = rows[(rows["world"] == world) & (rows["weights"] == weights)].sort_values("alpha")
@@ -92,11 +99,13 @@ def hybrid(rows: pd.DataFrame, *, way: int, title: str = "") -> Figure:
             best = int(np.argmax(y))
             ax.plot(x[best], y[best], marker="*", color=colour, markersize=13, markeredgecolor=style.INK, zorder=4)
         ax.axhline(100 / way, color=style.GREY, linewidth=1.0, linestyle=(0, (1, 2)), label="chance")
-        style.dress(ax, "alpha: 0 frames alone, 1 tuples alone", "val accuracy (%)" if ax is axes[0, 0] else "")
+        alpha = "alpha (0 frames, 1 tuples)" if style.narrow() else "alpha: 0 frames alone, 1 tuples alone"
+        style.dress(ax, alpha, "val accuracy (%)" if ax is axes[0, 0] else "")
         ax.set_title(world, fontsize=style.NORMAL, loc="left")
         ax.set_ylim(0, 103)
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside right center", fontsize=style.SMALL + 0.5, frameon=False)
-    width = style.title_width(fig.get_figwidth() - 0.3)
-    fig.suptitle(style.wrap(title, width), fontsize=style.TITLE, x=0.01, ha="left")
+    place = {"loc": "outside lower center", "ncols": 3} if style.narrow() else {"loc": "outside right center"}
+    fig.legend(handles, labels, fontsize=style.SMALL, frameon=False, **place)
+    style.heading(fig, title)
+    style.remember(fig, rows)
     return fig

@@ -4,28 +4,33 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from vidlib.viz import style
 
 
-def similarities(found: dict[str, np.ndarray], names: Sequence[str], *, title: str = "") -> Figure:
+@style.figure
+def similarities(
+    found: dict[str, np.ndarray], names: Sequence[str], *, title: str = "", figure: Figure | None = None
+) -> Figure:
     """Side by side, one panel per model: ``[K K]`` mean cosines, rows the classes of videos, columns those of texts.
 
     Each row is centred at its mean, since a CLIP's cosines all lie close together: what counts is which stands out.
     """
     count = len(names)
     side = 1.6 + 0.24 * count
-    figure, axes = plt.subplots(
-        1, len(found), figsize=(2.6 + side * len(found), side + 2.2), squeeze=False, sharey=True, layout="constrained"
-    )
+    if style.narrow():
+        size, shape = (style.sizes().width, (0.3 + 2.4 * len(found))), (len(found), 1)
+    else:
+        size, shape = style.page(2.6 + side * len(found), side + 2.2, lines=True), (1, len(found))
+    figure = style.new_figure(size, figure, "constrained")
+    axes = figure.subplots(*shape, squeeze=False, sharey=True, sharex=True).reshape(1, -1)
     shown = {name: values - values.mean(1, keepdims=True) for name, values in found.items()}
     limit = max(float(np.abs(values).max()) for values in shown.values())
     for ax, (name, values) in zip(axes[0], shown.items(), strict=True):
         image = ax.imshow(values, cmap="PuOr", vmin=-limit, vmax=limit, aspect="equal")
         ax.plot(values.argmax(1), range(count), "o", markersize=3, color=style.INK)
-        style.dress(ax, "text of", "", grid=None)
+        style.dress(ax, "text of" if ax is axes[0, -1] or not style.narrow() else "", "", grid=None)
         ax.set_xticks(range(count), names, rotation=90, fontsize=style.SMALL - 1)
         ax.set_yticks(range(count), names, fontsize=style.SMALL - 1)
         right = int((values.argmax(1) == np.arange(count)).sum())
@@ -34,8 +39,9 @@ def similarities(found: dict[str, np.ndarray], names: Sequence[str], *, title: s
     bar = figure.colorbar(image, ax=axes[0].tolist(), fraction=0.03, pad=0.02)
     bar.set_label("cosine minus the row's mean (dot: nearest text)", fontsize=style.SMALL)
     bar.ax.tick_params(labelsize=style.SMALL)
+    style.remember(figure, table(found, names))
     if title:
-        figure.suptitle(title, fontsize=style.TITLE, x=0.01, ha="left")
+        style.heading(figure, title)
     return figure
 
 

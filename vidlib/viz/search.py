@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -18,7 +17,7 @@ from vidlib.viz import style
 ACROSS = 4  # panels in a row
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
 EDGE = "edge"
-KEY = {"fontsize": style.SMALL, "frameon": False, "loc": "upper right", "ncols": 3, "handlelength": 2.6}
+KEY = {"frameon": False, "loc": "upper right", "ncols": 3, "handlelength": 2.6}
 WORDS = {"out": "output", "branch": "temporal modules"}
 
 
@@ -32,7 +31,8 @@ def groups(names: Sequence[str]) -> dict[str, list[str]]:
     return found
 
 
-def plot(metrics: pd.DataFrame, *, x: str = "episode", title: str = "") -> Figure:
+@style.figure
+def plot(metrics: pd.DataFrame, *, x: str = "episode", title: str = "", figure: Figure | None = None) -> Figure:
     """One panel for each choice of the search: the weight of every candidate over the training ``x``.
 
     ``metrics`` is a run's metrics.jsonl as a table. Candidates with the same name have the same look in all panels.
@@ -40,10 +40,11 @@ def plot(metrics: pd.DataFrame, *, x: str = "episode", title: str = "") -> Figur
     found = groups(list(metrics))
     if not found or not len(metrics):
         raise UserError("metrics: this run searched nothing, so there is nothing to draw")
-    rows = -(-len(found) // ACROSS)
-    fig, grid = plt.subplots(
-        rows, ACROSS, figsize=(11.5, 0.5 + 2.35 * rows), squeeze=False, sharex=True, layout="constrained"
-    )
+    across = 2 if style.narrow() else ACROSS
+    rows = -(-len(found) // across)
+    size = style.page(11.5, 0.5 + 2.35 * rows, lines=style.narrow())
+    fig = style.new_figure(size, figure, "constrained")
+    grid = fig.subplots(rows, across, squeeze=False, sharex=True)
     for ax, (group, names) in zip(grid.flat, found.items(), strict=False):
         for i, name in enumerate(names):
             look = {"color": style.CYCLE[i], "linestyle": DASHES[i], "linewidth": 1.6}
@@ -60,11 +61,12 @@ def plot(metrics: pd.DataFrame, *, x: str = "episode", title: str = "") -> Figur
         ax.set_axis_off()
     fig.supxlabel(f"training {x}", fontsize=style.NORMAL)
     fig.supylabel("weight", fontsize=style.NORMAL)
-    fig.suptitle(style.wrap(title, style.title_width(8.0)) or " ", fontsize=style.TITLE, x=0.01, ha="left")
+    style.heading(fig, title, room=1.8 if style.narrow() else 3.0)
+    style.remember(fig, metrics[[x, *(name for names in found.values() for name in names)]])
     edges = next((ax for ax, group in zip(grid.flat, found, strict=False) if _kind(group) == EDGE), None)
     if edges is not None:  # one key for all edges, clear of their lines
         lines = edges.get_lines()
-        fig.legend(lines, [line.get_label() for line in lines], **KEY)
+        fig.legend(lines, [line.get_label() for line in lines], fontsize=style.SMALL, **KEY)
     return fig
 
 

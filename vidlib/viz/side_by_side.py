@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -17,7 +16,10 @@ VARIED = {"shot": "support videos per class (shot)", "way": "classes in an episo
 EMBED, MATCH = style.SKY, style.BLUE
 
 
-def accuracy(rows: pd.DataFrame, *, way: int, title: str = "", floor: str = "frozen ") -> Figure:
+@style.figure
+def accuracy(
+    rows: pd.DataFrame, *, way: int, title: str = "", floor: str = "frozen ", figure: Figure | None = None
+) -> Figure:
     """One panel for each of what is varied: accuracy in per cent with its interval, one line per method.
 
     ``rows`` has the columns method, varied ("shot" or "way"), value, accuracy, interval (per cent). ``way`` is that of
@@ -28,9 +30,9 @@ def accuracy(rows: pd.DataFrame, *, way: int, title: str = "", floor: str = "fro
     if absent or not len(rows):
         raise UserError(f"rows: a figure by shots and ways needs rows with {', '.join(absent) or 'any method at all'}")
     panels = [name for name in VARIED if name in set(rows["varied"])]
-    fig, axes = plt.subplots(
-        1, len(panels), figsize=(1.9 + 4.6 * len(panels), 5.2), sharey=True, squeeze=False, layout="constrained"
-    )
+    size = style.page(1.9 + 4.6 * len(panels), 5.2, lines=style.narrow())
+    fig = style.new_figure(size, figure, "constrained")
+    axes = fig.subplots(1, len(panels), sharey=True, squeeze=False)
     looks = _looks(list(dict.fromkeys(rows["method"])), floor)
     for ax, varied in zip(axes[0], panels, strict=True):
         part = rows[rows["varied"] == varied]
@@ -46,11 +48,10 @@ def accuracy(rows: pd.DataFrame, *, way: int, title: str = "", floor: str = "fro
         ax.plot(range(len(values)), chance, color=style.GREY, linewidth=1.0, linestyle=(0, (1, 2)), label="chance")
         ax.set_xticks(range(len(values)), [str(value) for value in values])
         ax.set_ylim(0, 103)
-        style.dress(ax, VARIED[varied], "accuracy (%)" if ax is axes[0, 0] else "")
+        style.dress(ax, varied if style.narrow() else VARIED[varied], "accuracy (%)" if ax is axes[0, 0] else "")
     _key(fig, axes[0, 0], rows, panels[0])
-    fig.suptitle(
-        style.wrap(title, style.title_width(fig.get_figwidth() - 0.3)), fontsize=style.TITLE, x=0.01, ha="left"
-    )
+    style.heading(fig, title)
+    style.remember(fig, rows)
     return fig
 
 
@@ -72,11 +73,13 @@ def _key(fig: Figure, ax: Axes, rows: pd.DataFrame, varied: str) -> None:
     last = part[part["value"] == part["value"].max()].set_index("method")["accuracy"]
     handles, labels = ax.get_legend_handles_labels()
     order = sorted(range(len(labels)), key=lambda i: -last.get(labels[i], -1.0))
-    shown = {"fontsize": style.SMALL + 0.5, "frameon": False, "handlelength": 3.2}
-    fig.legend([handles[i] for i in order], [labels[i] for i in order], loc="outside right center", **shown)
+    shown = {"fontsize": style.SMALL, "frameon": False, "handlelength": 3.2}
+    shown |= {"loc": "outside lower center", "ncols": 2} if style.narrow() else {"loc": "outside right center"}
+    fig.legend([handles[i] for i in order], [labels[i] for i in order], **shown)
 
 
-def cost(table: pd.DataFrame, *, title: str = "") -> Figure:
+@style.figure
+def cost(table: pd.DataFrame, *, title: str = "", figure: Figure | None = None) -> Figure:
     """Milliseconds of a test episode (embedding and matching) and MiB of a training episode, one bar per method.
 
     ``table`` is indexed by method, with the columns embedding, matching (ms) and "training memory (MiB)" (NaN: nothing
@@ -85,31 +88,42 @@ def cost(table: pd.DataFrame, *, title: str = "") -> Figure:
     absent = [name for name in ("embedding", "matching", "training memory (MiB)") if name not in table]
     if absent or not len(table):
         raise UserError(f"table: a figure of costs needs {', '.join(absent) or 'at least one method'}")
-    fig, (left, right) = plt.subplots(
-        1, 2, figsize=(11.0, 1.5 + 0.34 * len(table)), sharey=True, layout="constrained", width_ratios=(3, 2)
-    )
+    size = style.page(11.0, 1.5 + 0.34 * len(table), lines=True)
+    fig = style.new_figure(size, figure, "constrained")
+    left, right = fig.subplots(1, 2, sharey=True, width_ratios=(3, 2))
     lines = range(len(table))
     bars = {"edgecolor": style.INK, "linewidth": 0.7, "height": 0.7}
     left.barh(lines, table["embedding"], color=EMBED, label="embedding all its videos", **bars)
     left.barh(lines, table["matching"], left=table["embedding"], color=MATCH, hatch="///", label="matching", **bars)
     total = table["embedding"] + table["matching"]
     for line, (whole, part) in enumerate(zip(total, table["matching"], strict=True)):
-        _number(left, whole, line, f"{whole:.0f}, of it {part:.2g}")
+        _number(left, whole, line, f"{whole:.0f}" if style.narrow() else f"{whole:.0f}, of it {part:.2g}")
     memory = table["training memory (MiB)"]
     right.barh(lines, memory.fillna(0), color=style.ORANGE, **bars)
     for line, value in enumerate(memory):
         _number(right, np.nan_to_num(value), line, "trains nothing" if np.isnan(value) else f"{value:.0f}")
     left.set_yticks(lines, table.index, fontsize=style.NORMAL)
     left.set_ylim(len(table) - 0.4, -0.6)
-    left.set_xlim(0, 1.28 * total.max())
-    right.set_xlim(0, 1.3 * max(np.nanmax(np.append(memory, 0.0)), 1.0))
-    style.dress(left, "a test episode (ms); the second number is matching", grid="x")
-    style.dress(right, "a training episode (MiB at its peak)", grid="x")
+    left.set_xlim(0, 1.32 * total.max())
+    right.set_xlim(0, (2.2 if style.narrow() else 1.3) * max(np.nanmax(np.append(memory, 0.0)), 1.0))
+    style.dress(
+        left,
+        "a test episode (ms)" if style.narrow() else "a test episode (ms); the second number is matching",
+        grid="x",
+    )
+    style.dress(right, "training (MiB)" if style.narrow() else "a training episode (MiB at its peak)", grid="x")
     left.tick_params(axis="y", length=0)
     right.tick_params(axis="y", length=0)
-    shown = {"fontsize": style.SMALL, "frameon": False, "ncols": 2, "bbox_to_anchor": (0, 1), "borderaxespad": 0.2}
+    shown = {
+        "fontsize": style.SMALL,
+        "frameon": False,
+        "ncols": 1 if style.narrow() else 2,
+        "bbox_to_anchor": (0, 1),
+        "borderaxespad": 0.2,
+    }
     left.legend(loc="lower left", **shown)
-    fig.suptitle(style.wrap(title, style.title_width(10.6)), fontsize=style.TITLE, x=0.01, ha="left")
+    style.heading(fig, title)
+    style.remember(fig, table.rename_axis("method").reset_index())
     return fig
 
 

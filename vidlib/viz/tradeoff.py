@@ -5,12 +5,15 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.transforms import Bbox
 
 from vidlib.viz import style
 
 MARKERS = "osD^vPX<>*hp"
+BESIDE = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)}
 
 
+@style.figure
 def plot(
     rows: pd.DataFrame, ax: Axes | None = None, *, title: str = "", chance: Mapping[str, float] | None = None
 ) -> Axes:
@@ -18,7 +21,7 @@ def plot(
 
     ``chance``: "trained" and "new" in per cent, drawn as dotted lines.
     """
-    ax = ax or style.new_axes(7.5, 5.5, layout="constrained")
+    ax = ax or style.new_axes(7.5, 5.5)
     groups = list(dict.fromkeys(rows["group"]))
     for i, group in enumerate(groups):
         part = rows[rows["group"] == group]
@@ -39,8 +42,25 @@ def plot(
         if chance and name in chance:
             axis(chance[name], color=style.INK, linestyle=":", linewidth=0.9)
     style.dress(ax, "accuracy on trained classes (%)", "accuracy on new classes (%)")
+    key = {"loc": "lower left", "ncols": 2, "bbox_to_anchor": (0, 1)} if style.narrow() else BESIDE
+    ax.legend(fontsize=style.SMALL, frameon=False, **key)
+    style.title(ax, title, pad=26 if style.narrow() else 7)
     centres = np.column_stack([rows["trained"], rows["new"]])
-    style.place_labels(ax, centres, [style.wrap(name, 24) for name in rows["name"]], np.full(len(rows), 6.0))
-    ax.legend(fontsize=style.SMALL, frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5))
-    style.title(ax, title)
+    style.place_labels(
+        ax, centres, [style.wrap(name, 24) for name in rows["name"]], np.full(len(rows), 6.0), _bars(ax, rows)
+    )
+    style.remember(ax, rows)
     return ax
+
+
+def _bars(ax: Axes, rows: pd.DataFrame) -> list[Bbox]:
+    """Both intervals of every point in pixels, so that no label is written on one."""
+    ax.figure.draw_without_rendering()
+    found, air = [], 2 * ax.figure.dpi / 72
+    for row in rows.itertuples():
+        across = [(row.trained - row.trained_half, row.new), (row.trained + row.trained_half, row.new)]
+        upright = [(row.trained, row.new - row.new_half), (row.trained, row.new + row.new_half)]
+        for ends in (across, upright):
+            (x0, y0), (x1, y1) = ax.transData.transform(ends)
+            found.append(Bbox.from_extents(x0 - air, y0 - air, x1 + air, y1 + air))
+    return found

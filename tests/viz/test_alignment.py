@@ -1,0 +1,36 @@
+"""The alignment figure shows the distances and the path that were handed in."""
+
+import numpy as np
+import pytest
+import torch
+
+from tests.viz import cases
+from vidlib.errors import UserError
+from vidlib.matching import otam_path
+from vidlib.viz import alignment
+
+
+def test_cells_path_and_frames_are_what_was_given():
+    cost = cases._cost()
+    path = otam_path(torch.from_numpy(cost)).numpy()
+    ax = alignment.plot(cost, path, query=cases.clip(1), support=cases.clip(2))
+    np.testing.assert_array_equal(ax.images[0].get_array(), cost)
+    np.testing.assert_array_equal(ax.lines[-1].get_xydata(), path[:, ::-1] + 0.5)
+    assert len(ax.images) == 3 and ax.get_xlim()[0] < 0 and ax.get_ylim()[1] < 0, "room for the frames"
+    table = alignment.table(cost, path)
+    on = table.dropna(subset="step").sort_values("step")
+    np.testing.assert_array_equal(on[["query_frame", "support_frame"]], path + 1)
+    assert len(table) == 64
+
+
+def test_frames_that_do_not_fit_are_refused():
+    with pytest.raises(UserError, match="query: 4 frames do not fit 8"):
+        alignment.plot(cases._cost(), query=cases.clip(1)[:4])
+    with pytest.raises(UserError, match=r"not \[3\]"):
+        alignment.plot(np.zeros(3))
+
+
+def test_an_episode_names_guess_truth_and_the_aligned_class():
+    figure = cases.draw("alignment_episode", "")
+    words = [text.get_text() for text in figure.axes[0].texts]
+    assert words[0].startswith("query: moving") and "guess, true, aligned" in words[1] and "3.40, 10%" in words[2]

@@ -1,0 +1,142 @@
+"""A figure on paper: as wide as a column or a page, letters of a size that is read there; what was drawn, as a table.
+
+Every public figure function is marked with ``figure``, which gives it ``width`` ("column" or "page"; empty: the size
+that suits a screen, or what a surrounding ``paper`` says).
+"""
+
+import contextlib
+import functools
+import inspect
+import weakref
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from vidlib.errors import UserError
+from vidlib.params import closest
+
+Drawn = TypeVar("Drawn")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Letters in typographic points; the width of a figure in inches, 0 for what suits it on a screen."""
+
+    small: float
+    normal: float
+    title: float
+    width: float = 0.0
+
+
+SCREEN = Sizes(8.0, 9.5, 11.0)
+WIDTHS = {"column": Sizes(6.0, 7.0, 7.5, 3.3), "page": Sizes(6.5, 7.5, 8.5, 6.9)}
+LOOK = {"font.family": "DejaVu Sans", "lines.markersize": 4.0, "hatch.linewidth": 0.6, "axes.linewidth": 0.6}
+_SIZES: ContextVar[Sizes] = ContextVar("sizes", default=SCREEN)
+_TABLES: "weakref.WeakKeyDictionary[Figure, list[pd.DataFrame]]" = weakref.WeakKeyDictionary()
+_ON_PAPER: "weakref.WeakSet[Figure]" = weakref.WeakSet()
+
+
+def sizes() -> Sizes:
+    """What holds where a figure is drawn now."""
+    return _SIZES.get()
+
+
+def narrow() -> bool:
+    """Whether there is only a column's width."""
+    return 0 < sizes().width < 5
+
+
+@contextlib.contextmanager
+def paper(width: str = "page") -> Iterator[Sizes]:
+    """What is drawn inside the ``with`` is for paper: "column" is 3.3 inches wide, "page" 6.9, letters 6 to 8.5 points.
+
+    An empty ``width`` changes nothing; another one is a ``UserError``.
+    """
+    if width and width not in WIDTHS:
+        raise UserError(f"width: {width!r} is not one of {', '.join(WIDTHS)}{closest(str(width), list(WIDTHS))}")
+    if not width:
+        yield sizes()
+        return
+    token = _SIZES.set(WIDTHS[width])
+    try:
+        with mpl.rc_context(LOOK):
+            yield sizes()
+    finally:
+        _SIZES.reset(token)
+
+
+def figure(draw: Callable[..., Drawn]) -> Callable[..., Drawn]:
+    """Gives a figure function the keyword ``width``, see ``paper``."""
+
+    @functools.wraps(draw)
+    def inner(*args: Any, width: str = "", **kwargs: Any) -> Drawn:
+        with paper(width):
+            return draw(*args, **kwargs)
+
+    signature = inspect.signature(draw)
+    keyword = inspect.Parameter("width", inspect.Parameter.KEYWORD_ONLY, default="", annotation=str)
+    inner.__signature__ = signature.replace(parameters=[*signature.parameters.values(), keyword])
+    return inner
+
+
+def page(width: float, height: float, *, lines: bool = False) -> tuple[float, float]:
+    """Inches of a figure that suits a screen as ``width`` by ``height``: on paper it has the paper's width.
+
+    The height shrinks with the width, but never so far that its letters no longer fit; a figure made of ``lines`` of
+    text shrinks as they do.
+    """
+    if not sizes().width:
+        return width, height
+    letters = sizes().small / SCREEN.small
+    return sizes().width, height * min(max(sizes().width / width, letters * (1.0 if lines else 0.62)), 1.0)
+
+
+def new_figure(size: tuple[float, float], given: Figure | None = None, layout: str | None = None) -> Figure:
+    """A figure of so many inches (``page`` gives them): ``given``, emptied, or a new one of pyplot's."""
+    if given is None:
+        given = plt.figure(figsize=size, layout=layout)
+    else:
+        given.clear()
+        given.set_size_inches(*size)
+        given.set_layout_engine(layout or "none")
+    if sizes().width:
+        _ON_PAPER.add(given)
+    return given
+
+
+def is_paper(figure: Figure) -> bool:
+    """Whether a figure was made for paper and has its width already."""
+    return figure in _ON_PAPER
+
+
+def remember(what: Axes | Figure, table: pd.DataFrame) -> None:
+    """Keep the table that was drawn with its figure, for ``drawn`` and ``save``."""
+    _TABLES.setdefault(_root(what), []).append(table)
+
+
+def drawn(what: Axes | Figure | np.ndarray) -> pd.DataFrame:
+    """What a figure function drew on this figure or these axes, as a table; ``UserError`` where none did."""
+    found = _TABLES.get(_root(what))
+    if not found:
+        raise UserError("drawn: no figure function of vidlib.viz drew on this figure, so it has no table")
+    return found[0] if len(found) == 1 else pd.concat(found, ignore_index=True)
+
+
+def _root(what: Any) -> Figure:
+    first = what.flat[0] if isinstance(what, np.ndarray) else what
+    return first.get_figure(root=True) if isinstance(first, Axes) else first
+
+
+def cut_off(figure: Figure) -> tuple[float, float]:
+    """Inches by which text is cut off at the right or left, and at the top or bottom; 0 where none is."""
+    figure.draw_without_rendering()
+    box, page = figure.get_tightbbox(), figure.get_size_inches()
+    return max(0.0, -box.x0, box.x1 - page[0]), max(0.0, -box.y0, box.y1 - page[1])
