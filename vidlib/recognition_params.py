@@ -54,7 +54,7 @@ class RecogniseParams(TowerParams, PlaceParams, DataParams):
     init: str = Field("", description="a finished run's folder whose weights training starts from, empty for none")
     variant: Literal["paper", "released"] = Field("paper", description="paper or released")
     frames: int = Field(8, ge=2, le=64, description="frames per video")
-    epochs: int = Field(4, ge=0, description="training epochs, 0 tests without training")
+    epochs: int = Field(2, ge=0, description="training epochs, 0 tests without training")
     batch: int = Field(16, ge=2, description="clips per batch, over all devices")
     accumulate: int = Field(1, ge=1, description="batches per optimiser step; a contrast stays within its batch")
     lr: float = Field(1e-4, gt=0, description="peak learning rate of the towers; the method's own parts have theirs")
