@@ -88,7 +88,8 @@ def _text_matters(p: RecogniseStudyParams, found: Mapping[str, Sequence[runs.Run
     runs_here = found[p.METHOD]
     world = p.dataset in ("moving_shapes", "moving_shapes_scene") and p.pretrained == "clip-mini" and not p.test_dataset
     if p.protocol not in ("zero_shot", "base_to_novel") or not world or p.seeds < 3 or p.epochs < TRAINED_ENOUGH:
-        yield f"not claimed here: {claim}; claimed on the embedded worlds for three seeds or more, from {TRAINED_ENOUGH} epochs on"
+        where = f"claimed on the embedded worlds for three seeds or more, from {TRAINED_ENOUGH} epochs on"
+        yield f"not claimed here: {claim}; {where}"
         return
     for run in runs_here:
         ours, permuted = tested(run, new), tested(run, f"{new}_texts_permuted")
@@ -103,7 +104,8 @@ def _learns(p: RecogniseStudyParams, found: Mapping[str, Sequence[runs.Run]]) ->
     claim = "trained it is above itself untrained on videos of trained classes, intervals apart"
     seen = p.protocol in ("closed_set", "base_to_novel")
     if not seen or p.epochs < TRAINED_ENOUGH or p.dataset != "moving_shapes" or p.shot:
-        yield f"not claimed here: {claim}; claimed for closed_set and base_to_novel on moving_shapes from {TRAINED_ENOUGH} epochs on"
+        where = f"claimed for closed_set and base_to_novel on moving_shapes, from {TRAINED_ENOUGH} epochs on"
+        yield f"not claimed here: {claim}; {where}"
         return
     for after, before in zip(found[p.METHOD], found["prompted"], strict=True):
         a, b = tested(after), tested(before)
