@@ -147,16 +147,20 @@ def _video_id(file: Path, facts: Mapping[str, Any]) -> str:
     return cut[1] if cut else stem
 
 
+def published(facts: Mapping[str, Any], rows: Sequence[Row], split: str) -> list[str]:
+    """The families of code whose published list of ``split`` these rows are, all of them and no other."""
+    digest = hashlib.sha256(b"".join(sorted(f"{row.video}\n".encode() for row in rows))).hexdigest()
+    return [family for family, sums in facts["checksums"].items() if sums.get(split) == digest]
+
+
 def compared(facts: Mapping[str, Any], rows: Sequence[Row], listed: Mapping[str, Mapping[str, int]]) -> str:
     """In words: is the local copy the published list, and whose?"""
     said = []
     for split, counts in listed.items():
-        lines = sorted(f"{row.video}\n".encode() for row in rows if row.split == split)
-        digest = hashlib.sha256(b"".join(lines)).hexdigest()
-        equal = [family for family, sums in facts["checksums"].items() if sums[split] == digest]
-        if equal:
+        own = [row for row in rows if row.split == split]
+        if equal := published(facts, own, split):
             said.append(f"{split} is the published list ({' and '.join(equal)})")
         else:
-            said.append(f"{split} holds {len(lines)} videos and is not the published list of {sum(counts.values())}")
+            said.append(f"{split} holds {len(own)} videos and is not the published list of {sum(counts.values())}")
     compare = "" if all(" is the " in s for s in said) else "; figures are not comparable with published ones"
     return f"Local copy of {facts['name']}: {', '.join(said)}{compare}."

@@ -1,6 +1,5 @@
 """What of a benchmark a run really used, for its record: coverage, checksums, whether a list is a published one."""
 
-import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,12 +31,8 @@ def published(manifest: Manifest, split: str) -> list[str] | None:
     """Whose published list the split's videos are, all of them and no other; None where the data set has none."""
     if manifest.name not in benchmarks.names():
         return None
-    sums = benchmarks.describe(manifest.name).get("checksums")
-    if not isinstance(sums, dict):
-        return None
-    lines = sorted(f"{row.video}\n".encode() for row in manifest.videos(split))
-    digest = hashlib.sha256(b"".join(lines)).hexdigest()
-    return [family for family, of in sums.items() if isinstance(of, dict) and of.get(split) == digest]
+    facts = benchmarks.describe(manifest.name)
+    return benchmarks.published(facts, manifest.videos(split), split) if "checksums" in facts else None
 
 
 def _counts(
