@@ -104,3 +104,11 @@ def test_two_floors_close_together_and_a_bubble_beside_keep_their_labels_apart(o
     assert not overlapping(boxes(labels.values()))
     slosh = next(t for t in ax.texts if t.get_text() == "SloshNet")
     assert not overlapping(boxes([slosh, *labels.values()]))
+
+
+def test_frozen_runs_of_one_accuracy_keep_their_labels_apart(ours):
+    floors = [ours.iloc[3:].assign(name=f"frozen CLIP, seed {seed}") for seed in range(4)]
+    ax = bubbles.plot(pd.concat([ours.iloc[:3], *floors]), notes=False, width="column")
+    labels = [t for t in ax.texts if "trains nothing" in t.get_text()]
+    assert len(labels) == 4
+    assert not overlapping(boxes(labels))

@@ -142,8 +142,10 @@ def episode(
         cls = line - 1
         marks = [f"distance {distances[cls]:.2f}", f"{100 * shares[cls]:.0f}%"]
         marks += [word for word, of in (("guess", guess), ("true", truth), ("aligned", shown)) if cls == of]
-        name = style.wrap(names[cls], 18).split("\n")[0] if style.narrow() else names[cls]
-        words = f"{name} ({', '.join(marks)})"
+        known = f" ({', '.join(marks)})"
+        room = int(1.04 * count * side / (0.62 * letter)) - len(known)
+        name = names[cls] if len(names[cls]) <= room else f"{names[cls][: max(room, 6) - 1].rstrip()}…"
+        words = name + known
         _strip(left, clip, line * pitch, words, style.BLUE, bold=cls == shown)
     left.set_xlim(-0.05, count * 1.04)
     left.set_ylim(ways * pitch + shape, shape - pitch)

@@ -110,7 +110,10 @@ def maps(
         peaks = peaks.clamp(min=torch.finfo().tiny)
     numbers = list(numbers or range(1, count + 1))
     paper = style.sizes().width
-    margin, key, below = (0.6, 0.75, 0.26) if paper else (1.15, 0.95, 0.2)
+    names = [style.wrap(name, 12) for name in ("frames", *found)]
+    longest = max(len(line) for name in names for line in name.split("\n"))
+    key, below = (0.75, 0.26) if paper else (0.95, 0.2)
+    margin = (0.62 * longest + 1.0) * style.NORMAL / 72 if paper else 1.15
     side = min(1.45, (paper - margin - key) / count - 0.05 if paper else 11.5 / count)
     key = paper - margin - count * (side + 0.05) if paper else key
     tall = side * height / width
@@ -145,9 +148,9 @@ def maps(
         shares = [f"{100 * float(share):.0f}%" for share in masses.get(name, ())]
         shares = shares if style.narrow() else [f"{mass} {share}" for share in shares]
         grid[row].set_xticks(middles if shares else [], shares)
-    for ax, name in zip(grid, ("frames", *found), strict=True):
+    for ax, name in zip(grid, names, strict=True):
         words = {"ha": "right", "va": "center", "fontsize": style.NORMAL, "color": style.INK}
-        ax.text(-0.08 * side / wide, 0.5, style.wrap(name, 12), transform=ax.transAxes, **words)
+        ax.text(-0.08 * side / wide, 0.5, name, transform=ax.transAxes, **words)
         ax.tick_params(length=0, labelsize=style.SMALL, pad=2)
         ax.set_yticks([])
         ax.set_frame_on(False)

@@ -4,8 +4,6 @@ What we measured and what papers printed rest on other data and other backbones:
 one look, and no function here puts them on one axis.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -54,8 +52,8 @@ def plot(
     for (_, row), size in zip(drawn.iterrows(), sizes, strict=True):
         _bubble(ax, row, size)
     frame.limits(ax, drawn, still)
-    still = still.sort_values("accuracy")
-    lines = [_line(ax, row, drawn, below=len(still) > 1 and i == 0) for i, (_, row) in enumerate(still.iterrows())]
+    for _, row in still.iterrows():
+        _line(ax, row)
     style.dress(ax, "trainable parameters (M, log scale)", "accuracy (%)")
     style.title(ax, title)
     frame.key(ax, drawn, area)
@@ -70,13 +68,12 @@ def plot(
             color=style.INK,
         )
     style.remember(ax, rows)
-    style.place_labels(
-        ax,
-        list(zip(drawn["trainable_M"], drawn["accuracy"], strict=True)),
-        [_label(row) for _, row in drawn.iterrows()],
-        np.sqrt(sizes / np.pi),
-        [*_bars(ax, drawn), *(box(ax) for box in lines)],
-    )
+    points, radii = list(zip(drawn["trainable_M"], drawn["accuracy"], strict=True)), np.sqrt(sizes / np.pi)
+    bars = _bars(ax, drawn)
+    words = [f"{_label(row)}: trains nothing" for _, row in still.iterrows()]
+    edges = still[["low", "accuracy", "high"]].agg(["min", "max"], axis=1).to_numpy(float)
+    lines = style.place_words(ax, edges, words, [*bars, *style.discs(ax, points, radii)])
+    style.place_labels(ax, points, [_label(row) for _, row in drawn.iterrows()], radii, [*bars, *lines])
     return ring(ax, chosen) if chosen else ax
 
 
@@ -187,36 +184,11 @@ def _bubble(ax: Axes, row: pd.Series, size: float) -> None:
     drawn.origin = row["origin"]  # for ``ring``
 
 
-def _line(ax: Axes, row: pd.Series, drawn: pd.DataFrame, below: bool) -> Callable[[Axes], Bbox]:
-    """A method that trains nothing: a dotted line with its interval as a band; gives the box of its label in pixels.
-
-    The label lies over the band, or ``below`` it, at the end where fewer bubbles are near.
-    """
+def _line(ax: Axes, row: pd.Series) -> None:
+    """A method that trains nothing: a dotted line with its interval as a band."""
     ax.axhline(row["accuracy"], color=style.INK, linestyle=":", linewidth=1.3, zorder=2, gid=f"line:{row['name']}")
     if np.isfinite(row["low"]) and np.isfinite(row["high"]):
         ax.axhspan(row["low"], row["high"], color=style.GREY, alpha=0.25, linewidth=0, zorder=1)
-    edge = np.nanmin([row["accuracy"], row["low"]]) if below else np.nanmax([row["accuracy"], row["high"]])
-    bottom, top = ax.get_ylim()
-    over = (drawn["accuracy"] - edge) / (top - bottom) * (-1 if below else 1)
-    near = drawn[(over > -0.03) & (over < 0.08)]  # where the label or a bubble's rim would be
-    across = ax.transAxes.inverted().transform(
-        ax.transData.transform(near[["trainable_M", "accuracy"]].to_numpy(float))
-    )
-    right = (across[:, 0] > 0.6).sum() <= (across[:, 0] < 0.4).sum() if len(near) else True
-    text = ax.annotate(
-        f"{_label(row)}: trains nothing",
-        (0.99 if right else 0.01, edge),
-        xycoords=("axes fraction", "data"),
-        xytext=(0, -3 if below else 3),
-        textcoords="offset points",
-        ha="right" if right else "left",
-        va="top" if below else "bottom",
-        fontsize=style.SMALL,
-        color=style.INK,
-        zorder=6,
-    )
-    text.set_in_layout(False)
-    return lambda ax: text.get_window_extent(ax.figure.canvas.get_renderer())
 
 
 def _bars(ax: Axes, drawn: pd.DataFrame) -> list[Bbox]:

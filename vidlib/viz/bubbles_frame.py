@@ -32,8 +32,13 @@ def axes(fig: Figure, notes: Sequence[str]) -> np.ndarray:
 
 
 def note_at() -> float:
-    """How far under the axes the note begins, in heights of a small letter; a narrow key has more lines."""
-    return 11.5 if style.sizes().width else 9.2
+    """How far under the axes the note begins, in small letters: under a key of two lines, on a screen one."""
+    return KEY + 1.6 + (2 if style.sizes().width else 1) * (_diameter() + 0.5)
+
+
+def _diameter() -> float:
+    """Of the largest bubble, in heights of a small letter."""
+    return 2 * (areas()[1] / np.pi) ** 0.5 / style.SMALL
 
 
 def letters(ax: Axes) -> int:
@@ -143,8 +148,10 @@ def key(ax: Axes, drawn: pd.DataFrame, area: str) -> None:
             ncols=across,
             frameon=False,
             fontsize=style.SMALL,
-            handlelength=3.2 if not style.sizes().width else 2.2,
+            handlelength=max(2.2, _diameter() + 0.2),
+            handleheight=_diameter() if len(known) else None,
             handletextpad=0.6,
+            scatteryoffsets=[0.3],
             columnspacing=1.2,
             borderpad=0.4,
         )

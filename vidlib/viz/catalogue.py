@@ -21,7 +21,7 @@ def sizes(rows: pd.DataFrame, ax: Axes | None = None, *, title: str = "") -> Axe
         ax.plot(part["videos"], at, marker, color=colour, markeredgecolor=style.INK, markersize=7, label=split)
     ax.set_xscale("log")
     ax.set_yticks(range(len(names)), names)
-    ax.invert_yaxis()
+    ax.set_ylim(len(names) - 0.5, -0.5)
     style.dress(ax, "videos (log scale)", "")
     ax.legend(fontsize=style.SMALL, frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5))
     style.remember(ax, rows)

@@ -114,10 +114,12 @@ def episode(
     )  # room for the class names
     strip = (wide - margin - 0.33) / 2 if style.sizes().width else 5.6  # inches across one side
     tall = strip / (count * (1 + GAP) - GAP) * support.shape[2] / support.shape[3]
+    words = max(style.wrap(name, letters).count("\n") + 1 for name in classes)
+    air = max(0.1, (1.15 * words + 0.4) * style.NORMAL / 72 / each - tall)  # a name fits its line
     width = margin + 2 * strip + 0.33
     title = style.wrap(title, style.title_width(width))
     above = 0.38 + (0.2 * len(title.split("\n")) + 0.1 if title else 0.0)
-    height = above + lines * (tall + 0.1) + 0.15
+    height = above + lines * (tall + air) + 0.15
     fig = style.new_figure((width, height), figure)
     grid = fig.subplots(
         lines,
@@ -129,7 +131,7 @@ def episode(
             "top": 1 - above / height,
             "bottom": 0.25 / height,
             "wspace": 0.25 / strip,
-            "hspace": 0.1 / tall,
+            "hspace": air / tall,
         },
     )
     for column, (clips, labels, name) in enumerate(sides):
@@ -154,7 +156,7 @@ def episode(
         grid[0, column].set_title(heading, fontsize=style.NORMAL, loc="left", color=style.INK, pad=5)
     for label, name in enumerate(classes):
         ax = grid[label * each, 0]
-        middle = 0.5 - (each - 1) / 2 * (1 + 0.1 / tall)  # of the class's lines, in heights of the first
+        middle = 0.5 - (each - 1) / 2 * (1 + air / tall)  # of the class's lines, in heights of the first
         ax.text(
             -0.012,
             middle,

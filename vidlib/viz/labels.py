@@ -28,12 +28,10 @@ def place_labels(
     in pixels); where none is free, the place with the least overlap. A line leads to labels that had to go far.
     Limits and layout of the axes must be final. The same input gives the same places.
     """
-    fig = ax.figure
-    fig.draw_without_rendering()  # settles a layout engine, so that pixels mean something
-    renderer, pixel = fig.canvas.get_renderer(), fig.dpi / 72
+    ax.figure.draw_without_rendering()  # settles a layout engine, so that pixels mean something
+    renderer, pixel = ax.figure.canvas.get_renderer(), ax.figure.dpi / 72
     centres = ax.transData.transform(np.asarray(points, float).reshape(-1, 2))
-    discs = [Bbox.from_extents(*(c - r * pixel), *(c + r * pixel)) for c, r in zip(centres, radii, strict=True)]
-    taken, frame = [*discs, *avoid], ax.get_window_extent(renderer)
+    taken, frame = [*discs(ax, points, radii), *avoid], ax.get_window_extent(renderer)
     order = sorted(range(len(texts)), key=lambda i: (centres[i][0], -centres[i][1], texts[i]))
     made: dict[int, Annotation] = {}
     for i in order:
@@ -67,6 +65,46 @@ def place_labels(
             leader.set_in_layout(False)
         made[i] = label
     return [made[i] for i in range(len(texts))]
+
+
+def place_words(
+    ax: Axes, edges: Sequence[tuple[float, float]], texts: Sequence[str], avoid: Iterable[Bbox] = ()
+) -> list[Bbox]:
+    """Write each text at an end of a band across the axes: just over or under it, or further off where that is taken.
+
+    ``edges`` are the bands' lower and upper ends (data units). Otherwise as ``place_labels``, from the highest band to
+    the lowest; returns the texts' boxes in pixels.
+    """
+    ax.figure.draw_without_rendering()
+    renderer, pixel = ax.figure.canvas.get_renderer(), ax.figure.dpi / 72
+    taken, frame = list(avoid), ax.get_window_extent(renderer)
+    made: dict[int, Bbox] = {}
+    for i in sorted(range(len(texts)), key=lambda i: (-edges[i][1], texts[i])):
+        low, high = ax.transData.transform([(1.0, edges[i][0]), (1.0, edges[i][1])])[:, 1]
+        words = {"fontsize": sizes().small, "color": INK, "ha": "center", "va": "center", "zorder": 6}
+        text = ax.text(0.0, 0.0, texts[i], transform=ax.transAxes, **words)
+        text.set_in_layout(False)
+        box = text.get_window_extent(renderer)
+        _, made[i] = _best(_ends(low, high, box.width, box.height, frame, pixel), taken, frame)
+        text.set_position(ax.transAxes.inverted().transform((made[i].min + made[i].max) / 2))
+        taken.append(made[i])
+    return [made[i] for i in range(len(texts))]
+
+
+def discs(ax: Axes, points: Sequence[tuple[float, float]], radii: Sequence[float]) -> list[Bbox]:
+    """The boxes in pixels around points (data units) of these radii (typographic points)."""
+    pixel, centres = ax.figure.dpi / 72, ax.transData.transform(np.asarray(points, float).reshape(-1, 2))
+    return [Bbox.from_extents(*(c - r * pixel), *(c + r * pixel)) for c, r in zip(centres, radii, strict=True)]
+
+
+def _ends(
+    low: float, high: float, width: float, height: float, frame: Bbox, pixel: float
+) -> Iterator[tuple[int, Bbox]]:
+    """Boxes along a band from ``low`` to ``high``, in pixels: (lines away from it, box), right before left."""
+    for ring in range(8):
+        for bottom in (high + 3 * pixel + ring * height, low - 3 * pixel - (ring + 1) * height):
+            for left in (frame.x1 - width - 3 * pixel, frame.x0 + 3 * pixel):
+                yield ring, Bbox.from_bounds(left, bottom, width, height)
 
 
 def _places(centre: np.ndarray, radius: float, width: float, height: float, pixel: float) -> Iterator[tuple[int, Bbox]]:

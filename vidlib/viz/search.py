@@ -52,7 +52,7 @@ def plot(metrics: pd.DataFrame, *, x: str = "episode", title: str = "", figure: 
         style.dress(ax)
         ax.set_title(heading(group), fontsize=style.NORMAL, loc="left", color=style.INK)
         own = _kind(group) != EDGE
-        _limits(ax, metrics[names].to_numpy(float), room=0.12 * -(-len(names) // 3) if own else 0.0)
+        _limits(ax, metrics[names].to_numpy(float), room=_room(len(names), size[1] / rows) if own else 0.0)
         if own:
             ax.legend(
                 fontsize=style.SMALL, frameon=False, loc="upper left", ncols=3, handlelength=2.6, columnspacing=1.0
@@ -72,6 +72,12 @@ def plot(metrics: pd.DataFrame, *, x: str = "episode", title: str = "", figure: 
 
 def _kind(group: str) -> str:
     return EDGE if "<" in group else group
+
+
+def _room(names: int, tall: float) -> float:
+    """The share of a panel, about six tenths of its ``tall`` inches, that a key of so many names takes."""
+    letters = 1.5 * -(-names // 3) + 1.2
+    return letters * style.SMALL / 72 / (0.6 * tall)
 
 
 def _limits(ax: Axes, values: np.ndarray, room: float) -> None:

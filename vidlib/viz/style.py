@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vidlib.paths import atomic_write
-from vidlib.viz.labels import place_labels
+from vidlib.viz.labels import discs, place_labels, place_words
 from vidlib.viz.paper import drawn, figure, is_paper, narrow, new_figure, page, paper, remember, sizes
 
 # From Okabe and Ito's palette, ordered from dark to light so that grey keeps the order.
@@ -31,7 +31,19 @@ SHORT_MARKS = {"recalled": "[recalled, unchecked]", "seed": "[unchecked]"}
 DPI = 150
 FORMATS = ("png", "svg", "pdf")
 
-__all__ = ["drawn", "figure", "narrow", "page", "paper", "place_labels", "remember", "save", "sizes"]
+__all__ = [
+    "discs",
+    "drawn",
+    "figure",
+    "narrow",
+    "page",
+    "paper",
+    "place_labels",
+    "place_words",
+    "remember",
+    "save",
+    "sizes",
+]
 
 
 def __getattr__(name: str) -> float:
