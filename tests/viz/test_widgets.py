@@ -1,5 +1,7 @@
 """Views without a browser: values are set, and what was drawn is looked at."""
 
+import asyncio
+import gc
 import json
 import types
 
@@ -16,7 +18,7 @@ from vidlib.data.episodes import EpisodeSampler
 from vidlib.data.manifest import Manifest, Row
 from vidlib.errors import UserError
 from vidlib.opening import Split
-from vidlib.viz import bubbles, widgets, widgets_clips, widgets_runs
+from vidlib.viz import ahead, bubbles, widgets, widgets_clips, widgets_runs
 
 
 class Clips:
@@ -180,3 +182,63 @@ def test_bubble_view_rings_the_chosen_run_and_names_it(tmp_path):
     _ = view.set(run=names[1])
     assert ringed() == [names[1]] and view.table.loc["id"].item() == "trx-cccccc"
     assert pd.notna(view.drawn["accuracy"]).all()
+
+
+async def _until_idle(one: widgets.View) -> None:
+    while one._ahead._booked:
+        await asyncio.sleep(0.01)
+
+
+def test_clips_of_the_next_turns_are_read_while_nobody_turns(split):
+    view = widgets_clips.episodes(make("ma_fsar"), split, episodes=6)
+    before = split.clips.reads
+
+    async def person() -> None:
+        view.widget()
+        await _until_idle(view)
+        read = split.clips.reads
+        assert read > before
+        view._turned("episode", 3)
+        view._turned("query", 2)
+        assert split.clips.reads == read
+
+    asyncio.run(person())
+    assert view.values["episode"] == 3
+
+
+def test_without_an_event_loop_nothing_is_computed_ahead(split):
+    view = widgets_clips.attentions({"MA-FSAR": (make("ma_fsar"), split)})
+    view.widget()
+    assert split.clips.reads == 1
+
+
+def test_work_ahead_goes_by_nearness_stops_after_a_slow_piece_and_leaves_out_what_fails(monkeypatch):
+    assert ahead.nearest(2, range(5)) == [3, 1, 4, 0]
+    monkeypatch.setattr(ahead, "PAUSE", 0.0)
+    done = []
+
+    def refuse():
+        done.append("refused")
+        raise UserError("broken")
+
+    def slow():
+        monkeypatch.setattr(ahead, "LONGEST", 0.0)
+        done.append("slow")
+
+    async def main():
+        work = ahead.Ahead()
+        work.start([lambda: done.append("dropped")])
+        work.start([refuse, lambda: done.append(1), slow, lambda: done.append("never")])
+        for _ in range(20):
+            await asyncio.sleep(0.001)
+
+    asyncio.run(main())
+    assert done == ["refused", 1, "slow"]
+
+
+def test_a_turn_is_not_held_up_by_a_collection_of_garbage():
+    seen = []
+    one = widgets.View(lambda run: seen.append(gc.isenabled()) or view().figure, {"run": widgets.Control(range(3))})
+    one.widget()
+    one._turned("run", 1)
+    assert seen == [True, False] and gc.isenabled()

@@ -127,7 +127,7 @@ def episode(
     fig = style.new_figure((wide, tall), figure)
     outer = {
         "left": (4.5 if style.narrow() else 1) * letter / wide,
-        "right": 1 - 6 * letter / wide,
+        "right": 1 - 7.5 * letter / wide,
         "top": 1 - 3.4 * letter / tall,
     }
     outer |= {"bottom": 4.5 * letter / tall}

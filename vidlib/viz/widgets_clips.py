@@ -5,7 +5,7 @@ What costs time (decoding, embedding, attention) is done once per clip and kept;
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,9 +20,10 @@ from vidlib.matching import frame_cost, otam_path
 from vidlib.methods import FewShotMethod
 from vidlib.opening import Split
 from vidlib.viz import alignment, attention, filmstrip
+from vidlib.viz.ahead import nearest
 from vidlib.viz.widgets import Control, View
 
-KEPT = 512  # clips, maps and embeddings that a view keeps of each kind
+KEPT, ROOM = 512, 1 << 29  # what a view keeps of clips, maps and embeddings: so many of each kind, so many bytes
 EPISODES = 50  # episodes that a slider offers
 LAST, ROLLOUT, MEAN, EVERY, NONE = "last layer", "rollout", "mean", "all", "none"
 
@@ -32,9 +33,15 @@ class Seen:
 
     def __init__(self, method: FewShotMethod, split: Split) -> None:
         self.method, self.split = method.eval(), split
-        self.clip = functools.lru_cache(KEPT)(self._clip)
+        backbone = method.backbone
+        self.clips = _fit(3 * method.frames * backbone.image_size**2)  # how many are kept
+        self.maps = 0
+        if hasattr(backbone, "blocks"):
+            tokens = 1 + backbone.grid[0] * backbone.grid[1]
+            self.maps = _fit(backbone.layers * method.frames * backbone.heads * tokens**2)
+        self.clip = functools.lru_cache(self.clips)(self._clip)
         self.embedded = functools.lru_cache(KEPT)(self._embedded)
-        self.weights = functools.lru_cache(KEPT)(self._weights)
+        self.weights = functools.lru_cache(self.maps)(self._weights)
         self.match = functools.lru_cache(KEPT)(self._match)
 
     def pixels(self, row: int) -> np.ndarray:
@@ -87,6 +94,11 @@ class Seen:
         return [found[layer, "local"].cpu() for layer in range(self.method.backbone.layers)]
 
 
+def _fit(numbers: int) -> int:
+    """How many things of so many numbers, of four bytes, are kept."""
+    return min(KEPT, max(16, ROOM // (4 * numbers)))
+
+
 @dataclass(frozen=True)
 class Pair:
     """A query and a support clip of an episode: distances of their frames ``[Tq Ts]`` and OTAM's path ``[P 2]``."""
@@ -132,13 +144,21 @@ def episodes(method: FewShotMethod, split: Split, *, title: str = "", episodes: 
             title=f"{title}: episode {episode}, query {query}" if title else f"Episode {episode}, query {query}",
         )
 
+    def ahead(episode: int, **_: object) -> Iterator[Callable[[], object]]:
+        each = len(first.support) + len(first.query)
+        for number in nearest(episode, range(episodes))[: seen.clips // each]:
+            drawn = sampler[number]
+            yield from (functools.partial(seen.embedded, int(row), "query") for row in drawn.query)
+            yield from (functools.partial(seen.embedded, int(row), "support") for row in drawn.support)
+            yield functools.partial(seen.match, number)
+
     controls = {
         "episode": Control(range(episodes)),
         "query": Control(range(1, len(first.query) + 1)),
         "against": Control(("guess", *range(1, sampler.way + 1)), label="aligned with class"),
         "shot": Control(range(1, max(sampler.shots) + 1), label="support clip"),
     }
-    return View(draw, controls)
+    return View(draw, controls, ahead=ahead)
 
 
 def attentions(methods: Mapping[str, tuple[FewShotMethod, Split]], *, title: str = "", clips: int = 0) -> View:
@@ -157,12 +177,17 @@ def attentions(methods: Mapping[str, tuple[FewShotMethod, Split]], *, title: str
     names, backbones = tuple(methods), [method.backbone for method, _ in methods.values()]
     videos = split.clips.manifest.videos(split.sampler.split)
 
+    offered = min(clips or len(videos), len(videos))
+
+    def with_token(name: str, text: str) -> bool:
+        return text == "on" and has_text_token(methods[name][0])
+
     def draw(clip: int, frame: object, layer: object, head: object, left: str, right: str, text: str) -> Figure:
         frames = seen[left].pixels(clip)
         at = list(range(len(frames))) if frame == EVERY else [int(frame) - 1]
         found, masses = {}, {}
         for name in dict.fromkeys(n for n in (left, right) if n != NONE):
-            own, token = seen[name], text == "on" and has_text_token(methods[name][0])
+            own, token = seen[name], with_token(name, text)
             called = f"{name}, text on" if token else name
             weights, grid = own.weights(clip, token), own.method.backbone.grid
             maps, mass = looked_at(weights, grid, layer, head)
@@ -175,9 +200,16 @@ def attentions(methods: Mapping[str, tuple[FewShotMethod, Split]], *, title: str
         heading = f"{title}: {cls}, {words}" if title else f"{cls}, {words}"
         return attention.maps(frames[at], found, masses, title=heading, numbers=[i + 1 for i in at])
 
+    def ahead(clip: int, left: str, right: str, text: str, **_: object) -> Iterator[Callable[[], object]]:
+        shown = [name for name in dict.fromkeys((left, right)) if name != NONE]
+        most = min(seen[name].maps for name in shown) - 2
+        for row in nearest(clip, range(offered))[:most]:
+            yield functools.partial(seen[left].pixels, row)
+            yield from (functools.partial(seen[name].weights, row, with_token(name, text)) for name in shown)
+
     tokens = any(has_text_token(method) for method, _ in methods.values())
     controls = {
-        "clip": Control(range(min(clips or len(videos), len(videos)))),
+        "clip": Control(range(offered)),
         "frame": Control((EVERY, *range(1, next(iter(methods.values()))[0].frames + 1))),
         "layer": Control((LAST, ROLLOUT, *range(1, min(b.layers for b in backbones) + 1))),
         "head": Control((MEAN, *range(1, min(b.blocks[0].attn.num_heads for b in backbones) + 1))),
@@ -185,7 +217,7 @@ def attentions(methods: Mapping[str, tuple[FewShotMethod, Split]], *, title: str
         "right": Control((*names, NONE), value=names[1] if len(names) > 1 else NONE),
         "text": Control(("off", "on") if tokens else ("off",), label="text token"),
     }
-    return View(draw, controls)
+    return View(draw, controls, ahead=ahead)
 
 
 def has_text_token(method: FewShotMethod) -> bool:
