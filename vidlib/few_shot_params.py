@@ -6,7 +6,7 @@ import yaml
 from pydantic import Field, field_validator, model_validator
 
 from vidlib import paths
-from vidlib.params import ExecutionParams, Params, ProtocolParams, TowerParams, closest
+from vidlib.params import ExecutionParams, Params, ProtocolParams, TowerParams, closest, paper_alone
 
 # Names that later rooms implement; a test holds them against METRICS and METHODS.
 Metric = Literal["otam", "bimhm", "trx", "prototype", "cosine"]
@@ -169,9 +169,7 @@ class MAFSARParams(FewShotParams, StudyParams):
     @field_validator("variant")
     @classmethod
     def _only_the_paper(cls, value: str) -> str:
-        if value == "released":
-            raise ValueError("variant: MA-FSAR's code was never released; give 'paper'")
-        return value
+        return paper_alone(value, "MA-FSAR")
 
 
 class WorldParams(Params):

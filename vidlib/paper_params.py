@@ -8,7 +8,7 @@ from pydantic import Field, ModelWrapValidatorHandler, field_validator, model_va
 
 from vidlib.few_shot_params import StudyParams
 from vidlib.open_params import OpenParams
-from vidlib.params import plain_options
+from vidlib.params import paper_alone, plain_options
 
 
 class PaperParams(OpenParams, StudyParams):
@@ -80,9 +80,7 @@ class GgHMParams(PaperParams):
     @field_validator("variant")
     @classmethod
     def _only_the_paper(cls, value: str) -> str:
-        if value == "released":
-            raise ValueError("variant: GgHM's code was never released; give 'paper'")
-        return value
+        return paper_alone(value, "GgHM")
 
     @property
     def worlds(self) -> tuple[str, ...]:

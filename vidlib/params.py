@@ -39,6 +39,13 @@ def known_name(value: str, known: Sequence[str], what: str) -> str:
     return value
 
 
+def paper_alone(value: str, method: str) -> str:
+    """The ``variant`` of a method without released code: anything but "released", else ValueError."""
+    if value == "released":
+        raise ValueError(f"variant: {method}'s code was never released; give 'paper'")
+    return value
+
+
 def plain_options(value: Any) -> Any:
     """Options as a dict: papermill's ``-p`` hands over text, ``-p options "{cardinalities: [2]}"``; else ValueError."""
     wrong = ValueError(f"options: {value!r} is not of the form {{name: value, name: value}}")

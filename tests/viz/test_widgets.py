@@ -185,11 +185,12 @@ def test_bubble_view_rings_the_chosen_run_and_names_it(tmp_path):
 
 
 async def _until_idle(one: widgets.View) -> None:
-    while one._ahead._booked:
+    while one.ahead.busy:
         await asyncio.sleep(0.01)
 
 
-def test_clips_of_the_next_turns_are_read_while_nobody_turns(split):
+def test_clips_of_the_next_turns_are_read_while_nobody_turns(split, monkeypatch):
+    monkeypatch.setattr(ahead, "LONGEST", 60.0)  # a busy machine
     view = widgets_clips.episodes(make("ma_fsar"), split, episodes=6)
     before = split.clips.reads
 
@@ -198,8 +199,8 @@ def test_clips_of_the_next_turns_are_read_while_nobody_turns(split):
         await _until_idle(view)
         read = split.clips.reads
         assert read > before
-        view._turned("episode", 3)
-        view._turned("query", 2)
+        view.turn("episode", 3)
+        view.turn("query", 2)
         assert split.clips.reads == read
 
     asyncio.run(person())
@@ -240,5 +241,5 @@ def test_a_turn_is_not_held_up_by_a_collection_of_garbage():
     seen = []
     one = widgets.View(lambda run: seen.append(gc.isenabled()) or view().figure, {"run": widgets.Control(range(3))})
     one.widget()
-    one._turned("run", 1)
+    one.turn("run", 1)
     assert seen == [True, False] and gc.isenabled()

@@ -3,10 +3,11 @@
 Legend: `E` episodes, `W` way, `S` supports, `Q` queries, `T` frames, `C` joint-space width, `K` training classes.
 """
 
+import difflib
 import math
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -235,6 +236,18 @@ def one_of(name: str, value: object, choices: tuple) -> object:
     if value not in choices:
         raise UserError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}.")
     return value
+
+
+def some_of(name: str, values: Sequence[str], choices: Sequence[str]) -> tuple[str, ...]:
+    """``values`` in the order of ``choices``, or UserError naming the first that is none of them, and the nearest."""
+    if isinstance(values, str):
+        raise UserError(f"{name} must be a list of names, got {values!r}; write [{values!r}].")
+    for value in values:
+        if value not in choices:
+            close = difflib.get_close_matches(str(value), choices, n=1, cutoff=0.4)
+            hint = f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(map(repr, choices))}."
+            raise UserError(f"{name} has {value!r}, which is unknown; {hint}")
+    return tuple(choice for choice in choices if choice in values)
 
 
 def tagged(features: Features, tag: str) -> Features:

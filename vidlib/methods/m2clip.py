@@ -34,7 +34,6 @@ With adapters before the MLP, the difference branch of the last block trains to 
 is ever read. It is counted in the paper's parameters, and here.
 """
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -52,7 +51,7 @@ from vidlib.layers.gathering import mean_over_all
 from vidlib.layers.ted_adapter import FrameAdapter, TEDAdapter, TextAdapter
 from vidlib.layers.word_head import WordHead
 from vidlib.matching.base import at_least_float32
-from vidlib.methods.base import one_of
+from vidlib.methods.base import one_of, some_of
 from vidlib.methods.video_text import (
     Features,
     Outcome,
@@ -135,10 +134,10 @@ class M2CLIP(VideoTextMethod):
     ) -> None:
         super().__init__(backbone, frames)
         self.choices = {name: value for name, value in locals().items() if name in self.sources}
-        self.heads = _some_of("heads", heads, tuple(HEADS))
+        self.heads = some_of("heads", heads, tuple(HEADS))
         if not self.heads:
-            raise UserError(f"heads is empty; give one or more of {_listed(HEADS)}.")
-        _some_of("weights", weights or {}, self.heads)
+            raise UserError(f"heads is empty; give one or more of {', '.join(map(repr, HEADS))}.")
+        some_of("weights", weights or {}, self.heads)
         self.weights = {head: (weights or {}).get(head, HEADS[head]) for head in self.heads}
         self.released = one_of("variant", variant, ("paper", "released")) == "released"
         self.uses_text = one_of("score", score, ("contrastive", "visual")) == "contrastive"
@@ -149,9 +148,9 @@ class M2CLIP(VideoTextMethod):
         if "{}" not in template:
             raise UserError(f"template must contain {{}}, got {template!r}.")
         self.templates = (template,)
-        places = _some_of("adapter_places", adapter_places, PLACES)
-        text_places = _some_of("text_adapter_places", text_adapter_places, PLACES)
-        branches = _some_of("ted", ted, BRANCHES)
+        places = some_of("adapter_places", adapter_places, PLACES)
+        text_places = some_of("text_adapter_places", text_adapter_places, PLACES)
+        branches = some_of("ted", ted, BRANCHES)
         for name, value in {"classes": classes, "width": width, "text_width": text_width}.items():
             if value < 1:
                 raise UserError(f"{name} must be at least 1, got {value!r}.")
@@ -349,19 +348,3 @@ def _text_block(
     keys = query if keys is None else block.ln_1(keys)
     x = _before("mlp", adapters, x + block.ls_1(block.attn(query, keys, keys, need_weights=False, attn_mask=mask)[0]))
     return x + block.ls_2(block.mlp(block.ln_2(x)))
-
-
-def _some_of(name: str, values: Sequence[str], choices: Sequence[str]) -> tuple[str, ...]:
-    """``values`` in the order of ``choices``, or UserError naming the first that is none of them, and the nearest."""
-    if isinstance(values, str):
-        raise UserError(f"{name} must be a list of names, got {values!r}; write [{values!r}].")
-    for value in values:
-        if value not in choices:
-            close = difflib.get_close_matches(str(value), choices, n=1, cutoff=0.4)
-            hint = f"did you mean {close[0]!r}?" if close else f"choose from {_listed(choices)}."
-            raise UserError(f"{name} has {value!r}, which is unknown; {hint}")
-    return tuple(choice for choice in choices if choice in values)
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(map(repr, names))

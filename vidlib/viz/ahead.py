@@ -19,11 +19,14 @@ def nearest(value: int, offered: Iterable[int]) -> list[int]:
 
 
 class Ahead:
-    """One row of pieces of work; a new row takes the place of what is left of the old one."""
+    """One row of pieces of work; a new row takes the place of what is left of the old one.
+
+    ``busy`` while there is a next piece.
+    """
 
     def __init__(self) -> None:
         self._left: Iterator[Callable[[], object]] = iter(())
-        self._booked = False
+        self.busy = False
 
     def start(self, pieces: Iterable[Callable[[], object]]) -> None:
         """Begin with ``pieces`` as soon as the kernel waits; without a running event loop (a script) do nothing."""
@@ -35,12 +38,12 @@ class Ahead:
             loop = asyncio.get_running_loop()
         except RuntimeError:
             return
-        if not self._booked:
-            self._booked = True
+        if not self.busy:
+            self.busy = True
             loop.call_later(PAUSE, self._step)
 
     def _step(self) -> None:
-        self._booked = False
+        self.busy = False
         piece = next(self._left, None)
         if piece is None:
             return

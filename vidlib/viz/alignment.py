@@ -60,9 +60,7 @@ def plot(
     ax.tick_params(length=0)
     ax.spines[["left", "bottom"]].set_visible(False)
     bar = ax.figure.colorbar(image, ax=ax, fraction=0.04, pad=0.02)
-    bar.set_label("distance of frames (cosine, 0 to 2)", fontsize=style.SMALL)
-    bar.ax.tick_params(labelsize=style.SMALL)
-    bar.outline.set_visible(False)
+    style.dress_bar(bar, "distance of frames (cosine, 0 to 2)")
     style.remember(ax, table(cost, path))
     style.title(ax, title)
     return ax

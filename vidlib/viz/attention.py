@@ -160,9 +160,7 @@ def maps(
             plt.cm.ScalarMappable(plt.Normalize(0, 1), COLORS),
             cax=fig.add_axes([1 - (key - 0.08) / page[0], bottom, 0.1 / page[0], top - bottom]),
         )
-        bar.set_label(style.wrap(meaning, long), fontsize=style.SMALL)
-        bar.ax.tick_params(labelsize=style.SMALL)
-        bar.outline.set_visible(False)
+        style.dress_bar(bar, style.wrap(meaning, long))
     style.remember(fig, table(found, masses, numbers) if kept is None else kept)
     if title:
         fig.text(0.06 / page[0], 1 - 0.07 / page[1], title, fontsize=style.TITLE, ha="left", va="top", color=style.INK)

@@ -54,8 +54,7 @@ def overlap(rows: pd.DataFrame, ax: Axes | None = None, *, title: str = "") -> A
     ax.set_yticks(range(len(names)), names)
     style.dress(ax, "tested on the test list of", "trained on the training list of", grid=None)
     bar = ax.figure.colorbar(image, ax=ax, fraction=0.03, pad=0.02)
-    bar.set_label("test classes also trained on (%)", fontsize=style.SMALL)
-    bar.ax.tick_params(labelsize=style.SMALL)
+    style.dress_bar(bar, "test classes also trained on (%)")
     style.remember(ax, rows)
     style.title(ax, title)
     return ax

@@ -53,9 +53,7 @@ def plot(matrix: np.ndarray, names: Sequence[str], ax: Axes | None = None, *, ti
     ax.tick_params(which="both", length=0)
     ax.spines[["left", "bottom"]].set_visible(False)
     bar = ax.figure.colorbar(image, ax=ax, fraction=0.035, pad=0.02)
-    bar.set_label("share of the true class (%)", fontsize=style.SMALL)
-    bar.ax.tick_params(labelsize=style.SMALL)
-    bar.outline.set_visible(False)
+    style.dress_bar(bar, "share of the true class (%)")
     style.remember(ax, table(matrix, names))
     style.title(ax, title)
     return ax

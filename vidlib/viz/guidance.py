@@ -50,9 +50,7 @@ def similarities(
         ax.tick_params(length=0)
         ax.spines[["left", "bottom"]].set_visible(False)
     bar = fig.colorbar(image, ax=axes[0, -1], fraction=0.05, pad=0.03)
-    bar.set_label("per cent (red frame: the query's class)", fontsize=style.SMALL)
-    bar.ax.tick_params(labelsize=style.SMALL)
-    bar.outline.set_visible(False)
+    style.dress_bar(bar, "per cent (red frame: the query's class)")
     style.heading(fig, title)
     style.remember(fig, drawn)
     return fig

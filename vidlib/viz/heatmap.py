@@ -37,8 +37,7 @@ def similarities(
         style.title(ax, f"{name}: {right} of {count} classes nearest to their own text")
     axes[0, 0].set_ylabel("videos of")
     bar = figure.colorbar(image, ax=axes[0].tolist(), fraction=0.03, pad=0.02)
-    bar.set_label("cosine minus the row's mean (dot: nearest text)", fontsize=style.SMALL)
-    bar.ax.tick_params(labelsize=style.SMALL)
+    style.dress_bar(bar, "cosine minus the row's mean (dot: nearest text)")
     style.remember(figure, table(found, names))
     if title:
         style.heading(figure, title)

@@ -13,6 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure
 
 from vidlib.paths import atomic_write
@@ -69,6 +70,13 @@ def dress(ax: Axes, xlabel: str = "", ylabel: str = "", grid: str | None = "both
         ax.grid(True, axis=grid, color="#E4E4E4", linewidth=0.7)
         ax.set_axisbelow(True)
     return ax
+
+
+def dress_bar(bar: Colorbar, label: str) -> None:
+    """What the colours of a bar mean, and no box around it."""
+    bar.set_label(label, fontsize=sizes().small)
+    bar.ax.tick_params(labelsize=sizes().small)
+    bar.outline.set_visible(False)
 
 
 def title(ax: Axes, text: str, pad: float = 7.0) -> None:

@@ -107,7 +107,7 @@ class View:
         ahead: Callable[..., Iterable[Callable[[], object]]] | None = None,
     ) -> None:
         self.controls, self._draw, self._beside, self._options = dict(controls), draw, beside, options
-        self._next, self._ahead = ahead, Ahead()
+        self._coming, self.ahead = ahead, Ahead()
         self.values = {name: control.start for name, control in self.controls.items()}
         self._widgets: dict[str, ipywidgets.Widget] = {}
         self._page = self._picture = self._words = None
@@ -164,7 +164,7 @@ class View:
         if self._page is None:
             self._widgets = {name: c.widget(name, self.values[name]) for name, c in self.controls.items()}
             for name, widget in self._widgets.items():
-                widget.observe(lambda change, name=name: self._turned(name, change["new"]), "value")
+                widget.observe(lambda change, name=name: self.turn(name, change["new"]), "value")
             self._picture = ipywidgets.Image(format="png", layout={"max_width": "100%", "object_fit": "contain"})
             self._words = ipywidgets.HTML()
             controls = ipywidgets.HBox(list(self._widgets.values()), layout={"flex_flow": "row wrap"})
@@ -172,7 +172,7 @@ class View:
             self._follow()
         return self._page
 
-    def _turned(self, name: str, value: Any) -> None:
+    def turn(self, name: str, value: Any) -> None:
         """A person turned a control; what cannot be drawn is said under the picture, which stays."""
         if self._busy:
             return
@@ -199,8 +199,8 @@ class View:
         self._picture.value = png(self.figure)
         found = self.table
         self._words.value = "" if found is None else found.to_html(border=0)
-        if self._next:
-            self._ahead.start(self._next(**self.values))
+        if self._coming:
+            self.ahead.start(self._coming(**self.values))
 
 
 @contextlib.contextmanager
