@@ -35,7 +35,7 @@ class Row(NamedTuple):
 class Coverage:
     """How much of a manifest the local copy holds.
 
-    ``table`` has one row per split: split, classes, listed, present, readable (None where it was not checked).
+    ``table`` has one row per split: split, classes, listed, present, and readable where it was checked.
     ``missing`` names what is listed and not there; ``unreadable`` maps a file (relative to the root) to the cause.
     """
 
@@ -119,7 +119,8 @@ class Manifest:
         return hashlib.sha256(b"".join(lines)).hexdigest()
 
     def coverage(self, check_readable: bool = False) -> Coverage:
-        """Count what is listed and present; ``check_readable`` also opens every file and decodes a little of it."""
+        """Count what is listed and present; ``check_readable`` also opens every file, decodes a little of it and
+        counts what is readable."""
         import pandas as pd
 
         missing, table = [], []
@@ -136,7 +137,7 @@ class Manifest:
             unreadable |= bad
             line = {"split": split, "classes": len({row.cls for row in rows})}
             line |= {"listed": sum(counts.values()) or len(rows) + gone[split], "present": len(there)}
-            table.append(line | {"readable": len(there) - len(bad) if check_readable else None})
+            table.append(line | ({"readable": len(there) - len(bad)} if check_readable else {}))
         return Coverage(pd.DataFrame(table), missing, unreadable)
 
     def keep_readable(self) -> Manifest:
