@@ -196,6 +196,7 @@ class View:
                     widget.value = self.values[name]
         finally:
             self._busy = False
+        self._picture.layout.width = f"{round(self.figure.get_figwidth() * DPI)}px"  # else it is stretched to the cell
         self._picture.value = png(self.figure)
         found = self.table
         self._words.value = "" if found is None else found.to_html(border=0)

@@ -111,6 +111,7 @@ def parameters(rows: pd.DataFrame) -> pd.DataFrame:
     found = rows.set_index("line")[own].T
     found = found.map(lambda value: value if isinstance(value, (list, dict)) else _whole(value)).astype(object)
     differs = [len({str(value) for value in line}) > 1 for line in found.to_numpy()]
+    found = found.rename_axis(columns=None)
     found.insert(0, "differs", ["yes" if one else "" for one in differs])
     return found.iloc[np.argsort([not one for one in differs], kind="stable")].rename_axis("parameter")
 
