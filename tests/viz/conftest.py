@@ -7,6 +7,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 
 @pytest.fixture(autouse=True)
@@ -38,3 +40,21 @@ def overlapping(found: list) -> list[tuple[int, int]]:
             if common is not None and common.width > 1 and common.height > 1:
                 pairs.append((j, i))
     return pairs
+
+
+def words_over_words(figure: Figure) -> list[tuple[str, str]]:
+    """Pairs of texts that lie over each other; slanted ones, whose boxes are larger than they are, left out."""
+    hidden = _beyond_limits(figure)
+    words = [t for t in figure.findobj(Text) if t.get_text().strip() and t.get_visible() and t not in hidden]
+    words = [text for text in words if text.get_rotation() % 90 == 0]
+    return [(words[i].get_text(), words[j].get_text()) for i, j in overlapping(boxes(words))]
+
+
+def _beyond_limits(figure: Figure) -> set[Text]:
+    """Texts of ticks beyond the limits of their axes, which are not drawn."""
+    hidden = set()
+    for axis in (axis for ax in figure.axes for axis in (ax.xaxis, ax.yaxis)):
+        low, high = sorted(axis.get_view_interval())
+        ticks = [*axis.get_major_ticks(), *axis.get_minor_ticks()]
+        hidden |= {t for tick in ticks if not low <= tick.get_loc() <= high for t in (tick.label1, tick.label2)}
+    return hidden

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from tests.viz import cases
+from tests.viz.conftest import words_over_words
 from vidlib.errors import UserError
 from vidlib.matching import otam_path
 from vidlib.viz import alignment
@@ -34,3 +35,14 @@ def test_an_episode_names_guess_truth_and_the_aligned_class():
     figure = cases.draw("alignment_episode", "")
     words = [text.get_text() for text in figure.axes[0].texts]
     assert words[0].startswith("query: moving") and "guess, true, aligned" in words[1] and "3.40, 10%" in words[2]
+
+
+@pytest.mark.parametrize("width", ["", "column", "page"])
+def test_the_frames_of_a_short_clip_do_not_grow_over_their_words(width):
+    clips, cost = np.stack([cases.clip(i)[:2] for i in range(3)]), cases._cost()[:2, :2]
+    given = (cases.CLASSES[:3], [1.2, 3.4, 2.2], [0.7, 0.1, 0.2], cost)
+    figure = alignment.episode(clips[0], clips, *given, truth=0, shown=0, title="Query 0 of episode 0", width=width)
+    assert not words_over_words(figure)
+    strips = figure.axes[0]
+    inches = strips.transData.transform([(0, 0), (1, 0)])[:, 0]
+    assert (inches[1] - inches[0]) / figure.dpi < 1.2

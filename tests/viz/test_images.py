@@ -14,12 +14,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.figure import Figure
-from matplotlib.text import Text
 from PIL import Image
 
 from tests.viz import cases
-from tests.viz.conftest import boxes, overlapping
+from tests.viz.conftest import words_over_words
 from vidlib.errors import UserError
 from vidlib.viz import bubbles, paper, style
 
@@ -60,21 +58,7 @@ def test_figure_looks_as_stored_and_nothing_is_cut_off(name, width):
         assert figure.get_figwidth() == pytest.approx(paper.WIDTHS[width].width)
         assert max(paper.cut_off(figure)) < 0.005, "text beyond the page's edge, in inches"
     assert len(style.drawn(figure))
-    hidden = _beyond_limits(figure)
-    words = [t for t in figure.findobj(Text) if t.get_text().strip() and t.get_visible() and t not in hidden]
-    words = [text for text in words if text.get_rotation() % 90 == 0]
-    over = [(words[i].get_text(), words[j].get_text()) for i, j in overlapping(boxes(words))]
-    assert not over, "texts over each other"
-
-
-def _beyond_limits(figure: Figure) -> set[Text]:
-    """Texts of ticks beyond the limits of their axes, which are not drawn."""
-    hidden = set()
-    for axis in (axis for ax in figure.axes for axis in (ax.xaxis, ax.yaxis)):
-        low, high = sorted(axis.get_view_interval())
-        ticks = [*axis.get_major_ticks(), *axis.get_minor_ticks()]
-        hidden |= {t for tick in ticks if not low <= tick.get_loc() <= high for t in (tick.label1, tick.label2)}
-    return hidden
+    assert not words_over_words(figure)
 
 
 def test_another_number_is_another_picture(monkeypatch):

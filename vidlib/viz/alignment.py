@@ -14,6 +14,7 @@ from vidlib.errors import UserError
 from vidlib.viz import filmstrip, style
 
 AIR = 0.12  # between cells and frames, in cells
+FEWEST = 6  # frames that a row has room for, so that those of a shorter clip do not grow over their words
 
 
 @style.figure
@@ -118,7 +119,8 @@ def episode(
     count, shape = query.shape[0], query.shape[1] / query.shape[2]
     letter = style.SMALL / 72
     wide, margins = style.page(12.0, 1.0)[0], (13 if style.narrow() else 8) * letter
-    side = (wide - margins) * (1.0 if style.narrow() else 0.53) / (1.04 * count)  # inches of a frame
+    slots = max(count, FEWEST)
+    side = (wide - margins) * (1.0 if style.narrow() else 0.53) / (1.04 * slots)  # inches of a frame
     pitch = shape + 1.9 * letter / side  # from one clip to the next, in frames
     strips, square = (1 + ways) * pitch * side, 0.34 * wide
     tall = (strips + 0.85 * wide if style.narrow() else max(strips, square)) + 8 * letter
@@ -141,11 +143,11 @@ def episode(
         marks = [f"distance {distances[cls]:.2f}", f"{100 * shares[cls]:.0f}%"]
         marks += [word for word, of in (("guess", guess), ("true", truth), ("aligned", shown)) if cls == of]
         known = f" ({', '.join(marks)})"
-        room = int(1.04 * count * side / (0.62 * letter)) - len(known)
+        room = int(1.04 * slots * side / (0.62 * letter)) - len(known)
         name = names[cls] if len(names[cls]) <= room else f"{names[cls][: max(room, 6) - 1].rstrip()}…"
         words = name + known
         _strip(left, clip, line * pitch, words, style.BLUE, bold=cls == shown)
-    left.set_xlim(-0.05, count * 1.04)
+    left.set_xlim(-0.05, slots * 1.04)
     left.set_ylim(ways * pitch + shape, shape - pitch)
     left.set_aspect("equal")
     left.set_anchor("NW")
