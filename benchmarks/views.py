@@ -95,6 +95,7 @@ async def measured(views: dict[str, widgets.View]) -> pd.DataFrame:
 
 
 def main() -> int:
+    """Every view, every control."""
     with tempfile.TemporaryDirectory() as folder:
         found = asyncio.run(measured(clips_views() | runs_views(Path(folder))))
     met = True

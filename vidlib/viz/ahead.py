@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from vidlib.errors import UserError
 
-PAUSE = 0.02  # seconds between two pieces, in which a message is answered
+PAUSE = 0.02  # seconds of work, and then of waiting, in which a message is answered; a piece that is begun is ended
 LONGEST = 0.25  # seconds: after a piece that took longer nothing more is computed, for a person would have to wait
 
 
@@ -44,13 +44,15 @@ class Ahead:
 
     def _step(self) -> None:
         self.busy = False
-        piece = next(self._left, None)
-        if piece is None:
-            return
         began = time.perf_counter()
-        try:
-            piece()
-        except UserError:
-            pass  # said when a person comes to it
-        if time.perf_counter() - began < LONGEST:
+        for piece in self._left:  # as many as take no time, because they were done before
+            try:
+                piece()
+            except UserError:
+                pass  # said when a person comes to it
+            if (spent := time.perf_counter() - began) > PAUSE:
+                break
+        else:
+            return
+        if spent < LONGEST:
             self._book()
