@@ -126,7 +126,15 @@ def test_a_run_that_somebody_else_makes_is_a_failure(does, capsys):
     assert "failed: seed=0: run folder x is in use by process 3" in capsys.readouterr().err
 
 
-def test_ctrl_c_leaves_a_state_that_the_same_command_continues(does, tmp_path, capsys):
+@pytest.fixture
+def interruptible():
+    """Ctrl-C means an interruption: a job that a script starts in the background is told to ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_leaves_a_state_that_the_same_command_continues(interruptible, does, tmp_path, capsys):
     started = does("""
 if seed == "1":
     try:

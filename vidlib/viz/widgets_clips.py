@@ -96,7 +96,7 @@ class Seen:
 
 def _fit(numbers: int) -> int:
     """How many things of so many numbers, of four bytes, are kept."""
-    return min(KEPT, max(16, ROOM // (4 * numbers)))
+    return min(KEPT, max(4, ROOM // (4 * numbers)))
 
 
 @dataclass(frozen=True)
