@@ -164,6 +164,9 @@ def test_run_browser_filters_compares_and_opens_parameters(tmp_path):
     for wrong, sentence in (("shoot=1", "did you mean 'shot'"), ("nothing", "no run of 3 matches")):
         with pytest.raises(UserError, match=sentence):
             view.set(where=wrong)
+    _ = view.widget()
+    view.turn("where", "<i>=1")
+    assert "no run has a parameter &#x27;&lt;i&gt;&#x27;" in view._words.value and view.values["where"] == ""
     with pytest.raises(UserError, match="no finished run"):
         widgets_runs.browser(tmp_path / "none")
 

@@ -6,6 +6,7 @@ its values and no widget is even made, so that no dead one is stored. Who looks 
 
 import contextlib
 import gc
+import html
 import io
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -180,7 +181,7 @@ class View:
             with _undisturbed():
                 self.set(**{name: value})
         except UserError as error:
-            self._words.value = f"<b>{error}</b>"
+            self._words.value = f"<b>{html.escape(str(error))}</b>"
 
     def _follow(self) -> None:
         """Bring the widgets, if there are any, in line with the values."""
