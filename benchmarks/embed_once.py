@@ -14,11 +14,11 @@ import torch
 from benchmarks.measure import cpu_seconds, verdict
 from vidlib import methods
 from vidlib.backbones import clip
+from vidlib.basics.devices import make_fabric
 from vidlib.data.episodes import EpisodeSampler
 from vidlib.data.manifest import Manifest, Row
-from vidlib.devices import make_fabric
-from vidlib.evaluation import embed_videos, evaluate, evaluate_each_episode, match_episodes
-from vidlib.results import NEAR
+from vidlib.results.accuracy import NEAR
+from vidlib.training.evaluate_episodes import embed_videos, evaluate, evaluate_each_episode, match_episodes
 
 CLAIM, CLASSES, VIDEOS, EPISODES, WAY, FRAMES = 10, 12, 10, 400, 5, 8
 MANY, LIMIT = 10_000, 90.0  # episodes and seconds, once features exist

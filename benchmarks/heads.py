@@ -27,9 +27,9 @@ from benchmarks.measure import in_products, peak_bytes, verdict
 from tests.literal import bimhm, clip_fsar, hyrsm, otam, trx
 from vidlib import methods
 from vidlib.backbones.clip import CLIPBackbone
-from vidlib.evaluation import GATHERED
 from vidlib.layers.positions import placed
 from vidlib.matching import base, build_metric
+from vidlib.training.evaluate_episodes import GATHERED
 
 WAY, QUERIES, FRAMES, MOST = 5, 25, 8, 250
 LABELS = torch.arange(WAY)

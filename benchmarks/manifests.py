@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.measure import cpu_seconds, verdict, wall_seconds
-from vidlib.data import benchmarks as catalogue
-from vidlib.data import store
+from vidlib.data.catalogue import benchmarks as catalogue
+from vidlib.data.catalogue import store
 from vidlib.data.episodes import EpisodeSampler
 from vidlib.data.manifest import Manifest, Row
 

@@ -17,10 +17,11 @@ import psutil
 import torch
 
 from benchmarks.measure import cpu_seconds, wall_seconds
-from vidlib import methods, stepping
+from vidlib import methods
 from vidlib.backbones import clip
+from vidlib.basics.devices import make_fabric, place
 from vidlib.data.episodes import EpisodeBatch, Targets
-from vidlib.devices import make_fabric, place
+from vidlib.training import step as stepping
 
 NAMES, WAY, TRAIN_CLASSES = ("ma_fsar", "clip_fsar"), 5, 24
 

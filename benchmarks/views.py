@@ -17,8 +17,8 @@ from pathlib import Path
 import pandas as pd
 
 from benchmarks.measure import verdict
-from vidlib import opening
-from vidlib.few_shot_params import RunParams
+from vidlib.params.few_shot import RunParams
+from vidlib.training import opening
 from vidlib.viz import widgets, widgets_clips, widgets_runs
 
 CLAIM = 0.2

@@ -14,8 +14,8 @@ from pathlib import Path
 import nbformat
 
 from tests import prepared
-from vidlib import paths
-from vidlib.params import closest
+from vidlib.basics import paths
+from vidlib.params.base import closest
 
 SAID = {
     "smoke": "Executed at smoke size: it shows how a notebook looks, and **numbers that were computed mean nothing**.",

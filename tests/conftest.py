@@ -24,6 +24,6 @@ def _seeded() -> None:
 @pytest.fixture(scope="session")
 def worlds() -> None:
     """The embedded world, rendered once into the cache (under a minute where it is not there yet)."""
-    from vidlib.data import benchmarks
+    from vidlib.data.catalogue import benchmarks
 
     benchmarks.load("moving_shapes")

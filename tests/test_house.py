@@ -15,30 +15,18 @@ from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-FLOORS = [  # bottom first; a room imports only from floors below its own, or from its own folder
-    {"errors", "paths", "progress", "recipes", "digests", "lock", "devices", "apart", "params", "few_shot_params"}
-    | {"open_params", "paper_params", "recognition_params", "predict_params", "survey_params", "explore_params"}
-    | {"notebook_params"},
-    {"runs", "published", "accounting"},
+FLOORS = [  # bottom first; a room imports only from floors below its own, or from itself
+    {"basics", "matching"},
+    {"layers", "params"},
     {"data"},
-    {"matching", "layers", "backbones"},
+    {"backbones", "results"},
     {"methods"},
-    {"released"},
-    {"checkpoints"},
-    {"stepping", "results", "trust", "micro_batches"},
-    {"opening", "evaluation", "recognised", "planning"},
-    {"loop", "recognition"},
-    {"training", "testing", "recognising"},
-    {"viz"},
-    {"study", "predicted", "missing", "measuring"},
-    {"recognition_study"},
-    {"ablating", "at_test", "comparing", "guiding", "paper_page", "predicting", "recognition_looking"},
-    {"claims", "recognition_ablating", "recognition_claims", "running"},
-    {"estimating", "report_page", "report_table"},
-    {"sweeping", "disk_cli"},
-    {"data_cli", "run_cli"},
+    {"training"},
+    {"testing", "viz"},
+    {"studies"},
     {"cli"},
 ]
+DATA = ("disk", "catalogue", "world", "")  # rooms within data, top first: each imports from those behind it alone
 
 
 def _name(requirement: str) -> str:
@@ -87,30 +75,42 @@ def test_environment_installs_the_project_and_nothing_of_its_own():
     assert len(pip) == 2
 
 
-def _imports(path: Path) -> set[str]:
-    """The rooms of vidlib that a file imports anywhere in it."""
-    rooms = set()
+def _imports(path: Path) -> set[tuple[str, ...]]:
+    """The modules of vidlib that a file imports anywhere in it, and what it takes from them: names, divided at dots."""
+    found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "vidlib":
-            parts = node.module.split(".")
-            rooms |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Import):
-            rooms |= {a.name.split(".")[1] for a in node.names if a.name.startswith("vidlib.")}
-    return rooms - {"__version__"}
+            found |= {alias.name for alias in node.names}
+    return {tuple(name.split(".")[1:]) for name in found if name.startswith("vidlib.")}
+
+
+def test_vidlib_is_its_rooms():
+    here = {path.name for path in (ROOT / "vidlib").iterdir() if path.name != "__pycache__"}
+    assert here == set().union(*FLOORS) | {"__init__.py"}
 
 
 def test_rooms_import_only_from_floors_below():
     level = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
     broken = []
-    for path in (ROOT / "vidlib").rglob("*.py"):
-        room = path.relative_to(ROOT / "vidlib").parts[0].removesuffix(".py")
-        if room == "__init__":
-            continue
-        for other in _imports(path):
-            if other != room and level[other] >= level[room] and level[room] > 0:
-                broken.append(f"{path.relative_to(ROOT)} imports {other}")
-            if level[room] == 0 and level[other] > 0:
-                broken.append(f"{path.relative_to(ROOT)} imports {other}")
+    for path in (ROOT / "vidlib").glob("*/**/*.py"):
+        room = path.relative_to(ROOT / "vidlib").parts[0]
+        others = {name[0] for name in _imports(path) if name[0] in level} - {room}
+        broken += [f"{path.relative_to(ROOT)} imports {other}" for other in others if level[other] >= level[room]]
+    assert broken == []
+
+
+def _inside_data(names: tuple[str, ...]) -> int:
+    return DATA.index(names[1] if len(names) > 1 and names[1] in DATA else "")
+
+
+def test_rooms_within_data_import_only_from_those_behind_them():
+    broken = []
+    for path in (ROOT / "vidlib" / "data").rglob("*.py"):
+        own = _inside_data(path.relative_to(ROOT / "vidlib").parts)
+        named = {name for name in _imports(path) if name[0] == "data" and _inside_data(name) < own}
+        broken += [f"{path.relative_to(ROOT)} imports {'.'.join(name)}" for name in named]
     assert broken == []
 
 

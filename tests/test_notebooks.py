@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from tests.prepared import BARE, NOTEBOOKS, ROOT, environment, prepare
-from vidlib.notebook_params import MODELS
+from vidlib.params.notebooks import MODELS
 
 COMPUTING = [path for path in NOTEBOOKS if path.stem not in BARE]
 EXERCISES = ("ma_fsar", "sloshnet", "gghm", "actionclip", "m2clip", "few_shot", "datasets")

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from vidlib import backbones
-from vidlib.errors import UserError
-from vidlib.few_shot_params import FewShotParams
+from vidlib.basics.errors import UserError
+from vidlib.params.few_shot import FewShotParams
 
 
 @pytest.mark.parametrize("name", ["clip-mini", "resnet-mini"])

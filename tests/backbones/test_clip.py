@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 
 from tests.methods.small import backbone as small
 from vidlib.backbones import clip
-from vidlib.errors import UserError
+from vidlib.basics.errors import UserError
 
 SHAPE = {
     "embed_dim": 16,

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from vidlib.backbones import clip
 from vidlib.backbones.clip_mini import WEIGHTS_SHA256, train
-from vidlib.errors import UserError
+from vidlib.basics.errors import UserError
 
 WEIGHTS = clip.MINI_DIR / "weights.safetensors"
 CARD = (clip.MINI_DIR / "CARD.md").read_text()

@@ -7,9 +7,9 @@ from safetensors.torch import save_file
 from torch import nn
 from torchvision.models import resnet18 as torchvision_resnet18
 
-from vidlib import accounting
 from vidlib.backbones import resnet
-from vidlib.errors import UserError
+from vidlib.basics.errors import UserError
+from vidlib.results import cost
 
 TINY = "test_resnet"  # timm's own, of 0.5 million parameters
 
@@ -43,10 +43,10 @@ def test_resnet50_has_the_sizes_of_the_papers():
     with torch.device("meta"):
         backbone = resnet.load("resnet50", "")
         shapes = [tuple(m.shape[1:]) for m in backbone.stages(torch.zeros(1, 3, 224, 224))]
-        macs = accounting.gmacs(backbone.encode_image, torch.zeros(1, 3, 224, 224))
+        macs = cost.gmacs(backbone.encode_image, torch.zeros(1, 3, 224, 224))
     assert shapes == [(256, 56, 56), (512, 28, 28), (1024, 14, 14), (2048, 7, 7)]
     assert (backbone.embed_dim, backbone.image_size) == (2048, 224)
-    assert accounting.parameters(backbone).loc["all", "total"] == 23_508_032  # torchvision's 25,557,032 without fc
+    assert cost.parameters(backbone).loc["all", "total"] == 23_508_032  # torchvision's 25,557,032 without fc
     assert macs == pytest.approx(4.09, abs=0.02)
 
 
@@ -216,8 +216,8 @@ def test_resnet_mini_takes_other_sizes_and_is_small(size):
     backbone = resnet.load("resnet-mini", "")
     shapes = [m.shape[-1] for m in backbone.stages(torch.randn(1, 3, size, size))]
     assert shapes == [size // 2, size // 4, size // 8, size // 16]
-    assert accounting.parameters(backbone).loc["all", "total"] == 1_129_432
-    assert accounting.gmacs(backbone.encode_image, torch.zeros(1, 3, 64, 64)) == pytest.approx(0.0371, abs=1e-3)
+    assert cost.parameters(backbone).loc["all", "total"] == 1_129_432
+    assert cost.gmacs(backbone.encode_image, torch.zeros(1, 3, 64, 64)) == pytest.approx(0.0371, abs=1e-3)
 
 
 def test_gradients_reach_every_branch_of_a_random_network_with_frozen_scales():

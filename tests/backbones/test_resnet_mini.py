@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 
 from vidlib.backbones import resnet
 from vidlib.backbones.resnet_mini import WEIGHTS_SHA256, train
-from vidlib.data.shapes_drawing import SHAPES, Ground, Thing
-from vidlib.data.shapes_stills import Facts, facts, stills
-from vidlib.errors import UserError
+from vidlib.basics.errors import UserError
+from vidlib.data.world.drawing import SHAPES, Ground, Thing
+from vidlib.data.world.stills import Facts, facts, stills
 
 WEIGHTS = resnet.MINI_DIR / "weights.safetensors"
 CARD = (resnet.MINI_DIR / "CARD.md").read_text()

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from vidlib.data import entries
+from vidlib.data.catalogue import entries
 
 TRX = {"hmdb51": "hmdb_ARN", "ucf101": "ucf_ARN", "kinetics100": "kinetics_CMN"}
 TRX |= {"ssv2_small": "ssv2_CMN", "ssv2_full": "ssv2_OTAM"}

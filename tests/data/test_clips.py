@@ -9,11 +9,11 @@ import torch
 from einops import rearrange
 
 from tests.data.small import write_clip
+from vidlib.basics.errors import UserError
 from vidlib.data import video
 from vidlib.data.clips import Clips
 from vidlib.data.manifest import Manifest, Row
 from vidlib.data.sampling import RULES, segment_indices, trx_indices
-from vidlib.errors import UserError
 
 
 def crop_test(frames: np.ndarray, generator: torch.Generator | None) -> torch.Tensor:

@@ -14,10 +14,10 @@ from torch.utils.data import DataLoader
 
 from tests.data.small import listed, write_folder
 from tests.data.test_clips import crop_test, crop_train
+from vidlib.basics.errors import UserError
 from vidlib.data.clips import Clips
 from vidlib.data.episodes import Episode, EpisodeDataset, EpisodeSampler, assemble, collate
 from vidlib.data.folder import from_folder
-from vidlib.errors import UserError
 
 ARRAYS = ("class_ids", "support", "support_labels", "query", "query_labels")
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.data.small import write_clip, write_folder
+from vidlib.basics.errors import UserError
 from vidlib.data.folder import from_folder, readable, split_classes
-from vidlib.errors import UserError
 
 
 @pytest.mark.parametrize(

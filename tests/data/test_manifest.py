@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.data.small import listed, write_clip, write_folder
+from vidlib.basics.errors import UserError
 from vidlib.data.manifest import Manifest, Row
-from vidlib.errors import UserError
 
 
 def test_rows_classes_and_checksum_do_not_depend_on_order_or_place() -> None:

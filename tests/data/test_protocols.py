@@ -2,9 +2,9 @@
 
 import pytest
 
+from vidlib.basics.errors import UserError
 from vidlib.data.manifest import Manifest, Row
 from vidlib.data.protocols import plan
-from vidlib.errors import UserError
 
 
 def manifest(

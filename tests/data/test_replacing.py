@@ -8,16 +8,17 @@ import torch
 
 from tests.data.small import write_clip
 from tests.tiny import Tiny
-from vidlib import stepping, trust
+from vidlib.basics.errors import UserError
 from vidlib.data import video
 from vidlib.data.clips import Clips
 from vidlib.data.episodes import EpisodeDataset, EpisodeSampler, collate
 from vidlib.data.labelled import LabelledBatches
 from vidlib.data.manifest import Manifest, Row
 from vidlib.data.replacing import train
-from vidlib.errors import UserError
-from vidlib.runs import read_lines
-from vidlib.training import fit
+from vidlib.results import trust
+from vidlib.results.runs import read_lines
+from vidlib.training import step
+from vidlib.training.few_shot import fit
 
 FIT = {"lr": 1e-2, "seed": 0, "device": "cpu", "precision": "32-true"}
 VIDEOS = 5
@@ -120,7 +121,7 @@ def test_training_names_and_counts_them_and_a_resumed_run_agrees(manifest, tmp_p
     said = trust.replaced_line({"replaced": found})
     assert said.startswith(f"2 training videos that do not decode, replaced {len(expected)} times") and "0/1 (" in said
 
-    plain, calls = stepping.take_step, []
+    plain, calls = step.take_step, []
 
     def dies(*inside):
         calls.append(1)
@@ -128,10 +129,10 @@ def test_training_names_and_counts_them_and_a_resumed_run_agrees(manifest, tmp_p
             raise KeyboardInterrupt
         plain(*inside)
 
-    monkeypatch.setattr(stepping, "take_step", dies)
+    monkeypatch.setattr(step, "take_step", dies)
     with pytest.raises(KeyboardInterrupt):
         fit(Tiny(0.0), dataset(manifest), folder=cut, checkpoint_every=3, **given)
-    monkeypatch.setattr(stepping, "take_step", plain)
+    monkeypatch.setattr(step, "take_step", plain)
     again = Tiny(0.0)
     fit(again, dataset(manifest), folder=cut, checkpoint_every=3, **given)
     assert trust.replaced(read_lines(cut / "metrics.jsonl")) == found

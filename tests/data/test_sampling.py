@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import golden
+from vidlib.basics.errors import UserError
 from vidlib.data.sampling import (
     RULES,
     clip_fsar_interval_indices,
@@ -15,8 +16,7 @@ from vidlib.data.sampling import (
     segment_indices,
     trx_indices,
 )
-from vidlib.errors import UserError
-from vidlib.few_shot_params import RecipeParams
+from vidlib.params.few_shot import RecipeParams
 
 
 class Legacy:

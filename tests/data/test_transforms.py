@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from vidlib.basics.errors import UserError
 from vidlib.data.transforms import ClipTransform
-from vidlib.errors import UserError
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
 PLAIN = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from vidlib.basics.errors import UserError
 from vidlib.data import video
 from vidlib.data.video import VideoError, count_frames, probe, read_all, read_frames
-from vidlib.errors import UserError
 
 RATE = 25
 

@@ -5,7 +5,7 @@ import torch
 from einops import rearrange
 
 from tests.conftest import golden
-from vidlib.errors import UserError
+from vidlib.basics.errors import UserError
 from vidlib.layers.temporal_heads import HEADS, Conv1D, Transf, TransfCls
 
 RELEASED = {"meanp": "meanP", "conv1d": "Conv_1D", "lstm": "LSTM", "transf": "Transf", "transf_cls": "Transf_cls"}

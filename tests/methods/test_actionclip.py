@@ -11,12 +11,13 @@ from torch.nn import functional as F
 
 from tests.conftest import golden
 from tests.methods.small import FRAMES, backbone, same, shaken
-from vidlib import accounting, checkpoints
 from vidlib.backbones import clip
 from vidlib.backbones.clip import CLIPBackbone
-from vidlib.errors import UserError
+from vidlib.basics.errors import UserError
 from vidlib.methods.actionclip import PROMPTS, ActionCLIP
 from vidlib.methods.video_text import LabelledBatch, contrast, similarities
+from vidlib.results import cost
+from vidlib.training import checkpoints
 
 POST = {"meanp": "meanP", "conv1d": "Conv_1D", "lstm": "LSTM", "transf": "Transf", "transf_cls": "Transf_cls"}
 VISUAL_PROMPTS = ("joint", "shift", *POST)
@@ -323,7 +324,7 @@ def test_rates_are_those_of_the_head_and_the_classifier():
 def test_sizes_on_vit_b_32():
     with torch.device("meta"):
         method = ActionCLIP(clip.load("ViT-B-32-quickgelu", ""), 8)
-    table = accounting.parameters(method)
+    table = cost.parameters(method)
     assert table.total["image tower"] + table.total["text tower"] == 151_277_313  # CLIP's, temperature included
     assert table.total["head"] == 6 * 3_152_384 + 8 * 512
     assert table.total["all"] == table.trainable["all"] == 151_277_313 + table.total["head"]

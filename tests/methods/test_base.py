@@ -7,10 +7,12 @@ import pytest
 import torch
 
 from tests.methods.small import FRAMES, NAMES, WAY, backbone, batch, make, one, resnet, same
-from vidlib import accounting, checkpoints, methods
-from vidlib.errors import UserError
-from vidlib.few_shot_params import RunParams
+from vidlib import methods
+from vidlib.basics.errors import UserError
 from vidlib.methods.base import arithmetic_mix, class_means, class_rows, cosine
+from vidlib.params.few_shot import RunParams
+from vidlib.results import cost
+from vidlib.training import checkpoints
 
 TRAINED = [name for name in NAMES if name != "frozen_clip"]
 TAKES_METRIC = [name for name in NAMES if "metric" in inspect.signature(methods.METHODS[name]).parameters]
@@ -205,7 +207,7 @@ def test_bfloat16_autocast_is_finite_and_close(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_parts_add_up_and_choices_are_listed(name):
     method = make(name)
-    table = accounting.parameters(method)
+    table = cost.parameters(method)
     assert "rest" not in table.index
     assert table.loc["all", "trainable"] == sum(p.numel() for p in method.trainable().values())
     known = inspect.signature(methods.METHODS[name]).parameters

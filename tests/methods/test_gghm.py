@@ -12,7 +12,7 @@ from tests.literal import gghm as literal
 from tests.methods.small import FRAMES, WAY, batch, make, one, same, shaken
 from vidlib import methods
 from vidlib.backbones.resnet import ResNetBackbone
-from vidlib.errors import UserError
+from vidlib.basics.errors import UserError
 from vidlib.layers.dense_temporal import ChannelRelation, PatchRelation
 from vidlib.layers.graph import initial_edges
 from vidlib.matching import hybrid

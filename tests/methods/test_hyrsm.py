@@ -11,7 +11,7 @@ from tests.conftest import golden
 from tests.literal import hyrsm as literal
 from tests.methods.small import FRAMES, WAY, backbone, batch, make, same
 from vidlib import backbones, methods
-from vidlib.errors import UserError
+from vidlib.basics.errors import UserError
 from vidlib.layers.positions import sinusoids
 from vidlib.matching import base
 from vidlib.methods import hyrsm

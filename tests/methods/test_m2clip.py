@@ -10,10 +10,10 @@ from torch.nn import functional as F
 from tests.conftest import golden
 from tests.methods.small import FRAMES, TEXT, VISION, same, shaken
 from vidlib.backbones.clip import CLIPBackbone
-from vidlib.checkpoints import load_trainable, save_trainable
+from vidlib.basics.errors import UserError
 from vidlib.data.labelled import LabelledBatch
-from vidlib.errors import UserError
 from vidlib.methods.m2clip import HEADS, M2CLIP
+from vidlib.training.checkpoints import load_trainable, save_trainable
 
 CLASSES, WORDS, CONTEXT = 5, 7, 12
 FIXTURES = ("m2clip", "m2clip_mlponly")

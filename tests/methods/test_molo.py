@@ -9,8 +9,8 @@ from torch.nn import functional as F
 from tests.conftest import golden
 from tests.methods.small import FRAMES, WAY, backbone, batch, make, resnet, same
 from vidlib import backbones, methods
+from vidlib.basics.errors import UserError
 from vidlib.data.episodes import Targets
-from vidlib.errors import UserError
 from vidlib.methods import molo
 
 

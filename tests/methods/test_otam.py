@@ -14,7 +14,7 @@ from tests.literal import otam as literal
 from tests.methods.small import batch, make, resnet, same
 from vidlib import methods
 from vidlib.backbones.resnet import ResNetBackbone
-from vidlib.errors import UserError
+from vidlib.basics.errors import UserError
 
 
 @pytest.mark.parametrize("shot", [1, 5])

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from tests.methods.small import batch, make, resnet, same
-from vidlib.errors import UserError
+from vidlib.basics.errors import UserError
 
 
 def pooled(method, clips):

@@ -13,7 +13,7 @@ from tests.literal import sloshnet as literal
 from tests.methods.small import FRAMES, WAY, batch, make, one, same, shaken
 from vidlib import methods
 from vidlib.backbones.resnet import ResNetBackbone
-from vidlib.errors import UserError
+from vidlib.basics.errors import UserError
 from vidlib.layers.fusion_search import FusionCell, SpatialModulation
 from vidlib.methods.sloshnet import DEFECTS
 

@@ -10,12 +10,14 @@ from torch.nn import functional as F
 from tests.conftest import golden
 from tests.literal import strm as literal
 from tests.methods.small import FRAMES, backbone, batch, make, same
-from vidlib import accounting, checkpoints, methods
+from vidlib import methods
 from vidlib.backbones import resnet as resnets
 from vidlib.backbones.resnet import ResNetBackbone
-from vidlib.errors import UserError
+from vidlib.basics.errors import UserError
 from vidlib.matching import base
 from vidlib.methods import strm
+from vidlib.results import cost
+from vidlib.training import checkpoints
 
 CLASSIFIER = "new_dist_loss_post_pat."
 
@@ -245,7 +247,7 @@ def test_the_order_of_a_querys_frames_matters():
 def test_parameters_with_resnet50():
     """59.18 M as registered in the released code (norms of the values included), and the classifier's 4.2 M."""
     with torch.device("meta"):
-        table = accounting.parameters(methods.build("strm", resnets.load("resnet50", "")))["total"]
+        table = cost.parameters(methods.build("strm", resnets.load("resnet50", "")))["total"]
     registered = table["all"] - table["similarity"] + 2 * 1152
     assert round(registered / 1e6, 2) == 59.18
     assert table["similarity"] == 4096 * 1024 + 1024

@@ -10,7 +10,7 @@ from tests.literal import trx as literal
 from tests.methods.small import batch, make, resnet, same
 from vidlib import methods
 from vidlib.backbones import resnet as resnets
-from vidlib.errors import UserError
+from vidlib.basics.errors import UserError
 
 
 def released():

@@ -4,10 +4,12 @@ import pytest
 import torch
 
 from tests.data.small import write_folder
-from vidlib import methods, opening, study, training
-from vidlib.errors import UserError
-from vidlib.few_shot_params import RunParams
+from vidlib import methods
+from vidlib.basics.errors import UserError
 from vidlib.methods import yours
+from vidlib.params.few_shot import RunParams
+from vidlib.studies import few_shot as study
+from vidlib.training import few_shot, opening
 
 SOURCE = '''
 """Mine: the mean of frames, through one layer."""
@@ -117,17 +119,17 @@ def test_the_content_of_the_file_tells_runs_apart_and_its_place_does_not(file, t
     small = {"way": 2, "frames": 2, "train_episodes": 1, "val_episodes": 0, "test_episodes": 2, "device": "cpu"}
     small |= {"dataset": f"folder:{clips}", "pretrained": "", "runs": str(tmp_path / "runs")}
     params = RunParams(method=f"{file}:Mine", **small)
-    run = training.run(params)
+    run = few_shot.run(params)
     assert run.id.startswith("Mine-")
     moved = tmp_path / "elsewhere" / "same.py"
     moved.parent.mkdir()
     moved.write_text(SOURCE)
-    assert training.recorded(RunParams(method=f"{moved}:Mine", **small)).id == run.id
+    assert few_shot.recorded(RunParams(method=f"{moved}:Mine", **small)).id == run.id
     file.write_text(SOURCE.replace("mean(1)", "sum(1)"))
-    assert training.recorded(params) is None
+    assert few_shot.recorded(params) is None
 
     file.unlink()  # the run keeps the source it was made from
-    method, _ = training.open_trained(run, opening.open_manifest(params))
+    method, _ = few_shot.open_trained(run, opening.open_manifest(params))
     assert type(method).__name__ == "Mine" and torch.isfinite(method.layer.weight).all()
     assert yours.digest(f"{moved}:Mine") != yours.digest(f"{_write(tmp_path, 'other.py')}:Mine")
 

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from tests.viz.conftest import boxes, overlapping
-from vidlib.errors import UserError
+from vidlib.basics.errors import UserError
 from vidlib.viz import ablation
 
 ROWS = pd.DataFrame(

@@ -6,7 +6,7 @@ import torch
 
 from tests.viz import cases
 from tests.viz.conftest import words_over_words
-from vidlib.errors import UserError
+from vidlib.basics.errors import UserError
 from vidlib.matching import otam_path
 from vidlib.viz import alignment
 

@@ -3,8 +3,8 @@ import pandas as pd
 import pytest
 
 from tests.viz.conftest import boxes, overlapping
-from vidlib import published
-from vidlib.errors import UserError
+from vidlib.basics.errors import UserError
+from vidlib.results import published
 from vidlib.viz import bubbles, style
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tests.viz.conftest import boxes, overlapping
-from vidlib.errors import UserError
+from vidlib.basics.errors import UserError
 from vidlib.viz import confusion
 
 NAMES = ["moving from left to right", "growing", "turning clockwise"]

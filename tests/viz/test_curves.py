@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vidlib.errors import UserError
+from vidlib.basics.errors import UserError
 from vidlib.viz import curves
 
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from tests.viz.conftest import boxes, overlapping
-from vidlib.errors import UserError
+from vidlib.basics.errors import UserError
 from vidlib.viz import filmstrip
 
 

@@ -8,10 +8,10 @@ import torch
 from tests.data.small import write_folder
 from tests.methods.small import FRAMES, backbone, batch, make, resnet
 from tests.viz.conftest import boxes, overlapping
-from vidlib import opening, training
+from vidlib.basics.errors import UserError
 from vidlib.data.episodes import assemble
-from vidlib.errors import UserError
-from vidlib.few_shot_params import RunParams
+from vidlib.params.few_shot import RunParams
+from vidlib.training import few_shot, opening
 from vidlib.viz import filmstrip, gradcam
 
 
@@ -129,9 +129,9 @@ def test_runs_are_looked_at_on_a_query_of_val(tmp_path):
         runs=str(tmp_path / "runs"),
     )
     manifest = opening.open_manifest(p)
-    run = training.run(p)
+    run = few_shot.run(p)
     frames, cls, maps = gradcam.of_runs(manifest, {"SloshNet": run}, query=1, stage=2)
-    method, val = training.open_trained(run, manifest)
+    method, val = few_shot.open_trained(run, manifest)
     episode = val.sampler[0]
     clip = val.clips.test(int(episode.query[1]))
     assert np.array_equal(frames, filmstrip.to_uint8(clip, method.backbone.mean, method.backbone.std))

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from tests.viz.conftest import boxes, overlapping
-from vidlib.errors import UserError
+from vidlib.basics.errors import UserError
 from vidlib.viz import guidance
 
 NAMES = ["spinning in place", "jumping over a much larger thing", "fading away"]

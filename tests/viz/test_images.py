@@ -18,7 +18,7 @@ from PIL import Image
 
 from tests.viz import cases
 from tests.viz.conftest import words_over_words
-from vidlib.errors import UserError
+from vidlib.basics.errors import UserError
 from vidlib.viz import bubbles, paper, style
 
 IMAGES = Path(__file__).parent / "images"

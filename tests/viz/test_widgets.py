@@ -13,12 +13,12 @@ import torch
 
 from tests.methods.small import FRAMES, make
 from tests.viz import cases
-from vidlib import runs
+from vidlib.basics.errors import UserError
 from vidlib.data.episodes import EpisodeSampler
 from vidlib.data.manifest import Manifest, Row
-from vidlib.errors import UserError
-from vidlib.opening import Split
-from vidlib.viz import ahead, bubbles, widgets, widgets_clips, widgets_runs
+from vidlib.results import runs
+from vidlib.training.opening import Split
+from vidlib.viz import bubbles, widgets, widgets_ahead, widgets_clips, widgets_runs
 
 
 class Clips:
@@ -193,7 +193,7 @@ async def _until_idle(one: widgets.View) -> None:
 
 
 def test_clips_of_the_next_turns_are_read_while_nobody_turns(split, monkeypatch):
-    monkeypatch.setattr(ahead, "LONGEST", 60.0)  # a busy machine
+    monkeypatch.setattr(widgets_ahead, "LONGEST", 60.0)  # a busy machine
     view = widgets_clips.episodes(make("ma_fsar"), split, episodes=6)
     before = split.clips.reads
 
@@ -217,8 +217,8 @@ def test_without_an_event_loop_nothing_is_computed_ahead(split):
 
 
 def test_work_ahead_goes_by_nearness_stops_after_a_slow_piece_and_leaves_out_what_fails(monkeypatch):
-    assert ahead.nearest(2, range(5)) == [3, 1, 4, 0]
-    monkeypatch.setattr(ahead, "PAUSE", 0.0)
+    assert widgets_ahead.nearest(2, range(5)) == [3, 1, 4, 0]
+    monkeypatch.setattr(widgets_ahead, "PAUSE", 0.0)
     done = []
 
     def refuse():
@@ -226,11 +226,11 @@ def test_work_ahead_goes_by_nearness_stops_after_a_slow_piece_and_leaves_out_wha
         raise UserError("broken")
 
     def slow():
-        monkeypatch.setattr(ahead, "LONGEST", 0.0)
+        monkeypatch.setattr(widgets_ahead, "LONGEST", 0.0)
         done.append("slow")
 
     async def main():
-        work = ahead.Ahead()
+        work = widgets_ahead.Ahead()
         work.start([lambda: done.append("dropped")])
         work.start([refuse, lambda: done.append(1), slow, lambda: done.append("never")])
         for _ in range(20):

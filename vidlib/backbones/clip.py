@@ -21,8 +21,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from vidlib.errors import UserError
-from vidlib.paths import absolute, atomic_write
+from vidlib.basics.errors import UserError
+from vidlib.basics.paths import absolute, atomic_write
 
 MINI = "clip-mini"
 MINI_DIR = Path(__file__).parent / "clip_mini"

@@ -18,8 +18,8 @@ from safetensors.torch import load_file, save_file
 from timm.models.resnet import BasicBlock, ResNet
 from torch import Tensor, nn
 
-from vidlib.errors import UserError
-from vidlib.paths import absolute, atomic_write
+from vidlib.basics.errors import UserError
+from vidlib.basics.paths import absolute, atomic_write
 
 MINI = "resnet-mini"
 MINI_DIR = Path(__file__).parent / "resnet_mini"

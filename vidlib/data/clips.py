@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
+from vidlib.basics.errors import UserError
 from vidlib.data import prefetched, video
 from vidlib.data.manifest import Manifest, in_words
 from vidlib.data.sampling import segment_indices
-from vidlib.errors import UserError
 
 ROLES = ("support", "query")
 CONTROLLED = "an evaluation never puts another video in its place: mend the file, or leave it out, and run again"

@@ -14,10 +14,10 @@ from einops import rearrange
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
+from vidlib.basics.errors import UserError
 from vidlib.data import replacing
 from vidlib.data.clips import Clips
 from vidlib.data.manifest import Manifest
-from vidlib.errors import UserError
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import yaml
 
+from vidlib.basics.errors import UserError
+from vidlib.basics.paths import absolute
 from vidlib.data.manifest import SPLITS, Manifest, Row, refuse_all_broken, unreadable_because
-from vidlib.errors import UserError
-from vidlib.paths import absolute
 
 VIDEO_ENDINGS = frozenset(
     ".3gp .asf .avi .flv .gif .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .vob .webm .wmv".split()

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
+from vidlib.basics.errors import UserError
 from vidlib.data import replacing
 from vidlib.data.clips import Clips
-from vidlib.errors import UserError
 
 if TYPE_CHECKING:
     from vidlib.data.sentences import Sentences

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -10,9 +11,9 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from vidlib.basics.errors import UserError
+from vidlib.basics.paths import absolute
 from vidlib.data import video
-from vidlib.errors import UserError
-from vidlib.paths import absolute
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -202,3 +203,8 @@ def refuse_all_broken(name: str, root: Path, number: int, first: Path, cause: st
         f"{name}: none of the {number} clips in {root} can be decoded (first failure: {first}: {cause}); "
         "replace them with videos that a player can open"
     )
+
+
+def normalised(name: str) -> str:
+    """A class name without case, spaces, underscores and punctuation: how a directory is told to be a class."""
+    return "".join(c for c in unicodedata.normalize("NFKC", name).casefold() if c.isalnum())

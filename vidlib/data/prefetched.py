@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from vidlib import paths
-from vidlib.errors import UserError
+from vidlib.basics import paths
+from vidlib.basics.errors import UserError
 
 
 @dataclass(frozen=True)

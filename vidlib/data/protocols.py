@@ -14,11 +14,10 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from vidlib.data.benchmarks import normalised
-from vidlib.data.manifest import Manifest, Row
-from vidlib.errors import UserError
-from vidlib.params import closest
-from vidlib.recognition_params import PROTOCOL_NAMES
+from vidlib.basics.errors import UserError
+from vidlib.data.manifest import Manifest, Row, normalised
+from vidlib.params.base import closest
+from vidlib.params.video_text import PROTOCOL_NAMES
 
 PROTOCOLS = PROTOCOL_NAMES
 VAL, TEST = 0.15, 0.25  # shares of a class's videos, where a protocol must divide them

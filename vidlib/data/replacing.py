@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from vidlib.basics.errors import UserError
 from vidlib.data.clips import Undecodable
-from vidlib.errors import UserError
 
 
 class Replaced(NamedTuple):

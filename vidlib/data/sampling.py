@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from vidlib.errors import UserError
+from vidlib.basics.errors import UserError
 
 
 def segment_indices(total: int, frames: int, rng: np.random.Generator | None = None, length: int = 1) -> np.ndarray:

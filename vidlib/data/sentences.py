@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vidlib.errors import UserError
+from vidlib.basics.errors import UserError
 
 MASK = "mask"  # M2-CLIP hides a word behind this one (released code)
 IGNORED = -100  # where cross-entropy expects nothing

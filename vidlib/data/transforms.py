@@ -16,7 +16,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import RandAugment
 from torchvision.transforms.v2 import functional as F
 
-from vidlib.errors import UserError
+from vidlib.basics.errors import UserError
 
 _TRIES = 10  # crops drawn before the largest central one of an allowed shape is taken, as torchvision does
 

@@ -23,9 +23,9 @@ import av
 import numpy as np
 from av.stream import Disposition
 
+from vidlib.basics.errors import UserError
+from vidlib.basics.paths import absolute
 from vidlib.data.guard import Died, Guard, Late
-from vidlib.errors import UserError
-from vidlib.paths import absolute
 
 TIMEOUT = 60.0  # seconds for one read; the longest benchmark clips decode whole in about two
 DECORD_CONTAINER, DECORD_CODEC, DECORD_PIXELS = "mov,mp4,m4a,3gp,3g2,mj2", "h264", "yuv420p"

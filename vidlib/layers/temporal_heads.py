@@ -15,7 +15,7 @@ from einops import rearrange, repeat
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vidlib.errors import UserError
+from vidlib.basics.errors import UserError
 
 STD = 0.02
 CLS_HEADS = 8  # of TransfCls, whatever the tower has

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from vidlib.backbones import clip, resnet
-from vidlib.errors import UserError
+from vidlib.basics.errors import UserError
 from vidlib.methods import yours
 from vidlib.methods.actionclip import ActionCLIP
 from vidlib.methods.aim import AIM
@@ -31,8 +31,8 @@ from vidlib.methods.video_text import VideoTextMethod
 if TYPE_CHECKING:
     from vidlib.backbones import Backbone
     from vidlib.backbones.clip import CLIPBackbone
-    from vidlib.few_shot_params import RunParams
-    from vidlib.recognition_params import RecogniseRunParams
+    from vidlib.params.few_shot import RunParams
+    from vidlib.params.video_text import RecogniseRunParams
 
 METHODS: dict[str, type[FewShotMethod]] = {
     "ma_fsar": MAFSAR,

@@ -33,7 +33,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vidlib.errors import UserError
+from vidlib.basics.errors import UserError
 from vidlib.layers.gathering import gather
 from vidlib.layers.temporal_heads import HEADS
 from vidlib.layers.temporal_shift import temporal_shift

@@ -16,7 +16,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vidlib.errors import UserError
+from vidlib.basics.errors import UserError
 from vidlib.matching import build_metric
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
-from vidlib.errors import UserError
+from vidlib.basics.errors import UserError
 from vidlib.layers.dense_temporal import SHIFTED, STARTS, ChannelRelation, DenseTemporal, PatchRelation
 from vidlib.layers.graph import EDGES, GUIDES, Guidance
 from vidlib.matching.base import class_mean

@@ -33,7 +33,7 @@ from einops import einsum, rearrange, repeat
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vidlib.errors import UserError
+from vidlib.basics.errors import UserError
 from vidlib.layers.positions import placed
 from vidlib.matching import bimhm_distance, class_mean, frame_cost
 from vidlib.matching.base import at_least_float32, full_precision, in_pieces

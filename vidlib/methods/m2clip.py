@@ -44,8 +44,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vidlib.basics.errors import UserError
 from vidlib.data.labelled import LabelledBatch
-from vidlib.errors import UserError
 from vidlib.layers.attention import block_attention
 from vidlib.layers.gathering import mean_over_all
 from vidlib.layers.ted_adapter import FrameAdapter, TEDAdapter, TextAdapter

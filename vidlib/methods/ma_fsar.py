@@ -27,7 +27,7 @@ from einops import rearrange, repeat
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vidlib.errors import UserError
+from vidlib.basics.errors import UserError
 from vidlib.layers.adapter import Adapter
 from vidlib.layers.attention import TemporalTransformer, block_attention
 from vidlib.methods.base import (

@@ -34,7 +34,7 @@ from einops import rearrange, reduce, repeat
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vidlib.errors import UserError
+from vidlib.basics.errors import UserError
 from vidlib.layers.attention import TemporalTransformer
 from vidlib.layers.positions import placed
 from vidlib.matching import bimhm_distance, frame_cost

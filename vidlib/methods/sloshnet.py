@@ -40,7 +40,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vidlib.errors import UserError
+from vidlib.basics.errors import UserError
 from vidlib.layers.fusion_search import EDGES, FUSIONS, OPERATIONS, FusionCell, SpatialModulation
 from vidlib.matching.cross_transformer import released_state
 from vidlib.methods.base import Features, FewShotMethod, Match, one_of, tagged, untagged

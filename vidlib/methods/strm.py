@@ -28,7 +28,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vidlib.errors import UserError
+from vidlib.basics.errors import UserError
 from vidlib.matching.base import Metric, at_least_float32, class_members, full_precision, in_pieces
 from vidlib.matching.cross_transformer import released_state, sinusoids
 from vidlib.methods.base import Features, FewShotMethod, Match, one_of, tagged, untagged

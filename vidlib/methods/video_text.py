@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vidlib.basics.errors import UserError
 from vidlib.data.labelled import LabelledBatch
-from vidlib.errors import UserError
 from vidlib.layers.gathering import gather
 from vidlib.matching.base import at_least_float32, full_precision
 

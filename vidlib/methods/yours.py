@@ -11,9 +11,9 @@ import inspect
 import sys
 from pathlib import Path
 
-from vidlib import paths
-from vidlib.digests import file_digest
-from vidlib.errors import UserError
+from vidlib.basics import paths
+from vidlib.basics.digests import file_digest
+from vidlib.basics.errors import UserError
 from vidlib.methods.base import FewShotMethod
 
 

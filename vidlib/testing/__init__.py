@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from vidlib import methods
-from vidlib.errors import UserError
+from vidlib.basics.errors import UserError
 from vidlib.methods.base import FewShotMethod
 from vidlib.testing.bench import FRAMES, Bench, Broken
 from vidlib.testing.checks import CHECKS, WHOLE

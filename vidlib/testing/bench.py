@@ -15,10 +15,11 @@ from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
-from vidlib import backbones, stepping
+from vidlib import backbones
+from vidlib.basics.errors import UserError
 from vidlib.data.episodes import EpisodeBatch, Targets
-from vidlib.errors import UserError
 from vidlib.methods.base import FewShotMethod, Match
+from vidlib.training import step
 
 NAMES = ("turning left", "turning right", "jumping", "falling", "growing", "standing still")  # K = 6
 WAY, QUERIES, FRAMES = 3, 4, 4
@@ -49,7 +50,7 @@ class Bench:
 
     def make(self, seed: int = 0) -> FewShotMethod:
         """A new one in evaluation mode, its trained parameters moved away from their start."""
-        stepping.seed_everything(seed, 0)
+        step.seed_everything(seed, 0)
         known = inspect.signature(self.cls).parameters
         classes = {"classes": len(NAMES)} if "classes" in known else {}
         for name in self.options.keys() - known.keys():

@@ -11,10 +11,10 @@ from tempfile import TemporaryDirectory
 import torch
 from torch import Tensor
 
-from vidlib import checkpoints
 from vidlib.data.episodes import EpisodeBatch, Targets
 from vidlib.methods.base import Match, class_rows
 from vidlib.testing.bench import NAMES, QUERIES, WAY, Bench, Broken
+from vidlib.training import checkpoints
 
 Check = Callable[[Bench], str]
 

@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.transforms import ScaledTranslation
 
-from vidlib.errors import UserError
+from vidlib.basics.errors import UserError
 from vidlib.viz import style
 
 LOOK = {  # how an ablation came about -> marker, colour, what it is called in the key

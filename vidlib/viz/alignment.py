@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vidlib.errors import UserError
+from vidlib.basics.errors import UserError
 from vidlib.viz import filmstrip, style
 
 AIR = 0.12  # between cells and frames, in cells

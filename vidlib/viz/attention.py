@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn import functional as F
 
-from vidlib.errors import UserError
+from vidlib.basics.errors import UserError
 from vidlib.viz import filmstrip, style
 
 # From clear to dark, so that strong attention is dark in grey too and the frame shows where there is none.

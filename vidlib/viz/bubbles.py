@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-from vidlib.errors import UserError
-from vidlib.params import closest
+from vidlib.basics.errors import UserError
+from vidlib.params.base import closest
 from vidlib.viz import bubbles_frame as frame
 from vidlib.viz import style
 

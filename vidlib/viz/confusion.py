@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from vidlib.errors import UserError
+from vidlib.basics.errors import UserError
 from vidlib.viz import style
 
 

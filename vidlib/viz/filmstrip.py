@@ -8,7 +8,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vidlib.errors import UserError
+from vidlib.basics.errors import UserError
 from vidlib.viz import style
 
 GAP = 0.06  # between frames, in widths of a frame

@@ -17,11 +17,12 @@ from einops import einsum, reduce
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from vidlib import runs, training
+from vidlib.basics.errors import UserError
 from vidlib.data.episodes import EpisodeBatch, assemble
 from vidlib.data.manifest import Manifest
-from vidlib.errors import UserError
 from vidlib.methods import FewShotMethod
+from vidlib.results import runs
+from vidlib.training import few_shot as training
 from vidlib.viz import attention, filmstrip, style
 
 STAGES = (1, 2, 3, 4)

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from vidlib.errors import UserError
+from vidlib.basics.errors import UserError
 from vidlib.viz import style
 
 LINES = {"trained": {"linestyle": "-", "marker": "o"}, "untrained": {"linestyle": "--", "marker": "s"}}

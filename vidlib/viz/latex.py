@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from vidlib.paths import atomic_write
+from vidlib.basics.paths import atomic_write
 
 SIGNS = {"±": r"$\pm$", "\N{MINUS SIGN}": "$-$", "×": r"$\times$", "–": "--", "…": r"\ldots{}", "≥": r"$\geq$"}
 MARKS = {**{mark: f"\\{mark}" for mark in "&%$#_{}"}, "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}

@@ -20,8 +20,8 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vidlib.errors import UserError
-from vidlib.params import closest
+from vidlib.basics.errors import UserError
+from vidlib.params.base import closest
 
 Drawn = TypeVar("Drawn")
 

@@ -16,9 +16,9 @@ from matplotlib.axes import Axes
 from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure
 
-from vidlib.paths import atomic_write
-from vidlib.viz.labels import discs, place_labels, place_words
+from vidlib.basics.paths import atomic_write
 from vidlib.viz.paper import drawn, figure, is_paper, narrow, new_figure, page, paper, remember, sizes
+from vidlib.viz.point_labels import discs, place_labels, place_words
 
 # From Okabe and Ito's palette, ordered from dark to light so that grey keeps the order.
 INK, BLUE, RED, GREEN, ORANGE, SKY, GREY = "#222222", "#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#8A8A8A"

@@ -21,10 +21,10 @@ from IPython.display import display
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from vidlib.errors import UserError
-from vidlib.params import closest
+from vidlib.basics.errors import UserError
+from vidlib.params.base import closest
 from vidlib.viz import style
-from vidlib.viz.ahead import Ahead
+from vidlib.viz.widgets_ahead import Ahead
 
 DPI = 72  # of the picture in a view: drawing time goes with the dots
 

@@ -13,15 +13,15 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from vidlib.basics.errors import UserError
 from vidlib.data.episodes import Episode
-from vidlib.errors import UserError
 from vidlib.layers.attention import capture_attention
 from vidlib.matching import frame_cost, otam_path
 from vidlib.methods import FewShotMethod
-from vidlib.opening import Split
+from vidlib.training.opening import Split
 from vidlib.viz import alignment, attention, filmstrip
-from vidlib.viz.ahead import nearest
 from vidlib.viz.widgets import Control, View
+from vidlib.viz.widgets_ahead import nearest
 
 KEPT, ROOM = 512, 1 << 29  # what a view keeps of clips, maps and embeddings: so many of each kind, so many bytes
 EPISODES = 50  # episodes that a slider offers

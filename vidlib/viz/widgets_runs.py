@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from vidlib import runs
-from vidlib.errors import UserError
-from vidlib.params import closest
+from vidlib.basics.errors import UserError
+from vidlib.params.base import closest
+from vidlib.results import runs
 from vidlib.viz import bubbles, curves
 from vidlib.viz.widgets import Control, View
 

@@ -18,11 +18,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from vidlib.backbones import clip
 from vidlib.backbones.clip import CLIPBackbone
-from vidlib.data.shapes_drawing import COLOURS, SHAPES
-from vidlib.data.shapes_stills import plain_stills, stills
-from vidlib.errors import UserError
-from vidlib.paths import atomic_write
-from vidlib.progress import track
+from vidlib.basics.errors import UserError
+from vidlib.basics.paths import atomic_write
+from vidlib.basics.progress import track
+from vidlib.data.world.drawing import COLOURS, SHAPES
+from vidlib.data.world.stills import plain_stills, stills
 
 STEPS = 2600  # about 12 minutes on 2 cores
 BATCH = 128

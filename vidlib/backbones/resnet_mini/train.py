@@ -18,11 +18,11 @@ from torch import Tensor, nn
 
 from vidlib.backbones import Backbone, resnet
 from vidlib.backbones.resnet import ResNetBackbone
-from vidlib.data.shapes_drawing import COLOURS, GROUND_COLOURS, PATTERNS, SHAPES
-from vidlib.data.shapes_stills import Facts, facts, plain_stills
-from vidlib.errors import UserError
-from vidlib.paths import atomic_write
-from vidlib.progress import track
+from vidlib.basics.errors import UserError
+from vidlib.basics.paths import atomic_write
+from vidlib.basics.progress import track
+from vidlib.data.world.drawing import COLOURS, GROUND_COLOURS, PATTERNS, SHAPES
+from vidlib.data.world.stills import Facts, facts, plain_stills
 
 STEPS = 1200
 BATCH = 128

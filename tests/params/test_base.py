@@ -1,0 +1,123 @@
+"""The contract of notebook cell, recipe and run record: what is refused, and in which words."""
+
+from typing import get_args
+
+import pytest
+
+from vidlib.basics.errors import UserError
+from vidlib.params.few_shot import METHOD_NAMES, FewShotParams, MAFSARParams, Metric, RunParams
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"shoot": 3}, ["'shoot'", "did you mean 'shot'"]),
+        ({"shot": "five"}, ["shot", "'five'", "integer"]),
+        ({"shot": 0}, ["shot", "at least 1"]),
+        ({"shot": True}, ["shot", "whole number"]),
+        ({"metric": "dtw"}, ["metric", "'dtw'", "'otam'", "'trx'"]),
+        ({"compare": "aim,clipfsar"}, ["compare", "'clipfsar'", "clip_fsar"]),
+        ({"backbone": "ViT-B-32"}, ["pretrained", "ViT-B-32"]),
+        ({"lr": float("nan")}, ["lr", "finite"]),
+        ({"mix": 1.5}, ["mix", "at most 1"]),
+        ({"metric": "trx", "frames": 2}, ["frames", "trx", "at least 3"]),
+        ({"variant": "released"}, ["variant", "'paper'"]),
+        ({"shot": 0, "way": "x"}, ["shot", "way"]),
+    ],
+)
+def test_a_wrong_parameter_is_named_in_one_sentence(given, words):
+    with pytest.raises(UserError) as error:
+        MAFSARParams.parse(given)
+    message = str(error.value)
+    assert all(word in message for word in words), message
+    assert "\n" not in message
+
+
+def test_strings_that_papermill_hands_over_are_understood():
+    params = MAFSARParams.parse({"shot": "5", "lr": "1e-3", "fresh": "true", "compare": ""})
+    assert (params.shot, params.lr, params.fresh, params.compared) == (5, 1e-3, True, ())
+    assert MAFSARParams.parse({"fresh": "false"}).fresh is False
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"schedule": "steps"}, ["milestones", "schedule 'steps'"]),
+        ({"milestones": [[0.5, 0.1]]}, ["milestones", "'cosine'"]),
+        ({"schedule": "steps", "milestones": [[0.5]]}, ["milestones"]),
+        ({"schedule": "step"}, ["schedule", "'steps'"]),
+        ({"optimizer": "adagrad"}, ["optimizer", "'sgd'"]),
+        ({"crop": "squashed"}, ["crop", "'squashed window'"]),
+        ({"momentum": 1}, ["momentum", "less than 1"]),
+    ],
+)
+def test_a_wrong_choice_of_a_recipe_is_named(given, words):
+    with pytest.raises(UserError) as error:
+        RunParams.parse(given)
+    assert all(word in str(error.value) for word in words), error.value
+
+
+def test_milestones_in_words_or_lists_are_the_same():
+    drops = [[0.5, 0.1], [9000, 0.01]]
+    one, two = (RunParams.parse({"schedule": "steps", "milestones": m}) for m in (drops, "[[0.5, 0.1], [9000, 0.01]]"))
+    assert one == two and one.milestones == [(0.5, 0.1), (9000, 0.01)]
+
+
+def test_first_run_refuses_any_unknown_name_and_a_rerun_only_close_ones():
+    cells = {"shot": 1, "In": [], "Out": {}, "_i": "", "exit": object()}
+    assert MAFSARParams.from_notebook(dict(cells)).shot == 1
+    with pytest.raises(UserError, match="banana"):
+        MAFSARParams.from_notebook({**cells, "banana": 1})
+    MAFSARParams.from_notebook(cells)
+    cells["table"] = {"later": "cell"}
+    MAFSARParams.from_notebook(cells)
+    with pytest.raises(UserError, match="shots"):
+        MAFSARParams.from_notebook({**cells, "shots": 3})
+
+
+def test_params_are_frozen():
+    params = MAFSARParams()
+    with pytest.raises(ValueError, match="frozen"):
+        params.shot = 5
+
+
+def test_paths_are_made_absolute_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    params = MAFSARParams.parse(
+        {"dataset": "folder:clips", "runs": "here", "backbone": "ViT-B-32", "pretrained": "w.pt"}
+    )
+    assert params.dataset == f"folder:{tmp_path}/clips"
+    assert params.runs == f"{tmp_path}/here"
+    assert params.pretrained == f"{tmp_path}/w.pt"
+
+
+def test_where_it_runs_does_not_determine_the_result():
+    here = RunParams().determining()
+    there = RunParams(device="cpu", workers=3, runs="/elsewhere", fresh=True).determining()
+    assert here == there
+    assert RunParams(shot=5).determining() != here
+
+
+def test_run_params_carry_the_shared_fields():
+    run = MAFSARParams(shot=5, seeds=3).run_params("aim", seed=2)
+    assert (run.method, run.shot, run.seed) == ("aim", 5, 2)
+    assert set(FewShotParams.model_fields) <= set(RunParams.model_fields)
+
+
+def test_names_agree_with_the_rooms_that_implement_them():
+    from vidlib.matching import METRICS
+    from vidlib.methods import METHODS
+
+    assert set(get_args(Metric)) == set(METRICS)
+    assert METHOD_NAMES == tuple(METHODS)
+
+
+def test_recipes_are_read_and_refused(tmp_path):
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("shot: 5\nlr: 1.0e-4\n")
+    assert MAFSARParams.from_file(recipe).lr == 1e-4
+    recipe.write_text("shoot: 5\n")
+    with pytest.raises(UserError, match="mine.yaml.*shoot"):
+        MAFSARParams.from_file(recipe)
+    with pytest.raises(UserError, match="nowhere.yaml does not exist"):
+        MAFSARParams.from_file(tmp_path / "nowhere.yaml")

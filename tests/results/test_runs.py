@@ -1,0 +1,220 @@
+"""Run folders: what the id depends on, who owns a folder, what becomes of finished, interrupted and repeated runs."""
+
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from vidlib.basics import digests, lock
+from vidlib.basics.errors import UserError
+from vidlib.results import runs
+
+HOW = {"method": "ma_fsar", "lr": 1e-3, "seed": 0}
+
+
+def opened(root, determining=HOW, **rest):
+    return runs.open_run(determining, {"device": "cpu"}, root, say=lambda line: None, **rest)
+
+
+def test_id_depends_on_what_determines_the_result(tmp_path, monkeypatch):
+    same = [
+        runs.open_run(dict(reversed(HOW.items())), {"device": "cuda", "workers": 3}, tmp_path / "elsewhere").id,
+        opened(tmp_path).id,
+    ]
+    assert len(set(same)) == 1 and same[0].startswith("ma_fsar-")
+    others = [
+        opened(tmp_path, HOW | {"lr": 2e-3}).id,
+        opened(tmp_path, digests={"split test": "abc"}).id,
+        opened(tmp_path, digests={"split test": "abd"}).id,
+    ]
+    monkeypatch.setattr(runs, "code_digest", lambda: "another source")
+    others.append(opened(tmp_path).id)
+    assert len({*same, *others}) == 5
+
+
+def test_digests_follow_content_not_place(tmp_path):
+    for name in "ab":
+        (tmp_path / name / "deep").mkdir(parents=True)
+        (tmp_path / name / "deep" / "x.bin").write_bytes(bytes(200_000))
+        (tmp_path / name / "m.py").write_text("x = 1\n")
+    assert digests.folder_digest(tmp_path / "a") == digests.folder_digest(tmp_path / "b")
+    assert digests.code_digest(tmp_path / "a") == digests.code_digest(tmp_path / "b")
+    assert digests.file_digest(tmp_path / "a/m.py") == digests.file_digest(tmp_path / "b/m.py")
+    (tmp_path / "b/m.py").write_text("x = 2\n")
+    digests.code_digest.cache_clear()
+    assert digests.code_digest(tmp_path / "a") != digests.code_digest(tmp_path / "b")
+    with open(tmp_path / "b/deep/x.bin", "r+b") as file:
+        file.seek(-5, os.SEEK_END)
+        file.write(b"y")
+    (tmp_path / "b/m.py").write_text("x = 1\n")
+    assert digests.folder_digest(tmp_path / "a") != digests.folder_digest(tmp_path / "b")
+
+
+def test_source_digest_tells_classes_apart(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "users_method_a.py").write_text("class Mine:\n    def f(self):\n        return 1\n")
+    (tmp_path / "users_method_b.py").write_text("class Mine:\n    def f(self):\n        return 2\n")
+    import users_method_a
+    import users_method_b
+
+    assert digests.source_digest(users_method_a.Mine) != digests.source_digest(users_method_b.Mine)
+    typed = type("Typed", (), {"__module__": "__main__", "f": eval("lambda self: 1")})
+    with pytest.raises(UserError, match="Typed cannot be read"):
+        digests.source_digest(typed)
+
+
+def test_new_interrupted_finished_reused(tmp_path):
+    said = []
+    with runs.open_run(HOW, {"device": "cpu"}, tmp_path, say=said.append) as run:
+        assert run.state == "new"
+        runs.append_line(run.path("metrics.jsonl"), {"step": 1, "loss": 0.5})
+        run.count_reading("val", "selection at step 1")
+        run.path(".part-left.json").write_text("half")
+        with pytest.raises(UserError, match="interrupted|new"):
+            run.result  # noqa: B018
+    with runs.open_run(HOW, {"device": "cpu"}, tmp_path, say=said.append) as run:
+        assert run.state == "interrupted" and "goes on" in said[-1] and not run.path(".part-left.json").exists()
+        run.count_reading("test", "final table")
+        run.count_reading("test", "frames shuffled")
+        run.finish({"test": {"accuracy": 0.5}})
+        assert run.state == "finished"
+    again = runs.open_run(HOW, {"device": "cpu"}, tmp_path, say=said.append)
+    assert again.state == "finished" and again.result["test"] == {"accuracy": 0.5}
+    assert again.result["finished"][:16] in said[-1] and "fresh" in said[-1]
+    assert again.readings() == {"val": 1, "test": 2} and list(again.metrics()["loss"]) == [0.5]
+    assert again.params == HOW | {"device": "cpu"}
+
+
+def test_fresh_repeats_and_keeps_the_old_record(tmp_path):
+    opened(tmp_path).finish({"accuracy": 0.1})
+    first = opened(tmp_path, fresh=True)
+    assert first.state == "new" and opened(tmp_path).result["accuracy"] == 0.1
+    first.close()
+    second = opened(tmp_path, fresh=True)
+    assert second.state == "interrupted" and second.folder == first.folder
+    second.finish({"accuracy": 0.2})
+    assert opened(tmp_path).result["accuracy"] == 0.2
+    assert second.path("result.json").is_file() and second.folder == second.home
+    kept = [p for p in tmp_path.iterdir() if p.name != second.id]
+    assert [json.loads((p / "result.json").read_text())["accuracy"] for p in kept] == [0.1]
+    assert list(runs.load_all(tmp_path)["result.accuracy"]) == [0.2]
+
+
+def test_a_repetition_killed_before_the_exchange_is_put_in_place(tmp_path):
+    old = opened(tmp_path).finish({"accuracy": 0.1})
+    fresh = opened(tmp_path, fresh=True)
+    runs.write_json(fresh.path("result.json"), {"accuracy": 0.2, "finished": "2026-01-01T00:00:00+00:00"})
+    fresh.close()
+    assert opened(tmp_path).result["accuracy"] == 0.2
+    assert old.home.is_dir() and not fresh.folder.exists()
+
+
+def hold(root: str, ready, seconds: float = 60) -> None:
+    opened(Path(root))
+    ready.set()
+    time.sleep(seconds)
+
+
+def test_two_owners_are_kept_apart_and_a_dead_one_is_not_in_the_way(tmp_path):
+    start = multiprocessing.get_context("fork")
+    ready = start.Event()
+    owner = start.Process(target=hold, args=(str(tmp_path), ready))
+    owner.start()
+    assert ready.wait(120)
+    with pytest.raises(UserError, match=rf"in use by process {owner.pid} on .*heartbeat"):
+        opened(tmp_path)
+    opened(tmp_path, HOW | {"seed": 1}).close()
+    owner.kill()
+    owner.join()
+    run = opened(tmp_path)
+    assert run.state == "interrupted"
+    run.close()
+    assert not run.path("lock.json").exists()
+
+
+def test_locks_of_other_hosts_and_reused_numbers(tmp_path, monkeypatch):
+    path = tmp_path / "lock.json"
+    path.write_text(json.dumps({"host": "elsewhere", "pid": 1, "started": 0}))
+    with pytest.raises(UserError, match="process 1 on elsewhere"):
+        lock.Lock(path).acquire()
+    long_ago = time.time() - 2 * lock.SILENT
+    os.utime(path, (long_ago, long_ago))
+    lock.Lock(path).acquire().release()
+    path.write_text(json.dumps(lock._me() | {"pid": os.getppid(), "started": 1.0}))
+    lock.Lock(path).acquire().release()
+    assert not path.exists()
+
+
+def test_heartbeat_renews_the_lock(tmp_path, monkeypatch):
+    monkeypatch.setattr(lock, "HEARTBEAT", 0.02)
+    held = lock.Lock(tmp_path / "lock.json").acquire()
+    os.utime(held.path, (1, 1))
+    for _ in range(200):
+        if held.path.stat().st_mtime > 1:
+            break
+        time.sleep(0.02)
+    assert held.path.stat().st_mtime > 1
+    held.release()
+
+
+def test_one_of_many_wins_a_stale_lock(tmp_path):
+    """Eight processes meet a dead owner's lock at once: exactly one takes it over."""
+    (tmp_path / "lock.json").write_text(json.dumps(lock._me() | {"pid": 2**22 + 5, "started": 1.0}))
+    start = multiprocessing.get_context("fork")
+    wins, gate, done = start.Value("i", 0), start.Barrier(8), start.Barrier(8)
+
+    def try_it():
+        gate.wait()
+        try:
+            lock.Lock(tmp_path / "lock.json").acquire()
+            with wins.get_lock():
+                wins.value += 1
+        except UserError:
+            pass
+        done.wait()  # the winner lives until all have tried
+        os._exit(0)
+
+    children = [start.Process(target=try_it) for _ in range(8)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join(300)
+    assert wins.value == 1
+
+
+def test_environment_names_no_user_and_no_place():
+    found = runs.environment()
+    text = json.dumps(found)
+    assert found["versions"]["torch"] and found["threads"] >= 1 and len(found["host"]) == 12
+    assert str(Path.home()) not in text and os.getcwd() not in text and sys.executable not in text
+    host = subprocess.run(["uname", "-n"], capture_output=True, text=True).stdout.strip()
+    assert host not in text
+
+
+def test_lines_survive_a_cut_and_can_be_dropped(tmp_path):
+    path = tmp_path / "m.jsonl"
+    for step in range(5):
+        runs.append_line(path, {"step": step})
+    with open(path, "ab") as file:
+        file.write(b'{"step": 5, "lo')
+    assert [line["step"] for line in runs.read_lines(path)] == list(range(5))
+    runs.keep_lines(path, lambda line: line["step"] < 3)
+    assert path.read_text() == '{"step": 0}\n{"step": 1}\n{"step": 2}\n'
+
+
+def test_load_all_is_one_row_per_finished_run(tmp_path):
+    for seed in range(3):
+        run = opened(tmp_path, HOW | {"seed": seed})
+        run.count_reading("test", "final table")
+        if seed < 2:
+            run.finish({"test": {"accuracy": seed / 10, "per_class": {"a": 1.0}}})
+    table = runs.load_all(tmp_path)
+    assert sorted(table["seed"]) == [0, 1] and set(table["method"]) == {"ma_fsar"}
+    assert dict(zip(table["seed"], table["result.test.accuracy"], strict=True)) == {0: 0.0, 1: 0.1}
+    assert list(table["readings.test"]) == [1, 1] and list(table["result.test.per_class.a"]) == [1.0, 1.0]
+    assert runs.load_all(tmp_path / "nothing").empty

@@ -1,0 +1,108 @@
+"""A trained SloshNet changed at test, on videos that the test writes."""
+
+import numpy as np
+import pytest
+import torch
+
+from tests.data.small import write_folder
+from tests.methods.small import make
+from vidlib.methods.sloshnet import SloshNet
+from vidlib.params.few_shot import RunParams
+from vidlib.params.papers import SloshNetParams
+from vidlib.results.accuracy import half_width
+from vidlib.studies import changed_at_test, claims
+from vidlib.training import few_shot, opening
+from vidlib.training.evaluate_episodes import evaluate
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """The run of a SloshNet with one training step, all its changes, and what came of them."""
+    root = tmp_path_factory.mktemp("at_test")
+    p = RunParams(
+        method="sloshnet",
+        dataset=f"folder:{write_folder(root / 'clips', classes=7, clips=3)}",
+        backbone="resnet-mini",
+        pretrained="",
+        way=2,
+        frames=2,
+        train_episodes=1,
+        val_episodes=0,
+        test_episodes=2,
+        metric_scale=0.1,
+        device="cpu",
+        runs=str(root / "runs"),
+    )
+    manifest, run = opening.open_manifest(p), few_shot.run(p)
+    changes = changed_at_test.sloshnet(few_shot.open_trained(run, manifest)[0])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(changed_at_test, "WHOLE", 3)
+        return p, manifest, run, changes, changed_at_test.run(p, manifest, run, changes, episodes=8)
+
+
+def test_every_change_is_alone_and_on_val(done):
+    p, manifest, run, changes, found = done
+    method, val = few_shot.open_trained(run, manifest)
+    plain = evaluate(method, val.clips, val.sampler, 8, val.text, device="cpu")
+    assert np.array_equal(plain.per_episode, found[changed_at_test.AS_TRAINED].per_episode)
+    method.short_term = None
+    without = evaluate(method, val.clips, val.sampler, 8, val.text, device="cpu")
+    assert np.array_equal(without.per_episode, found["without the short-term module"].per_episode)
+    assert {result.split for result in found.values()} == {"val"} and run.readings()["val"] == 1
+    assert list(found) == [changed_at_test.AS_TRAINED, *(change.label for change in changes)] and len(changes) == 11
+
+
+def test_what_embeds_every_episode_anew_meets_fewer_and_is_compared_on_those(done):
+    *_, changes, found = done
+    table = changed_at_test.table(found, changes)
+    mixed, full = found["with the defect mixes_videos"], found[changed_at_test.AS_TRAINED]
+    assert mixed.mode == "each episode" and len(mixed.per_episode) == 3
+    assert len(found["random frames of supports"].per_episode) == 3
+    gap = mixed.per_episode - full.per_episode[:3]
+    row = table.loc["with the defect mixes_videos"]
+    assert row["difference"] == pytest.approx(100 * gap.mean()) and row["episodes"] == 3
+    assert row["half"] == pytest.approx(100 * half_width(gap))
+    assert np.isnan(table.loc[changed_at_test.AS_TRAINED, "difference"])
+    assert table["what"].value_counts().to_dict() == {"fusion": 5, "released code": 4, "temporal module": 2, "": 1}
+
+
+def test_each_change_does_what_it_says():
+    def changed(label: str, **arguments) -> SloshNet:
+        method = make("sloshnet", **arguments)
+        {change.label: change for change in changed_at_test.sloshnet(method)}[label].alter(method)
+        return method
+
+    operations = changed("only GP2, on every edge").fusion.weights()[0]
+    assert torch.allclose(operations, torch.tensor([[0.0, 1.0, 0.0]]).expand(6, 3))
+    assert torch.allclose(changed("every operation a third").fusion.weights()[0], torch.full((6, 3), 1 / 3))
+    assert torch.allclose(changed("the deepest map alone").fusion.weights()[1], torch.eye(5)[4])
+    assert changed("without the long-term module").long_term is None
+    assert changed("with the defect scrambles_time").defects == {"scrambles_time"}
+    rest = changed("without the defect mixes_videos", variant="released").defects
+    assert rest == {"scrambles_time", "leaves_betas"}
+    labels = [change.label for change in changed_at_test.sloshnet(make("sloshnet", fusion="last", long_term=False))]
+    assert labels[0] == "without the short-term module" and len(labels) == 3
+
+
+def test_the_drawing_leaves_out_what_nothing_is_compared_with(done):
+    *_, changes, found = done
+    table = changed_at_test.table(found, changes)
+    rows = changed_at_test.drawn(table)
+    assert list(rows["name"]) == [change.label for change in changes] and (rows["kind"] == "test").all()
+    assert np.allclose(rows["high"] - rows["delta"], table["half"].iloc[1:]) and (rows["low"] <= rows["delta"]).all()
+
+
+def test_claims_say_what_the_weights_show(done, monkeypatch):
+    p, manifest, run, changes, found = done
+    notebook = SloshNetParams.parse({"fusion": "search", "frames": 2})
+    assert "other queries" in next(claims._videos_apart(manifest, run))
+    assert next(claims._videos_apart(manifest, run)).startswith("holds")
+    assert next(claims._searched(notebook, run)).startswith("not claimed here")  # not as the recipe says
+    with monkeypatch.context() as patch, pytest.raises(AssertionError, match="whole_episode"):
+        patch.setattr(SloshNet, "whole_episode", True)
+        next(claims._videos_apart(manifest, run))
+    with monkeypatch.context() as patch, pytest.raises(AssertionError, match="the search moved"):
+        patch.setattr(SloshNetParams, "as_recipe", True)
+        next(claims._searched(notebook, run))  # one step moves it by less
+    mixing = RunParams.parse({**p.model_dump(), "variant": "released"})
+    assert next(claims._videos_apart(manifest, few_shot.run(mixing))).startswith("does not hold here")

@@ -1,0 +1,194 @@
+"""Methods side by side: what is run, what is missing, the tables, the page paper against ours, the claims."""
+
+import shlex
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.data.small import write_folder
+from vidlib.basics.errors import UserError
+from vidlib.methods import METHODS
+from vidlib.params.by_recipe import ComparisonParams, FewShotNotebookParams, by_recipe
+from vidlib.results import published, runs
+from vidlib.results.accuracy import paired
+from vidlib.studies import claims, comparison, paper_against_ours
+from vidlib.studies import few_shot as study
+from vidlib.training import few_shot, opening
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """TRX and ProtoNet beside OTAM and frozen features on videos that the test writes, two seeds."""
+    root = tmp_path_factory.mktemp("comparison")
+    p = ComparisonParams.parse(
+        {
+            "methods": "trx,protonet",
+            "dataset": f"folder:{write_folder(root / 'clips', classes=8, clips=4)}",
+            "backbone": "clip-mini",
+            "pretrained": "clip-mini",
+            "way": 2,
+            "train_episodes": 1,
+            "test_episodes": 5,
+            "shape_episodes": 3,
+            "seeds": 2,
+            "device": "cpu",
+            "runs": str(root / "runs"),
+        }
+    )
+    found, missing = comparison.run_all(p)
+    return p, opening.open_manifest(p), found, missing
+
+
+def test_every_method_and_the_floor_have_their_runs(small):
+    p, _, found, missing = small
+    assert list(found) == ["trx", "protonet", "otam", "frozen clip-mini"] and not len(missing)
+    assert [len({run.id for run in same}) for same in found.values()] == [2, 2, 2, 1]
+    lists = {run.result["test"]["checksum"] for same in found.values() for run in same}
+    assert len(lists) == 1, "all meet the same episodes"
+
+
+def test_the_table_says_what_the_runs_found(small):
+    p, _, found, _ = small
+    table = comparison.table(p, found)
+    assert list(table.index) == ["TRX", "ProtoNet", "OTAM", "frozen clip-mini"]
+    accuracies = [run.result["test"]["accuracy"] for run in found["trx"]]
+    assert table.loc["TRX", "test accuracy"].startswith(f"{100 * np.mean(accuracies):.1f}%")
+    gaps = [
+        paired(study.tested(a), study.tested(b)).difference for a, b in zip(found["trx"], found["otam"], strict=True)
+    ]
+    assert table.loc["TRX", "minus OTAM"].startswith(f"{100 * np.mean(gaps):+.1f} ±")
+    assert table.loc["OTAM", "minus OTAM"] == "-" and table.loc["frozen clip-mini", "minus frozen features"] == "-"
+    assert table.loc["TRX", "seeds"] == 2 and table.loc["frozen clip-mini", "training episodes"] == 0
+
+
+def test_a_rows_command_does_that_rows_run(small):
+    p, _, found, _ = small
+    for name in ("trx", "protonet", "otam"):
+        words = shlex.split(comparison.command(p, name))
+        given = {words[i + 1]: words[i + 2] for i, word in enumerate(words) if word == "-p"}
+        assert words[:2] == ["papermill", "notebooks/few_shot.ipynb"] and given["seeds"] == "2"
+        alone = FewShotNotebookParams.parse(given | {"runs": p.runs, "device": "cpu"})
+        assert few_shot.recorded(alone.run_params(seed=1)).id == found[name][1].id
+
+
+def test_what_has_no_record_is_missing_and_not_run(small):
+    p, _, found, _ = small
+    reading = p.model_copy(update={"train": False, "methods": "trx,molo"})
+    before = {file.name for file in paper_against_ours.Path(p.runs).iterdir()}
+    here, missing = comparison.run_all(reading)
+    assert list(here) == ["trx", "otam", "frozen clip-mini"] and list(missing.index) == ["MoLo"]
+    assert "-p method molo" in missing.loc["MoLo", "command"] and "no record" in missing.loc["MoLo", "why"]
+    assert {file.name for file in paper_against_ours.Path(p.runs).iterdir()} == before
+
+
+def test_a_method_that_cannot_run_on_the_backbone_is_left_out_with_the_reason(small):
+    p, *_ = small
+    other = p.model_copy(update={"train": False, "methods": "all", "backbone": "resnet-mini", "pretrained": ""})
+    _, missing = comparison.run_all(other)
+    assert "adapts a CLIP" in missing.loc["MA-FSAR", "why"] and missing.loc["MA-FSAR", "command"] == ""
+    assert "no record" in missing.loc["OTAM", "why"]
+
+
+def test_shots_and_ways_embed_val_once_and_train_nothing(small, monkeypatch):
+    p, manifest, found, _ = small
+    embedded = []
+    honest = comparison.evaluation.embed_videos
+    monkeypatch.setattr(comparison.evaluation, "embed_videos", lambda *a, **k: (embedded.append(1), honest(*a, **k))[1])
+    before = found["trx"][0].readings()["val"] if "val" in found["trx"][0].readings() else 0
+    rows = comparison.by_shots_and_ways(p, manifest, found, shots=(1, 2, 9), ways=(2, 99))
+    assert len(embedded) == len(found)
+    assert found["trx"][0].readings()["val"] == before + 1
+    shapes = set(zip(rows["varied"], rows["value"], strict=True))
+    assert shapes == {("shot", 1), ("shot", 2), ("way", 2)}, "what val cannot give is left out"
+    one = rows[(rows["method"] == "TRX")].set_index(["varied", "value"])["accuracy"]
+    assert one["shot", 1] == one["way", 2], "the same shape: 2-way 1-shot"
+
+
+def test_costs_come_from_the_records(small):
+    p, _, found, _ = small
+    costs = comparison.costs(p, found)
+    cost = found["trx"][0].result["cost"]
+    assert costs.loc["TRX", "embedding"] == pytest.approx(1000 * 4 / cost["clips_per_second"])
+    assert costs.loc["TRX", "training memory (MiB)"] == cost["training_memory"]
+    assert np.isnan(costs.loc["frozen clip-mini", "training (s)"])
+
+
+def test_counts_that_no_paper_printed_are_our_modules_and_say_so():
+    assert comparison.count("otam", "resnet50") == pytest.approx(23.45, abs=0.1)
+    rows = comparison.published_bubbles("SSv2-Small").set_index("name")
+    assert rows.loc["TRX", "counted"] and rows.loc["TRX", "trainable_M"] == pytest.approx(47.06, abs=0.1)
+    assert not rows.loc["HyRSM", "counted"] and rows.loc["HyRSM", "trainable_M"] == 65.6
+    assert rows["trainable_M"].notna().all()
+
+
+def test_claims_hold_and_a_wrong_command_fails_them(small, monkeypatch):
+    p, _, found, missing = small
+    lines = list(claims.comparison(p, found, missing))
+    assert len(lines) == 4 and all(line.startswith("holds") for line in lines)
+    assert next(iter(claims.comparison(p, {}, missing))).startswith("not claimed")
+    with pytest.raises(AssertionError, match="neither shown nor missing: TRX"):
+        list(claims.comparison(p, {name: same for name, same in found.items() if name != "trx"}, missing))
+    monkeypatch.setattr(comparison, "command", lambda p, name: f"papermill x y -p method {name} -p lr 0.5")
+    with pytest.raises(AssertionError, match="does another run"):
+        list(claims.comparison(p, found, missing))
+
+
+# ---------------------------------------------------------------- the page
+
+
+def _record(method: str, dataset: str, shot: int, backbone: str, accuracy: float, seed: int = 0, **more) -> dict:
+    params = by_recipe(method, {"dataset": dataset, "shot": shot, "backbone": backbone, "pretrained": "", "seed": seed})
+    covered = [{"split": "test", "present": 90, "listed": 100}]
+    result = {"result.test.accuracy": accuracy, "result.test.interval": 0.004, "result.test.episodes": 10000}
+    result |= {"result.coverage": covered, "result.finished": "2026-01-01", "result.cost.trainable": 5}
+    return {"id": f"{method}-{seed}-{accuracy}", **params.model_dump(), **result, **more}
+
+
+def test_a_published_figure_meets_the_runs_of_its_own_data_and_backbone():
+    records = pd.DataFrame(
+        [
+            _record("otam", "ssv2_small", 1, "resnet50", 0.350, 0),
+            _record("otam", "ssv2_small", 1, "resnet50", 0.352, 1),
+            _record("trx", "ssv2_small", 1, "resnet50", 0.361),
+            _record("hyrsm", "ssv2_small", 1, "clip-mini", 0.900),
+            _record("molo", "ssv2_small", 1, "resnet50", 0.99, **{"result.test.episodes": 20}),
+            _record("strm", "moving_shapes", 1, "resnet-mini", 0.5),
+        ]
+    )
+    table = paper_against_ours.compare(records).set_index(["method", "dataset", "shot"])
+    otam = table.loc["OTAM", "ssv2_small", 1]
+    assert otam["outcome"] == "lower" and otam["difference"] == pytest.approx(35.1 - 36.4) and otam["seeds"] == 2
+    assert otam["paper (%)"] == "36.4 [recalled, unchecked]" and otam["coverage"] == "90 of 100"
+    assert table.loc["TRX", "ssv2_small", 1]["outcome"] == "within our interval"
+    for name in ("HyRSM", "MoLo"):  # another backbone; too few test episodes
+        assert table.loc[name, "ssv2_small", 1]["outcome"] == "not run"
+    assert table["outcome"].iloc[0] == "lower", "where ours is lower comes first"
+    assert "2 of" in paper_against_ours.summary(table.reset_index()) and "1 lower" in paper_against_ours.summary(
+        table.reset_index()
+    )
+    assert paper_against_ours.world(records)["method"].tolist() == ["STRM"]
+
+
+def test_every_few_shot_figure_of_our_methods_is_on_the_page():
+    cells = paper_against_ours.cells()
+    assert set(cells["method"]) == set(METHODS) - {"protonet", "bimhm", "frozen_clip"}
+    ours = published.rows(protocol=["5-way 1-shot", "5-way 5-shot"])
+    others = ours[~ours["paper"].str.contains("EMP|TEAM")]
+    assert len(cells) == len(others[~others["method"].str.contains(published.RERUN, case=False)])
+
+
+def test_the_page_is_written_from_the_records(small):
+    p, *_ = small
+    file, table = paper_against_ours.write(p.runs)
+    text = file.read_text()
+    assert (table["outcome"] == "not run").all() and "None." in text
+    assert "papermill notebooks/ma_fsar.ipynb out.ipynb -f recipes/ma_fsar/hmdb51_1shot.yaml" in text
+    assert runs.load_all(p.runs).shape[0] == 7, "the page is no run"
+
+
+def test_a_misspelt_name_is_refused_in_the_first_cells():
+    with pytest.raises(UserError, match="no argument 'cardinalites'; did you mean 'cardinalities'"):
+        opening.checked(FewShotNotebookParams.parse({"method": "trx", "options": {"cardinalites": [2]}}))
+    with pytest.raises(UserError, match="nowhere.py does not exist"):
+        opening.checked(ComparisonParams.parse({"methods": "otam,nowhere.py:Mine"}))

@@ -1,0 +1,145 @@
+"""A whole small study on videos that the test writes: runs, tables, ablations, maps, claims."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from tests.data.small import write_folder
+from vidlib.params.few_shot import MAFSARParams
+from vidlib.results.accuracy import paired
+from vidlib.studies import ablations, claims
+from vidlib.studies import few_shot as study
+from vidlib.training import few_shot, opening
+from vidlib.training.evaluate_episodes import evaluate
+from vidlib.viz import ablation
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    root = tmp_path_factory.mktemp("study")
+    p = MAFSARParams(
+        dataset=f"folder:{write_folder(root / 'clips', classes=7, clips=3)}",
+        pretrained="",
+        way=2,
+        frames=2,
+        train_episodes=2,
+        val_episodes=2,
+        val_every=2,
+        test_episodes=6,
+        seeds=2,
+        ablation_episodes=1,
+        device="cpu",
+        runs=str(root / "runs"),
+    )
+    manifest = opening.open_manifest(p)
+    return p, manifest, study.run_methods(p, ("frozen_clip", "ma_fsar"))
+
+
+def test_tables_say_what_the_runs_found(small):
+    p, manifest, found = small
+    table = study.result_table(found)
+    assert list(table.index) == ["frozen CLIP", "MA-FSAR"] and (table["seeds"] == 2).all()
+    accuracies = [run.result["test"]["accuracy"] for run in found["ma_fsar"]]
+    assert table.loc["MA-FSAR", "test accuracy"].startswith(f"{100 * np.mean(accuracies):.1f}%")
+    gaps = study.differences(found, "ma_fsar")
+    expected = paired(study.tested(found["ma_fsar"][1]), study.tested(found["frozen_clip"][1]))
+    assert gaps["points"][1] == pytest.approx(100 * expected.difference, abs=0.05)
+    assert gaps["seed"].tolist() == [0, 1]
+
+
+def test_interval_over_seeds_is_students_t():
+    mean, half = study.seed_interval([0.5, 0.6, 0.7], single=0.01)
+    assert mean == pytest.approx(0.6)
+    assert half == pytest.approx(4.302653 * 0.1 / math.sqrt(3), rel=1e-5)
+    assert study.seed_interval([0.5], single=0.01) == (0.5, 0.01)
+
+
+def test_description_names_protocol_coverage_and_command(small, capsys):
+    p, manifest, found = small
+    study.describe(p, manifest, found, "ma_fsar", "ma_fsar")
+    said = capsys.readouterr().out
+    list_checksum = found["ma_fsar"][0].result["test"]["checksum"][:12]
+    for part in (
+        "2-way 1-shot",
+        list_checksum,
+        "6 of 6 listed videos",
+        "-p way 2",
+        "-p seeds 2",
+        "times each split was read",
+    ):
+        assert part in said
+
+
+def test_mixing_and_changes_without_training(small):
+    p, manifest, found = small
+    run = found["ma_fsar"][0]
+    before = run.readings()["val"]
+    mixing, changed = study.without_training(p, manifest, run)
+    assert run.readings()["val"] == before + 1
+    assert mixing.index.tolist() == ["0", "0.1", "0.25", "0.5", "0.75", "0.9", "1"]
+    assert {"as trained", "frames shuffled", "metric bimhm in the place of otam"} <= set(changed.index)
+    assert len(changed) == 6
+    method, val = few_shot.open_trained(run, manifest)
+    own = evaluate(method, val.clips, val.sampler, p.test_episodes, val.text, device="cpu").accuracy
+    assert changed.loc["as trained", "val accuracy (%)"] == pytest.approx(100 * own)
+    assert mixing.loc[f"{p.mix:g}", "val accuracy (%)"] == pytest.approx(100 * own)
+
+
+def test_ablations_without_a_record_are_not_run(small):
+    p, manifest, found = small
+    listed = ablations.MA_FSAR[:2]
+    assert ablations.run(p, "ma_fsar", listed) == {}
+    assert ablations.table({}, listed)["accuracy"].isna().all()
+    trained = ablations.run(p.model_copy(update={"ablations": True}), "ma_fsar", listed)
+    assert list(trained) == ["full method", *(change.label for change in listed)]
+    assert all(json.loads(run.path("result.json").read_text()).get("test") is None for run in trained.values())
+    assert ablations.run(p, "ma_fsar", listed).keys() == trained.keys()
+    table = ablations.table(trained, listed)
+    gap = paired(study.tested(trained[listed[0].label]), study.tested(trained["full method"]))
+    assert table.loc[listed[0].label, "difference"] == pytest.approx(100 * gap.difference)
+    assert table.loc[listed[0].label, "trained (M)"] < table.loc["full method", "trained (M)"]
+    assert ablation.plot(ablations.drawn(table)) is not None
+
+
+def test_every_named_ablation_builds(small):
+    p, manifest, found = small
+    base = p.run_params("ma_fsar", frames=5)
+    for change in ablations.MA_FSAR:
+        params = change.of(base)
+        assert params != base
+        assert opening.open_method(params).trainable()
+
+
+def test_maps_and_bubbles_come_from_the_trained_runs(small):
+    p, manifest, found = small
+    frames, maps, masses = study.attention_maps(manifest, found)
+    assert frames.shape == (2, 64, 64, 3) and frames.dtype == np.uint8
+    assert maps.keys() == {"frozen CLIP", "MA-FSAR"} and maps["MA-FSAR"].shape == (2, 8, 8)
+    assert float(masses["frozen CLIP"].max()) == 0 and float(masses["MA-FSAR"].min()) > 0
+    bubbles = study.bubble_rows(found).set_index("name")
+    assert bubbles.loc["frozen CLIP", "trainable_M"] == 0
+    assert bubbles.loc["MA-FSAR", "accuracy"] == pytest.approx(
+        100 * np.mean([run.result["test"]["accuracy"] for run in found["ma_fsar"]])
+    )
+
+
+def test_claims_say_what_they_do_not_claim_and_fail_when_false(small, monkeypatch):
+    p, manifest, found = small
+    method = opening.open_method(p.run_params("ma_fsar"))
+    lines = list(claims.ma_fsar(p, manifest, found, method))
+    assert sum(line.startswith("holds") for line in lines) == 3
+    assert sum(line.startswith("not claimed here") for line in lines) == 2
+    from vidlib.matching.otam import OTAM
+
+    honest = OTAM.compare
+    monkeypatch.setattr(OTAM, "compare", lambda *args: honest(*args).flip(-1))
+    with pytest.raises(AssertionError, match="support videos itself"):
+        list(claims.ma_fsar(p, manifest, found, method))
+
+
+def test_a_small_run_of_the_claimed_parameters_is_too_small(small):
+    p, manifest, found = small
+    tiny = MAFSARParams(train_episodes=4, test_episodes=8)
+    assert any(line.startswith("too small to test") for line in claims._gain(tiny, found))

@@ -1,0 +1,48 @@
+"""Two optimiser steps of the tiny method with the gradients written down: run alone and under torchrun, compared."""
+
+import sys
+from pathlib import Path
+
+import torch
+
+from tests.tiny import Tiny, training
+from vidlib.training import step
+from vidlib.training.loop import fit
+
+PRECISIONS = {"64-true": torch.float64, "32-true": torch.float32}
+
+
+def steps(folder: Path, precision: str) -> dict[str, torch.Tensor]:
+    """The gradients of the first step (NaN where a parameter has none); five episodes in steps of three."""
+    method, found, plain = Tiny(0.3), {}, step.sum_gradients
+
+    def spy(fabric, parameters):
+        plain(fabric, parameters)
+        for name, p in method.named_parameters():
+            if p.requires_grad and name not in found:
+                found[name] = torch.full_like(p, torch.nan) if p.grad is None else p.grad.clone()
+
+    step.sum_gradients = spy
+    try:
+        fit(
+            method,
+            training(5),
+            episodes=5,
+            episodes_per_step=3,
+            lr=1e-2,
+            seed=1,
+            device="cpu",
+            precision=precision,
+            folder=folder,
+        )
+    finally:
+        step.sum_gradients = plain
+    return found
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    for name in PRECISIONS:
+        out = Path(sys.argv[1], name)
+        gradients = steps(out, name)
+        torch.save(gradients, out / f"gradients{torch.distributed.get_rank()}.pt")

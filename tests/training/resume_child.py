@@ -1,0 +1,61 @@
+"""What tests of resuming kill: a short training in a process of its own."""
+
+import os
+import signal
+
+import torch
+
+from tests.tiny import Tiny, TinyClips, sampler, texts, training
+from vidlib.basics import paths
+from vidlib.training import checkpoints
+from vidlib.training.evaluate_episodes import evaluate
+from vidlib.training.loop import fit
+
+EPISODES, PER_STEP = 90, 2
+
+
+def train(folder: str, die: str = "", count: int = 0) -> None:
+    """Train to the end, or die by SIGKILL at the ``count``-th time of ``die``: "half a file" or "before the rename"."""
+    torch.set_num_threads(1)
+    if die:
+        _die_at(die, count)
+
+    def validate(method):
+        return evaluate(method, TinyClips("val"), sampler("val"), 20, texts("val"), device="cpu").accuracy
+
+    fit(
+        Tiny(0.3),
+        training(EPISODES),
+        episodes=EPISODES,
+        episodes_per_step=PER_STEP,
+        lr=2e-2,
+        seed=7,
+        clip_grad=1.0,
+        folder=folder,
+        device="cpu",
+        precision="32-true",
+        validate=validate,
+        val_every=6,
+        checkpoint_every=4,
+    )
+
+
+def _die_at(what: str, count: int) -> None:
+    calls = iter(range(count))
+    save, replace = checkpoints.save_file, paths.os.replace
+
+    def half(tensors, path, **rest):
+        save(tensors, path, **rest)
+        if next(calls, None) is None:
+            os.truncate(path, os.path.getsize(path) // 2)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def never(source, target):
+        if next(calls, None) is None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        replace(source, target)
+
+    if what == "half a file":
+        checkpoints.save_file = half
+    else:
+        paths.os.replace = never

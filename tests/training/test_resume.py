@@ -1,0 +1,73 @@
+"""kill -9 at any moment, then the same command again: the same weights, bit for bit, and the same metrics."""
+
+import multiprocessing
+import random
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.training.resume_child import EPISODES, PER_STEP, train
+from vidlib.results.runs import read_lines
+
+START = multiprocessing.get_context("forkserver")  # imports once, then forks: SIGKILL and start again are cheap
+START.set_forkserver_preload(["tests.training.resume_child"])
+
+
+def go(folder: Path, kill_after: float | None = None, **how) -> int:
+    """Train in a child; -9 where it was killed, by us after so many lines of metrics or by itself."""
+    child = START.Process(target=train, args=(str(folder),), kwargs=how)
+    child.start()
+    if kill_after is not None:
+        metrics, limit = folder / "metrics.jsonl", time.monotonic() + 300
+        while child.is_alive() and time.monotonic() < limit:
+            if metrics.is_file() and metrics.read_bytes().count(b"\n") >= kill_after:
+                break
+        time.sleep(random.random() * 0.02)
+        child.kill()
+    child.join(300)
+    return child.exitcode
+
+
+def outcome(folder: Path) -> tuple[bytes, list[dict]]:
+    lines = read_lines(folder / "metrics.jsonl")
+    return (folder / "checkpoint.safetensors").read_bytes(), [{**line, "seconds": 0} for line in lines]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    assert go(folder) == 0
+    weights, lines = outcome(folder)
+    assert len(lines) == EPISODES // PER_STEP and len({line["loss"] for line in lines}) == len(lines)
+    return weights, lines
+
+
+def test_killed_at_random_moments(tmp_path, undisturbed):
+    random.seed(time.time_ns())  # other moments every time; the outcome may not depend on them
+    moments = sorted(random.sample(range(2, EPISODES // PER_STEP - 2), 4))
+    kills = sum(go(tmp_path, kill_after=lines) == -9 for lines in moments)
+    assert kills >= 1, "a busy machine may let the child end before it is killed, but not every time"
+    assert go(tmp_path) == 0
+    weights, metrics = outcome(tmp_path)
+    assert metrics == undisturbed[1]
+    assert weights == undisturbed[0]
+
+
+@pytest.mark.parametrize("die, count", [("half a file", 0), ("half a file", 3), ("before the rename", 4)])
+def test_killed_while_writing(tmp_path, undisturbed, die, count):
+    assert go(tmp_path, die=die, count=count) == -9
+    before = len(read_lines(tmp_path / "metrics.jsonl"))
+    assert 0 < before < EPISODES // PER_STEP
+    assert go(tmp_path) == 0
+    weights, metrics = outcome(tmp_path)
+    assert metrics == undisturbed[1] and weights == undisturbed[0]
+
+
+def test_metrics_past_the_checkpoint_are_dropped(tmp_path, undisturbed):
+    """Not only do they come out equal: the lines written before the kill are written anew."""
+    assert go(tmp_path, die="half a file", count=2) == -9
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(path.read_bytes() + b'{"step": 13, "loss": 99.0}\n{"step": 14, "lo')
+    assert go(tmp_path) == 0
+    assert outcome(tmp_path)[1] == undisturbed[1]

@@ -1,0 +1,167 @@
+"""Runs of video-text methods on a folder of real, small videos, under every protocol."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from tests.data.small import write_clip, write_folder
+from vidlib.basics.errors import UserError
+from vidlib.params.video_text import RecogniseRunParams
+from vidlib.results import runs
+from vidlib.results.accuracy import paired
+from vidlib.results.recognised import Recognised
+from vidlib.training import checkpoints, video_text
+
+SMALL = {"pretrained": "", "frames": 2, "batch": 4, "epochs": 1, "device": "cpu", "val_every": 1}
+M2 = {"method": "m2clip", "options": {"width": 8, "text_width": 8}}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_folder(tmp_path_factory.mktemp("videos"), classes=8, clips=4)
+
+
+@pytest.fixture
+def params(folder, tmp_path):
+    def make(**given) -> RecogniseRunParams:
+        chosen = {**SMALL, "dataset": f"folder:{folder}", "runs": str(tmp_path / "runs"), **given}
+        return video_text.checked(RecogniseRunParams.parse(chosen))
+
+    return make
+
+
+@pytest.mark.parametrize("given", [{"options": {"visual_prompt": "meanp"}}, M2], ids=["actionclip", "m2clip"])
+def test_a_run_trains_chooses_tests_and_is_found_again(params, given):
+    p = params(**given)
+    run = video_text.run(p)
+    result = run.result
+    assert result["fit"]["steps"] == len(run.metrics()) > 0 and result["test"]["videos"] > 0
+    assert set(result) >= {
+        "test",
+        "test_frames_shuffled",
+        "test_texts_permuted",
+        "said",
+        "coverage",
+        "cost",
+        "unsettled",
+    }
+    assert result["test"]["checksum"] == result["test_texts_permuted"]["checksum"]
+    assert run.readings()["val"] >= 1 and run.readings()["test"] == 3
+    found = video_text.recorded(p)
+    assert found is not None and found.id == run.id
+    again = video_text.run(p)
+    assert again.id == run.id and again.result["finished"] == run.result["finished"]
+    method = video_text.open_trained(found)[1].method
+    assert not method.training and method.trainable()
+    stored, _ = checkpoints.read(run.path("checkpoint.safetensors"))
+    assert all(torch.equal(stored[name], value) for name, value in checkpoints.trainable_state(method).items())
+    kept = Recognised.load(run.path("test.npz"))
+    assert kept.accuracy == result["test"]["accuracy"] and paired(kept, kept).difference == 0
+    assert np.allclose(kept.probabilities.sum(1), 1, atol=1e-5)
+
+
+def test_what_determines_a_run_and_what_does_not(params):
+    base = params()
+    same = params(workers=1, fresh=True)
+    identity = [video_text._identity(p, video_text.open_plan(p)) for p in (base, same, params(seed=1))]
+    ids = [runs.run_id(determining, digests) for determining, _, _, digests in identity]
+    assert ids[0] == ids[1] != ids[2]
+    assert "folder:" not in json.dumps(identity[0][0])
+
+
+def test_untrained_is_tested_without_training(params):
+    run = video_text.run(params(epochs=0))
+    assert run.result["fit"] is None and not run.path("checkpoint.safetensors").is_file()
+
+
+def test_base_to_novel_gives_both_and_their_harmonic_mean(params):
+    result = video_text.run(params(protocol="base_to_novel", epochs=0)).result
+    a, b = result["test"]["accuracy"], result["novel"]["accuracy"]
+    assert result["harmonic"] == pytest.approx(2 * a * b / (a + b) if a + b else 0.0)
+    assert set(result["novel"]["per_class"]).isdisjoint(result["test"]["per_class"])
+
+
+def test_a_classifier_of_fixed_classes_meets_no_new_ones(params):
+    one = {"ablation": "unimodal", "options": {"visual_prompt": "meanp"}}
+    result = video_text.run(params(protocol="base_to_novel", **one)).result
+    assert "novel" not in result and "test_texts_permuted" not in result
+    with pytest.raises(UserError, match="new classes"):
+        params(protocol="zero_shot", **one)
+    with pytest.raises(UserError, match="new classes"):
+        params(protocol="zero_shot", **(M2 | {"options": {"score": "visual"}}))
+
+
+def test_several_views_are_averaged(params):
+    one, many = (video_text.run(params(epochs=0, test_clips=n)).result["test"] for n in (1, 3))
+    assert (one["views"], many["views"]) == ("1 view of each video", "3 views of each video")
+    assert one["checksum"] == many["checksum"]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"protocol": "zeroshot"}, "protocol: 'zeroshot' is not one of .*did you mean 'zero_shot'"),
+        ({"method": "actonclip"}, "did you mean 'actionclip'"),
+        ({"options": {"visual_promt": "meanp"}}, "no argument 'visual_promt'; did you mean 'visual_prompt'"),
+        ({"options": {"visual_prompt": "conv2d"}}, "visual_prompt must be one of .*conv1d"),
+        ({"method": "m2clip", "options": {"heads": ["contrastiv"]}}, "contrastiv.*contrastive"),
+        ({"ablation": "unimodel"}, "did you mean 'unimodal'"),
+        ({"protocol": "kshot"}, "shot: kshot trains on that many"),
+        ({"backbone": "resnet-mini", "pretrained": "resnet-mini"}, "adapts a CLIP"),
+        ({"dataset": "official:ucf11"}, "did you mean 'ucf101'"),
+        ({"options": {"classes": 3}}, "'classes' follows from the other parameters"),
+        ({"test_dataset": "moving_shapes"}, "only protocol zero_shot"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_what_cannot_work_is_refused_before_anything_is_built(params, given, words):
+    with pytest.raises(UserError, match=words):
+        params(**given)
+
+
+def test_training_starts_from_another_run(params):
+    first = video_text.run(params(method="m2clip", options=M2["options"]))
+    p = params(method="m2clip", options=M2["options"], protocol="kshot", shot=1, init=str(first.folder), epochs=0)
+    opened = video_text.open_run(p)
+    stored, _ = checkpoints.read(first.path("checkpoint.safetensors"))
+    own = checkpoints.trainable_state(opened.method)
+    assert all(torch.equal(own[n], v) for n, v in stored.items() if not n.startswith(("classifier.", "word_head.")))
+    ids = [
+        runs.run_id(d, digests)
+        for d, _, _, digests in (video_text._identity(q, opened.plan) for q in (p, p.model_copy(update={"init": ""})))
+    ]
+    assert ids[0] != ids[1]
+    with pytest.raises(UserError, match="does not fit ActionCLIP: it lacks"):
+        video_text.open_run(params(init=str(first.folder), options={"visual_prompt": "lstm"}))
+    with pytest.raises(UserError, match="is no folder of a finished run"):
+        params(init="nowhere")
+
+
+def test_zero_shot_on_another_data_set_over_its_standard_splits(params, tmp_path, monkeypatch):
+    monkeypatch.setenv("VIDLIB_DATA", str(tmp_path / "data"))
+    root = tmp_path / "data" / "ucf101"
+    (root / "annotations").mkdir(parents=True)
+    names = {"A": ["v_A_g1", "v_A_g2", "v_A_g3"], "B": ["v_B_g1", "v_B_g2", "v_B_g3"]}
+    for shade, (cls, videos) in enumerate(names.items()):
+        for i, video in enumerate(videos):
+            write_clip(root / cls / f"{video}.mp4", frames=4 + i, shade=10 + 60 * shade)
+    for n in (1, 2, 3):
+        tested = [f"{cls}/{videos[n - 1]}.avi" for cls, videos in names.items()]
+        (root / "annotations" / f"testlist0{n}.txt").write_text("\n".join(tested))
+        rest = [
+            f"{cls}/{v}.avi {k}"
+            for k, (cls, videos) in enumerate(names.items(), 1)
+            for v in videos
+            if f"{cls}/{v}.avi" not in tested
+        ]
+        (root / "annotations" / f"trainlist0{n}.txt").write_text("\n".join(rest))
+    run = video_text.run(params(protocol="zero_shot", test_dataset="official:ucf101", epochs=0))
+    result = run.result["test"]
+    kept = Recognised.load(run.path("test.npz"))
+    assert result["videos"] == 6 and result["classes"] == 2 and set(result["standard_splits"]) == {"1", "2", "3"}
+    each = [kept.per_episode[[i, i + 3]].mean() for i in range(3)]  # rows are sorted by id: A's three, then B's
+    assert list(result["standard_splits"].values()) == each
+    assert result["mean"] == pytest.approx(np.mean(each)) and result["deviation"] == pytest.approx(np.std(each))
+    assert "official_ucf101" in run.result["said"] and run.result["overlap"] == []

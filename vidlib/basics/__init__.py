@@ -1,0 +1,1 @@
+"""What knows nothing of videos: errors, places, progress, devices, digests, locks."""

@@ -1,0 +1,62 @@
+"""Device and precision, chosen or given: the one place where a Fabric is made."""
+
+import os
+from typing import Any
+
+import torch
+from lightning.fabric import Fabric
+from lightning.fabric.plugins.precision import DoublePrecision
+
+from vidlib.basics.errors import UserError
+
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "64-true")
+
+
+def pick_device(device: str = "auto") -> str:
+    """``auto`` is the first of cuda, mps and cpu that is there; anything else must be there."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if device == "auto":
+        return next(name for name, present in there.items() if present)
+    if not there.get(device):
+        have = ", ".join(name for name, present in there.items() if present)
+        raise UserError(f"device: '{device}' is not on this machine; it has {have} (or give 'auto')")
+    return device
+
+
+def pick_precision(precision: str = "auto", device: str = "auto") -> str:
+    """``auto`` is bf16-mixed on a CUDA device that computes in it, else 32-true."""
+    if precision == "auto":
+        fast = pick_device(device) == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        return "bf16-mixed" if fast else "32-true"
+    if precision not in PRECISIONS:
+        raise UserError(f"precision: '{precision}' is not one of auto, {', '.join(PRECISIONS)}")
+    return precision
+
+
+def make_fabric(device: str = "auto", precision: str = "auto") -> Fabric:
+    """A launched Fabric on one device, or on this process's share of the devices where torchrun started us.
+
+    Fabric gives the device, the autocast context, loss scaling and the collectives; processes are only ever started by
+    torchrun, never from inside a kernel.
+    """
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if "TORCHELASTIC_RUN_ID" in os.environ else 1
+    nodes = int(os.environ.get("WORLD_SIZE", 1)) // processes if processes > 1 else 1
+    fabric = Fabric(
+        accelerator=pick_device(device),
+        devices=processes,
+        num_nodes=nodes,
+        strategy="ddp" if processes > 1 else "auto",
+        precision=pick_precision(precision, device),
+    )
+    fabric.launch()
+    return fabric
+
+
+def place(fabric: Fabric, batch: Any) -> Any:
+    """``batch`` (tensors, dataclasses or collections of them) on the device; in float64 where the run is.
+
+    In mixed precision it stays float32: autocast rounds what it multiplies, class texts keep their digits.
+    """
+    batch = fabric.to_device(batch)
+    precision = fabric.strategy.precision
+    return precision.convert_input(batch) if isinstance(precision, DoublePrecision) else batch

@@ -1,0 +1,7 @@
+"""``python -m vidlib.cli``."""
+
+import sys
+
+from vidlib.cli import main
+
+sys.exit(main())

@@ -1,0 +1,197 @@
+"""``vidlib data``: what the benchmarks are, what of them lies here, their lists, and what must not be mixed."""
+
+import argparse
+import textwrap
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from vidlib.basics import paths
+from vidlib.cli import disk_cli
+
+WIDTH = 100
+
+
+def add_commands(parser: argparse.ArgumentParser) -> None:
+    """Add the commands of ``vidlib data``; each sets ``do``, which yields the lines to print."""
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    one = commands.add_parser("list", help="every benchmark, and what of it lies on this machine")
+    one.set_defaults(do=lambda given: list_all())
+    one = commands.add_parser("show", help="one benchmark: protocol, classes, licence, where it is published")
+    one.add_argument("name", metavar="NAME")
+    one.add_argument("--classes", action="store_true", help="also every class with its text and number of videos")
+    one.set_defaults(do=lambda given: show(given.name, given.classes))
+    one = commands.add_parser("lists", help="read published few-shot lists, check and keep them")
+    one.add_argument("name", metavar="NAME")
+    one.add_argument(
+        "--from", dest="source", required=True, metavar="DIR|URL", help="a folder, list, or .zip/.tar at a URL"
+    )
+    one.add_argument("--labels", action="store_true", help="also what each anonymous label stands for")
+    one.add_argument("--ids", action="store_true", help="also each video that only one of two lists holds")
+    one.set_defaults(do=lambda given: lists(given.name, given.source, given.labels, given.ids))
+    one = commands.add_parser("audit", help="classes and videos that the splits of two benchmarks share")
+    one.add_argument("a", metavar="A")
+    one.add_argument("b", metavar="B")
+    one.add_argument("--lists", metavar="DIR", help="a folder of published lists (default: those kept by vidlib)")
+    one.set_defaults(do=lambda given: audit(given.a, given.b, given.lists))
+    one = commands.add_parser("import-official", help="check and keep a data set's own split files")
+    one.add_argument("name", metavar="NAME", help="ucf101, hmdb51, kinetics400 or ssv2")
+    one.add_argument(
+        "--from", dest="source", required=True, metavar="DIR", help="a folder that holds them, in any nesting"
+    )
+    one.add_argument("--overwrite", action="store_true", help="replace files that are there and differ")
+    one.set_defaults(do=lambda given: import_official(given.name, given.source, given.overwrite))
+    disk_cli.add_commands(commands)
+
+
+def aligned(rows: Iterable[Iterable[object]], right: Iterable[int] = ()) -> list[str]:
+    """Rows as lines of columns; the columns in ``right`` end at one place, as numbers should."""
+    cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    right = set(right)
+    return [
+        "  ".join(
+            c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in cells
+    ]
+
+
+def list_all() -> Iterator[str]:
+    """A table of the catalogue."""
+    from vidlib.data.disk import surveying
+
+    table = surveying.overview().reset_index()[["name", "what", "classes", "videos", "here"]]
+    yield from aligned([[column.upper() for column in table], *table.to_numpy().tolist()])
+    yield f"train/val/test, of standard splits train/test (of the first); ? not stated. Data folder: {_data()}"
+
+
+def show(name: str, classes: bool = False) -> Iterator[str]:
+    """One entry of the catalogue in full."""
+    from vidlib.data.catalogue import entries
+    from vidlib.data.disk import surveying
+
+    facts = entries.entry(name)
+    yield f"{name}: {facts.title}"
+    words = ("task", "protocol", "called", "splits")
+    for word in words:
+        yield from _paragraph(word, getattr(facts, word))
+    numbers = facts.videos()
+    rows = [("split", "classes", "videos")]
+    for split, texts in facts.texts().items():
+        rows.append((split, len(texts), "not stated" if numbers[split] is None else numbers[split]))
+    yield from (f"  {line}" for line in aligned(rows, right=(1, 2)))
+    yield from _paragraph("direction", "matters: no flips" if facts.directional else "does not matter: flips allowed")
+    yield from _paragraph("frames", f"{facts.frames}; train {facts.sampling['train']}; test {facts.sampling['test']}")
+    yield from _paragraph("prompt", facts.prompt)
+    for word in ("licence", "where", "layout"):
+        yield from _paragraph(word, getattr(facts, word))
+    for note in facts.notes:
+        yield from _paragraph("note", note)
+    yield from _paragraph("here", surveying.here(name))
+    if classes:
+        yield from _classes(facts)
+
+
+def _paragraph(word: str, text: str) -> list[str]:
+    return textwrap.wrap(
+        f"{word:<10} {' '.join(text.split())}", WIDTH, subsequent_indent=" " * 11, break_on_hyphens=False
+    )
+
+
+def _classes(facts) -> Iterator[str]:
+    from vidlib.data.catalogue import entries
+
+    if isinstance(facts, entries.Standard):
+        rows = [("class", "text", "train", "test")]
+        rows += [(c.name, c.text, _per_split(c.train), _per_split(c.test)) for c in facts.classes]
+    elif isinstance(facts, entries.FewShot):
+        rows = [("split", "class", "text", "videos")]
+        rows += [(s, c.name, c.text or "not known", c.videos) for s, every in facts.classes.items() for c in every]
+    else:
+        rows = [("split", "class"), *((split, cls) for split, every in facts.texts().items() for cls in every)]
+    yield from aligned(rows)
+
+
+def _per_split(counts: tuple[int, ...] | None) -> str:
+    return "not stated" if counts is None else " ".join(map(str, counts))
+
+
+def lists(name: str, source: str, labels: bool = False, ids: bool = False) -> Iterator[str]:
+    """Read, keep and compare the published lists of a few-shot benchmark."""
+    from vidlib.data.disk import fetching
+    from vidlib.data.disk import lists as published
+
+    published.few_shot(name)  # an unknown name before anything is fetched
+    with fetching.opened(source) as folder:
+        found = published.read(name, folder)
+    table = published.table(name, found)
+    titles = ["family", "split", "classes", "videos", "fewest", "most", "expected", "list"]
+    yield from aligned([titles, *table[titles].values.tolist()], right=range(2, 7))
+    for row in table[table["list"] == "other"].itertuples():
+        yield f"{row.family} {row.split}: not the published list ({row.videos} of {row.expected} videos, or other ones)"
+    for family, one in found.items():
+        ways = Counter(label.way for label in one.labels.values())
+        if ways:
+            yield f"{family}: {ways.total()} anonymous labels, {', '.join(f'{n} by {way}' for way, n in ways.items())}"
+        if one.unresolved:
+            yield f"{family}: no name is known for {', '.join(one.unresolved)}"
+        yield from (f"{family}: {note}" for note in one.notes)
+        if labels:
+            yield from aligned(
+                (f"  {label}", known.text or known.cls, known.way) for label, known in one.labels.items()
+            )
+    known = {**published.stored(name), **found}
+    if len(known) == 2:
+        compared = published.compare(*known.values())
+        yield from compared.lines()
+        for split, pair in compared.only.items() if ids else ():
+            for family, alone in zip((compared.a, compared.b), pair, strict=True):
+                yield from (f"  {split}: only {family}: {video}" for video in alone)
+    for file in published.store(name, found).values():
+        yield f"kept: {file}"
+
+
+def audit(a: str, b: str, source: str | None = None) -> Iterator[str]:
+    """What the splits of two benchmarks share."""
+    from vidlib.data.disk import auditing
+
+    found = auditing.audit(a, b, paths.absolute(source) if source else None)
+    rows = [(a, b, "classes", "videos")]
+    for row in found.table.astype(object).where(found.table.notna(), None).itertuples():
+        rows.append((row.split_a, row.split_b, row.classes, "unknown" if row.videos is None else row.videos))
+    yield from aligned(rows, right=(2, 3))
+    if found.table["videos"].isna().all():
+        yield "videos: unknown, for the lists of both are not here or their ids have different sources"
+    for (one, two), names in found.names.items():
+        if one != two and names and (one.startswith("train") or two.startswith("train")):
+            shown = "; ".join(_readable(a, one, name) for name in names[:12]) + (
+                f"; and {len(names) - 12} more" if len(names) > 12 else ""
+            )
+            yield f"{one} of {a} and {two} of {b}: {shown}"
+    yield from (f"WARNING {warning}" for warning in found.warnings)
+
+
+def _readable(name: str, split: str, cls: str) -> str:
+    """A class whose published name is a label, with its text."""
+    from vidlib.data.catalogue import entries
+    from vidlib.data.disk import list_files
+
+    text = entries.entry(name).texts()[split][cls]
+    return f"{cls} ({text})" if text and list_files.ANONYMOUS.fullmatch(cls) else cls
+
+
+def import_official(name: str, source: str, overwrite: bool = False) -> Iterator[str]:
+    """Copy a data set's own split files to where vidlib reads them."""
+    from vidlib.data.disk import importing
+
+    made = importing.import_official(name.removeprefix("official:"), paths.absolute(source), overwrite)
+    titles = ["split", "classes", "videos", "expected", "list"]
+    values = made.table.astype(object).where(made.table.notna(), "not stated")[titles].values.tolist()
+    yield from aligned([titles, *values], right=(1, 2, 3))
+    yield from made.notes
+    yield f"kept: {len(made.files)} files in {made.folder}"
+
+
+def _data() -> Path:
+    return paths.absolute(paths.data_dir())

@@ -1,0 +1,171 @@
+"""``vidlib report table PAPER``: every figure that a paper prints, beside the runs here that repeat it, as one table.
+
+Only a run on the paper's own data, protocol, backbone, frames and views stands beside a figure. What was not run is
+blank, so that a table for a draft holds nothing that was not measured.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from vidlib.basics.errors import UserError
+from vidlib.methods import METHODS, VIDEO_TEXT
+from vidlib.params import recipes
+from vidlib.params.base import closest
+from vidlib.params.notebooks import folder
+from vidlib.params.video_text import RecogniseRunParams
+from vidlib.results import published, runs
+from vidlib.studies import few_shot as study
+from vidlib.studies import paper_against_ours
+from vidlib.studies.video_text import LABELS
+
+PUBLISHED = "published (%)"
+COLUMNS = ["dataset", "protocol", "backbone", PUBLISHED, "ours (%)", "± 95%", "seeds", "coverage", "command"]
+DATASETS = {"Kinetics-400": "kinetics400", "HMDB51": "hmdb51", "UCF101": "ucf101", "SSv2": "ssv2"}
+TRAINED_ON = "kinetics400"  # before a zero-shot test
+BACKBONES = {"ViT-B/16": "ViT-B-16", "ViT-B/32": "ViT-B-32"}
+VIEWS = {(4, 3): (3, 3)}  # the four crops of M2-CLIP's code lie unevenly; ours are three (its recipe says so)
+SAME_RUN = sorted(RecogniseRunParams.model_fields.keys() - RecogniseRunParams.PLACE - {"seed", "official_split"})
+Key = tuple[str, str, int, str, int, tuple[int, int]]  # data, protocol, shot, backbone, frames, views
+
+
+def table(paper: str, root: str | Path = "") -> pd.DataFrame:
+    """The figures of ``paper`` (a method's name, as in ma_fsar or MA-FSAR) with the columns of ``COLUMNS``, as text;
+    numbers in per cent. A UserError names the nearest where there is none of that name."""
+    names = {name: study.label(name) for name in METHODS} | {name: LABELS[name] for name in VIDEO_TEXT}
+    found = [name for name, label in names.items() if paper.lower() in (name.lower(), label.lower())]
+    if not found:
+        raise UserError(f"paper: '{paper}' is not one of {', '.join(names)}{closest(paper, [*names, *names.values()])}")
+    records = runs.load_all(root or None)
+    rows = _labelled(found[0], records) if found[0] in VIDEO_TEXT else _few_shot(found[0], records)
+    if not rows:
+        raise UserError(f"paper: no published figure of {names[found[0]]} is known here, so that there is no table")
+    return pd.DataFrame(rows, columns=COLUMNS).fillna("").astype(str)
+
+
+def written(found: pd.DataFrame, form: str) -> str:
+    """The table as text, csv, latex or markdown."""
+    if form == "csv":
+        return found.to_csv(index=False).rstrip("\n")
+    if form == "markdown":
+        return "\n".join(paper_against_ours.markdown(found))
+    if form == "latex":
+        return latex(found)
+    return found.to_string(index=False, justify="left")
+
+
+def latex(found: pd.DataFrame) -> str:
+    """A tabular with booktabs' rules; special characters escaped, commands left out."""
+    shown = found.drop(columns="command")
+    rows = [" & ".join(map(_tex, row)) + r" \\" for row in shown.itertuples(index=False)]
+    head = " & ".join(map(_tex, shown.columns)) + r" \\"
+    lines = [
+        r"\begin{tabular}{" + "l" * len(shown.columns) + "}",
+        r"\toprule",
+        head,
+        r"\midrule",
+        *rows,
+        r"\bottomrule",
+    ]
+    return "\n".join([*lines, r"\end{tabular}"])
+
+
+def _tex(text: str) -> str:
+    special = {"\\": r"\textbackslash{}", "±": r"$\pm$", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    return "".join(special.get(c, f"\\{c}" if c in "&%$#_{}" else c) for c in text)
+
+
+def _row(ours: Mapping[str, Any] | None, recipe: Path | None) -> dict[str, str]:
+    row = dict.fromkeys(COLUMNS[4:], "")
+    if ours is not None:
+        row |= {"ours (%)": f"{ours['accuracy']:.1f}", "± 95%": f"{ours['half']:.1f}"}
+        row |= {"seeds": str(ours["seeds"]), "coverage": ours["coverage"]}
+    if recipe is not None:
+        row["command"] = f"vidlib run {recipe.parent.name}/{recipe.stem}"
+    return row
+
+
+def _few_shot(method: str, records: pd.DataFrame) -> list[dict[str, str]]:
+    groups = paper_against_ours.groups(records)
+    rows = []
+    cells = paper_against_ours.cells()
+    for _, cell in cells[cells["method"] == method].iterrows():
+        row = {"dataset": cell["dataset"], "protocol": f"5-way {cell['shot']}-shot", "backbone": cell["backbone"]}
+        row[PUBLISHED] = published.mark(cell["value"], cell["confidence"])
+        recipe = recipes.find(method, cell["dataset"], cell["shot"])
+        rows.append(row | _row(paper_against_ours.best(groups, cell), recipe))
+    return rows
+
+
+# ---------------------------------------------------------------- videos and texts
+
+
+def _labelled(method: str, records: pd.DataFrame) -> list[dict[str, str]]:
+    figures = published.rows(method=LABELS[method], metric="top1")
+    figures = figures[figures["dataset"].isin(DATASETS) & figures["method"].str.startswith(LABELS[method])]
+    sheets = {_key(recipes.read(file)): file for file in sorted(folder("recipes").glob(f"{method}/*_*.yaml"))}
+    rows = []
+    for _, figure in figures.iterrows():
+        key = _published_key(figure)
+        others = re.search(published.RERUN, figure["method"], re.IGNORECASE)
+        if key is None or (
+            others and key[1] not in ("kshot", "zero_shot")
+        ):  # of these two there are others' runs alone
+            continue
+        row = {"dataset": figure["dataset"], "protocol": figure["protocol"] + (", run by others" if others else "")}
+        row["backbone"] = f"{figure['backbone']}, {key[4]} frames"
+        row[PUBLISHED] = published.mark(figure["value"], figure["confidence"])
+        rows.append(row | _row(_ours(method, records, key), sheets.get(key)))
+    return rows
+
+
+def _published_key(figure: pd.Series) -> Key | None:
+    """What a published figure was measured on; None for ablations and other protocols than ours."""
+    said, data = figure["protocol"], DATASETS[figure["dataset"]]
+    shot = re.match(r"K=(\d+) ", said)
+    views = re.search(r"(\d+)x(\d+)", said)
+    protocol = "kshot" if shot else "zero_shot" if said == "zero-shot" else "closed_set"
+    if protocol == "closed_set" and not said.startswith("supervised") or figure["backbone"] not in BACKBONES:
+        return None
+    if figure["frames"] != figure["frames"] or "own K400 copy" in said or "log" in said:
+        return None
+    seen = tuple(map(int, views.groups())) if views else (1, 1)
+    count = int(shot[1]) if shot else 0
+    return data, protocol, count, BACKBONES[figure["backbone"]], int(figure["frames"]), VIEWS.get(seen, seen)
+
+
+def _key(values: Mapping[str, Any]) -> Key:
+    """The same of a recipe or of a run's parameters."""
+    data = str(values.get("test_dataset") or values["dataset"]).removeprefix("official:")
+    backbone = next((name for name in BACKBONES.values() if str(values.get("backbone", "")).startswith(name)), "")
+    views = int(values.get("test_clips", 1)), int(values.get("test_crops", 1))
+    protocol = str(values.get("protocol", "closed_set"))
+    if protocol == "zero_shot" and str(values["dataset"]).removeprefix("official:") != TRAINED_ON:
+        protocol = "zero_shot, trained on other data"
+    return data, protocol, int(values.get("shot", 0)), backbone, int(values.get("frames", 8)), views
+
+
+def _ours(method: str, records: pd.DataFrame, key: Key) -> dict[str, Any] | None:
+    """The trained runs of a published cell, over their seeds: of several groups that with the most, then the latest."""
+    if not len(records) or "epochs" not in records:
+        return None
+    done = records[(records["method"] == method) & (records["report"] == "test") & (records["ablation"] == "")]
+    done = done[done["epochs"] > 0]
+    done = done[[_key(row) == key for row in done.to_dict("records")]] if len(done) else done
+    if not len(done):
+        return None
+    keys = done.reindex(columns=SAME_RUN).astype(str).agg("\t".join, axis=1)
+    groups = [_group(part) for _, part in done.groupby(keys)]
+    return max(groups, key=lambda group: (group["seeds"], group["finished"]))
+
+
+def _group(part: pd.DataFrame) -> dict[str, Any]:
+    part = part.sort_values("result.finished").drop_duplicates("seed", keep="last").sort_values("seed")
+    first = part.iloc[0]
+    mean, half = study.seed_interval(part["result.test.accuracy"].tolist(), first["result.test.interval"])
+    listed = next((line for line in first["result.coverage"] if line["split"] == "test"), {"present": 0, "listed": 0})
+    group = {"accuracy": 100 * mean, "half": 100 * half, "seeds": len(part), "finished": part["result.finished"].max()}
+    return group | {"coverage": f"{listed['present']:,} of {listed['listed']:,}"}

@@ -1,0 +1,179 @@
+"""``vidlib run``: a recipe's parameters checked, then its notebook executed by papermill and kept beside the runs.
+
+``<runs>/notebooks/<notebook>-<id>.ipynb`` is the executed copy; the id hashes the notebook, what was given and the
+source of vidlib. While it runs, and where it failed, it is ``<notebook>-<id>.unfinished.ipynb``; a whole one stays.
+"""
+
+import logging
+import os
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from vidlib.basics import paths
+from vidlib.basics.digests import code_digest, digest, file_digest
+from vidlib.basics.errors import UserError
+from vidlib.basics.lock import Lock
+from vidlib.basics.progress import interactive
+from vidlib.data.catalogue.benchmarks import WORLDS
+from vidlib.params.base import ProtocolParams
+from vidlib.params.by_recipe import OpenParams
+from vidlib.params.few_shot import MAFSARParams, RunParams
+from vidlib.params.notebooks import Request
+from vidlib.params.predict import PredictParams
+from vidlib.params.video_text import RecogniseParams, RecogniseRunParams, RecogniseStudyParams
+from vidlib.results import runs
+from vidlib.studies.predict import guess
+from vidlib.training import few_shot, opening, video_text
+
+COUNTING = re.compile(r".+: \d+( of \d+)?(, about \d+ s left)?$")  # a line of progress.track
+LAST = 12  # lines of a traceback that are printed
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+START_SECONDS = 180  # for a kernel: several started at once on a busy machine take long
+
+
+def checked(request: Request) -> Request:
+    """``request`` again, or a UserError of one sentence: what its notebook's first cells refuse, and absent data."""
+    p = request.params
+    if isinstance(p, PredictParams):
+        guess.checked(p)
+    elif isinstance(p, RecogniseParams):
+        video_text.checked(p)
+        if isinstance(p, RecogniseStudyParams):
+            video_text.checked(p.run_params())
+        if p.dataset not in WORLDS:
+            video_text.open_plan(p)
+    elif isinstance(p, ProtocolParams):
+        opening.checked(p)
+        if p.dataset not in WORLDS:
+            opening.open_manifest(p)
+    return request
+
+
+def main_runs(request: Request) -> list[RunParams | RecogniseRunParams]:
+    """The runs of the notebook's own method, one for each seed; none where it studies no single method."""
+    p = request.params
+    if isinstance(p, RecogniseStudyParams):
+        first = p.run_params()
+    elif isinstance(p, MAFSARParams):
+        first = p.run_params("ma_fsar")
+    elif isinstance(p, OpenParams) and p.method:
+        first = p.run_params()
+    else:
+        return []
+    return [first.model_copy(update={"seed": seed}) for seed in range(p.seed, p.seed + p.seeds)]
+
+
+def recorded(request: Request) -> list[runs.Run | None]:
+    """The finished run of each of ``main_runs``, or None."""
+    return [
+        few_shot.recorded(params) if isinstance(params, RunParams) else video_text.recorded(params)
+        for params in main_runs(request)
+    ]
+
+
+def runs_folder(request: Request) -> Path:
+    """Where the request's runs are recorded."""
+    return Path(getattr(request.params, "runs", "") or paths.runs_dir())
+
+
+def executed(request: Request) -> Path:
+    """Where the executed copy lies once it is whole."""
+    key = {"notebook": file_digest(request.source), "vidlib": code_digest(), "given": request.determining}
+    return runs_folder(request) / "notebooks" / f"{request.notebook}-{digest(key)[:12]}.ipynb"
+
+
+def finished(request: Request) -> bool:
+    """Whether the executed copy is whole and the runs that it shows are still recorded."""
+    return executed(request).is_file() and None not in recorded(request)
+
+
+def unfinished(target: Path) -> Path:
+    """The name of an executed copy that is not whole."""
+    return target.with_suffix(".unfinished.ipynb")
+
+
+def run(request: Request, say: Callable[[str], None]) -> Path:
+    """Execute a checked request; the executed notebook. ``say`` gets lines about how far it is.
+
+    A UserError tells which cell failed and where the partly executed copy lies; the error's last lines go to ``say``.
+    """
+    target = executed(request)
+    part = unfinished(target)
+    try:
+        lock = Lock(target.with_suffix(".lock")).acquire()
+    except UserError as error:
+        raise UserError(f"{target.name} is being made already: {error}") from None
+    try:
+        say(f"running notebooks/{request.notebook}.ipynb, kept as it goes in {part}")
+        _execute(request, part, say)
+        os.replace(part, target)
+    finally:
+        lock.release()
+    return target
+
+
+def _execute(request: Request, part: Path, say: Callable[[str], None]) -> None:
+    import papermill  # here, because checking needs none of it and is sooner done
+    from nbclient.exceptions import DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")  # this environment's own kernel, whatever a person has
+    bar: Any = {"desc": request.notebook, "unit": "cell", "leave": False} if interactive() else False
+    try:
+        papermill.execute_notebook(
+            request.source,
+            part,
+            parameters=dict(request.given),
+            progress_bar=bar,
+            stdout_file=_Counting(say),
+            start_timeout=START_SECONDS,
+            extra_arguments=["--log-level=ERROR"],  # a kernel warns of its own transport, to nobody's use
+        )
+    except PapermillExecutionError as error:
+        lines = [line for text in error.traceback for line in COLOURS.sub("", text).splitlines()]
+        for line in lines[-LAST:]:
+            say(line)
+        what = f"{error.ename}: {error.evalue}".strip().splitlines()[0]
+        raise UserError(f"{request.notebook}.ipynb stopped at In [{error.exec_count}] with {what} -> {part}") from None
+    except (DeadKernelError, RuntimeError, TimeoutError) as error:
+        what = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(
+            f"the kernel of {request.notebook}.ipynb ended or did not start ({what}), often for lack of memory "
+            f"-> {part}"
+        ) from None
+
+
+class _Counting:
+    """What a kernel prints goes in; the lines that count how far it is come out."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.say = say
+
+    def write(self, text: str) -> None:
+        for line in text.splitlines():
+            if COUNTING.fullmatch(line):
+                self.say(line)
+
+    def flush(self) -> None:
+        pass
+
+
+def summary(request: Request) -> list[str]:
+    """What came out, in lines: the executed notebook, and of each of its own runs accuracy, interval and folder."""
+    lines = [f"notebook {executed(request)}"]
+    for run_ in recorded(request):
+        if run_ is not None:
+            split = run_.params["report"]
+            found = run_.result[split]
+            accuracy, half = 100 * found["accuracy"], 100 * found["interval"]
+            lines.append(f"run      {run_.folder}: seed {run_.params['seed']}, {split} {accuracy:.1f}% ± {half:.1f}")
+    return lines
+
+
+def command(request: Request) -> str:
+    """The line that does it again."""
+    return shlex.join(["vidlib", "run", *request.arguments])

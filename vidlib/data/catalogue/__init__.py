@@ -1,0 +1,1 @@
+"""Which benchmarks there are, and what of them is here."""

@@ -1,0 +1,1 @@
+"""The work of ``vidlib data``: from disks and lists to a benchmark."""

@@ -1,0 +1,1 @@
+"""The embedded world, rendered as real clips."""

@@ -1,0 +1,115 @@
+"""Weight files of other codes as state dicts, read without running anything that they hold."""
+
+import pickle
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+from torch.serialization import get_unsafe_globals_in_checkpoint
+
+from vidlib.basics import paths
+from vidlib.basics.errors import UserError
+
+# Where training codes put the weights in what they save: TRX and its descendants, TAdaConv's (HyRSM, MoLo, CLIP-FSAR),
+# mmaction (AIM), and two frequent ones.
+CONTAINERS = ("model_state_dict", "model_state", "state_dict", "model", "net")
+# Entries that stand apart from the weights' and belong to them -> what their names begin with here: ActionCLIP's head.
+COMPANIONS = {"fusion_model_state_dict": "fusion."}
+WRAPPERS = ("model.", "head.")  # modules that hold all the others; TAdaConv's video model has all in its head
+
+DAMAGED = "checkpoint {} cannot be read as a safetensors or PyTorch file ({})"
+
+State = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A state dict and where it was: ``container`` names the entry of the file ("": the file itself) or the two that
+    belong together, ``beside`` the entries next to it, ``notes`` a safetensors file's remarks."""
+
+    tensors: State
+    container: str = ""
+    beside: tuple[str, ...] = ()
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+
+def read(path: str | Path) -> Stored:
+    """The state dict in a safetensors or PyTorch file; a ``UserError`` of one sentence where it cannot be had."""
+    path = paths.absolute(path)
+    if not path.is_file():
+        raise UserError(f"checkpoint {path} does not exist")
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="pt") as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+                return Stored(tensors, notes=file.metadata() or {})
+        with warnings.catch_warnings(action="ignore"):  # of a TorchScript archive, which is then refused
+            found = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UserError(_unsafe(path, error)) from None
+    except (SafetensorError, RuntimeError, EOFError, KeyError, ValueError, AttributeError, OSError) as error:
+        reason = "it is a TorchScript archive" if "TorchScript" in str(error) else "damaged, or of another kind"
+        raise UserError(DAMAGED.format(path, reason)) from None
+    return unwrap(found, str(path))
+
+
+def unwrap(found: Any, source: str = "the state") -> Stored:
+    """The state dict in what a training code saved: under a known name, bare, or the only one there is."""
+    if isinstance(found, Mapping):
+        inside = {name: value for name, value in found.items() if _is_state(value)}
+        name = next((name for name in CONTAINERS if name in inside), None)
+        if name is None and any(isinstance(value, Tensor) for value in found.values()):
+            tensors = {str(key): value for key, value in found.items() if isinstance(value, Tensor)}
+            return Stored(tensors, beside=tuple(str(key) for key in found if str(key) not in tensors))
+        if name is None and len(inside) == 1:
+            name = next(iter(inside))
+        if name is not None:
+            taken = [name, *(other for other in COMPANIONS if other in inside and other != name)]
+            tensors = {
+                f"{COMPANIONS.get(entry, '')}{key}": value
+                for entry in taken
+                for key, value in inside[entry].items()
+                if isinstance(value, Tensor)
+            }
+            return Stored(tensors, " and ".join(map(str, taken)), tuple(str(key) for key in found if key not in taken))
+    holds = f"{type(found).__name__} with {', '.join(map(str, list(found)[:5])) or 'nothing'}" if found else "nothing"
+    raise UserError(f"{source} holds no state dict: it is a {holds if isinstance(found, Mapping) else type(found)}")
+
+
+def tidy(tensors: Mapping[str, Tensor]) -> State:
+    """The released code's own names: without DataParallel's ``module.`` anywhere, or a wrapper around everything."""
+    state = {re.sub(r"(^|\.)module\.", r"\1", name): value for name, value in tensors.items()}
+    for wrapper in WRAPPERS:
+        if state and all(name.startswith(wrapper) for name in state):
+            state = {name.removeprefix(wrapper): value for name, value in state.items()}
+    return state
+
+
+def few(names: list[str] | tuple[str, ...], most: int = 5) -> str:
+    """The first of ``names`` in words."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def _is_state(value: Any) -> bool:
+    return isinstance(value, Mapping) and any(isinstance(each, Tensor) for each in value.values())
+
+
+def _unsafe(path: Path, error: Exception) -> str:
+    """What a file that is not tensors alone holds besides, where that can be told; else it is damaged."""
+    try:
+        objects = sorted(get_unsafe_globals_in_checkpoint(path))
+    except Exception:  # it reads zip files alone; the others' first object stands in the error
+        objects = re.findall(r"GLOBAL ([\w.]+)", str(error))[:1]
+    if not objects:
+        return DAMAGED.format(path, "damaged, or of another kind")
+    return (
+        f"checkpoint {path} holds Python objects beside tensors ({few(objects)}), and reading those could run code; "
+        "where you trust it, load it yourself and save its state dict alone"
+    )

@@ -1,0 +1,52 @@
+"""Recipes, as files: which one belongs to a method on a data set, and what it says.
+
+``recipes/<method>/<dataset>_<shot>shot.yaml`` is a published table cell, ``recipes/<method>/moving_shapes.yaml`` the
+method's small recipe for the embedded world, which also serves a user's folder. A user's method has its start values in
+``recipes/your_method/``.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vidlib.basics import paths
+from vidlib.basics.errors import UserError
+
+SMALL, YOURS = "moving_shapes", "your_method"
+
+
+def find(method: str, dataset: str, shot: int) -> Path | None:
+    """The recipe of ``method`` for ``dataset`` and ``shot``; None where it has none."""
+    root = paths.checkout()
+    if root is None:
+        return None
+    folder = root / "recipes" / (YOURS if not method or ":" in method else method)
+    names = [f"{dataset}_{shot}shot", dataset]
+    if dataset.startswith((SMALL, "folder:")):
+        names = [dataset.partition(":")[0], SMALL]
+    found = (folder / f"{name}.yaml" for name in names)
+    return next((file for file in found if file.is_file()), None)
+
+
+def read(file: Path) -> Mapping[str, Any]:
+    """What a recipe says; a UserError where it holds no parameters."""
+    values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    if not isinstance(values, dict):
+        raise UserError(f"{file} holds no parameters: it should be lines of 'name: value'")
+    return values
+
+
+def command(file: Path) -> str:
+    """The line that runs a recipe, from its first comment; "" where that names none."""
+    head = "".join(line for line in file.read_text(encoding="utf-8").splitlines(keepends=True) if line.startswith("#"))
+    named = re.search(r"papermill notebooks/\S+ \S+ .*-f \S+", head)
+    return named[0] if named else ""
+
+
+def short(file: Path) -> str:
+    """A recipe's name as it is printed: its path in the checkout."""
+    root = paths.checkout()
+    return file.relative_to(root).as_posix() if root and file.is_relative_to(root) else file.name

@@ -1,0 +1,1 @@
+"""Numbers and where they come from: runs, accuracy, cost, trust, what was published."""

@@ -1,0 +1,183 @@
+"""The papers' own figures, each with its source and how far it can be trusted.
+
+The rows lie in ``published.yaml`` beside this file. A figure that nobody checked is never printed bare: ``mark`` adds
+what its confidence is, and ``table`` and ``comparison`` only hand out marked figures or the confidence beside them.
+"""
+
+import difflib
+import functools
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from vidlib.basics.errors import UserError
+
+COLUMNS = (
+    "paper",
+    "method",
+    "backbone",
+    "pretraining",
+    "frames",
+    "dataset",
+    "split",
+    "protocol",
+    "metric",
+    "value",
+    "trainable_params_M",
+    "gflops",
+    "videos_per_s",
+    "source",
+    "confidence",
+)
+NUMBERS = ("frames", "value", "trainable_params_M", "gflops", "videos_per_s")
+REQUIRED = ("paper", "method", "dataset", "protocol", "metric", "value", "source", "confidence")
+MARKS = {  # from the least to the most trusted
+    "recalled": "[recalled, unchecked]",
+    "seed": "[from a summary, unchecked]",
+    "secondary": "[quoted by others]",
+    "verified": "",
+}
+# Words by which the rows name somebody else's run of a method.
+RERUN = "user re|user run|user log|reproduction|replication|retrain|re-run|ported|as run by later"
+
+
+@functools.cache
+def _read() -> pd.DataFrame:
+    rows = yaml.load(
+        Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    )
+    for number, row in enumerate(rows, 1):
+        unknown = set(row) - set(COLUMNS)
+        absent = [key for key in REQUIRED if row.get(key) is None]
+        if unknown or absent or row["confidence"] not in MARKS:
+            raise UserError(
+                f"published.yaml: row {number} needs {', '.join(REQUIRED)}, a confidence out of "
+                f"{', '.join(MARKS)} and no other keys than {', '.join(COLUMNS)}; it is {row}"
+            )
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    table[list(NUMBERS)] = table[list(NUMBERS)].astype(float)
+    table["confidence"] = pd.Categorical(table["confidence"], categories=list(MARKS), ordered=True)
+    return table
+
+
+def load() -> pd.DataFrame:
+    """All figures, one row each, with the columns of ``COLUMNS``.
+
+    ``value`` is in per cent, ``trainable_params_M`` in millions, ``gflops`` as printed (mostly multiply-adds), NaN
+    where the source does not say; ``confidence`` is an ordered category from ``recalled`` to ``verified``.
+    """
+    return _read().copy()
+
+
+def rows(
+    method: str | None = None,
+    dataset: str | Iterable[str] | None = None,
+    protocol: str | Iterable[str] | None = None,
+    metric: str | None = None,
+) -> pd.DataFrame:
+    """The figures of a method (part of its own or its paper's name, any case), data set, protocol and metric.
+
+    Raises ``UserError`` for a name that no row has; an empty table means that the combination was not published.
+    """
+    table = load()
+    keep = pd.Series(True, index=table.index)
+    if method is not None:
+        named = table["method"].str.contains(method, case=False, regex=False)
+        named |= table["paper"].str.contains(method, case=False, regex=False)
+        if not named.any():
+            _unknown("method", method, table["method"])
+        keep &= named
+    for column, wanted in (("dataset", dataset), ("protocol", protocol), ("metric", metric)):
+        if wanted is None:
+            continue
+        names = [wanted] if isinstance(wanted, str) else list(wanted)
+        for name in names:
+            if name not in set(table[column]):
+                _unknown(column, name, table[column])
+        keep &= table[column].isin(names)
+    return table[keep].reset_index(drop=True)
+
+
+def _unknown(column: str, name: str, known: pd.Series) -> None:
+    names = sorted(set(known))
+    close = difflib.get_close_matches(str(name), names, n=3, cutoff=0.4) or names
+    raise UserError(f"{column}: no published figure has {name!r}; known and near: {', '.join(close)}")
+
+
+def mark(value: float, confidence: str, digits: int = 1) -> str:
+    """A figure as it may be printed: ``59.1 [recalled, unchecked]``, ``88.9`` if verified, or ``not published``."""
+    if confidence not in MARKS:
+        raise UserError(f"confidence: {confidence!r} is none of {', '.join(MARKS)}")
+    if value is None or np.isnan(value):
+        return "not published"
+    return f"{value:.{digits}f} {MARKS[confidence]}".rstrip()
+
+
+def table(figures: pd.DataFrame) -> pd.DataFrame:
+    """``rows`` made ready to print: every figure and parameter count carries its mark, the source stands beside it."""
+
+    def marked(column: str, digits: int) -> list[str]:
+        return [mark(value, how, digits) for value, how in zip(figures[column], figures["confidence"], strict=True)]
+
+    found = pd.DataFrame(
+        {
+            "method": figures["method"],
+            "backbone": figures["backbone"],
+            "frames": figures["frames"].map("{:.0f}".format, na_action="ignore").fillna(""),
+            "dataset": figures["dataset"],
+            "protocol": figures["protocol"],
+            "metric": figures["metric"],
+            "figure (%)": marked("value", 1),
+            "trainable (M)": marked("trainable_params_M", 2),
+            "source": figures["source"],
+        }
+    )
+    return found.drop(columns=[name for name in ("frames", "metric") if found[name].nunique() < 2])
+
+
+def costs(dataset: str = "Kinetics-400") -> pd.DataFrame:
+    """Published backbones, frames, views, top-1 and top-5, GFLOPs, trained parameters and videos per second, ready to
+    print: one row per configuration of ``dataset`` with a published cost, every number marked with its confidence."""
+    figures = load()
+    figures = figures[(figures["dataset"] == dataset) & figures["metric"].isin(["top1", "top5"])]
+    figures = figures[figures[["gflops", "videos_per_s"]].notna().any(axis=1)]
+    names = {"trainable_params_M": "trainable (M)", "gflops": "GFLOPs", "videos_per_s": "videos per second"}
+    rows = []
+    for key, same in figures.groupby(["method", "backbone", "frames", "protocol"], sort=False, dropna=False):
+        row = dict(zip(("method", "backbone", "frames", "views"), key, strict=True))
+        row["frames"] = "" if row["frames"] != row["frames"] else f"{row['frames']:.0f}"
+        for metric, name in (("top1", "top-1 (%)"), ("top5", "top-5 (%)")):
+            found = same[same["metric"] == metric]
+            row[name] = mark(found["value"].iloc[0], found["confidence"].iloc[0]) if len(found) else "not published"
+        first = same.iloc[0]
+        row |= {name: mark(first[column], first["confidence"]) for column, name in names.items()}
+        rows.append(row | {"source": first["source"]})
+    return pd.DataFrame(rows)
+
+
+def comparison(dataset: str = "SSv2-Small", protocol: str = "5-way 1-shot", reruns: bool = False) -> pd.DataFrame:
+    """The rows of one data set and protocol as ``vidlib.viz.bubbles`` draws them (default: MA-FSAR's Figure 1c).
+
+    Columns: name, backbone, trainable_M, accuracy (%), low and high (NaN: the papers print none), gmacs, origin
+    ("published"), confidence, source. ``reruns`` adds other people's runs of a method. Unpublished counts stay NaN.
+    """
+    found = rows(dataset=dataset, protocol=protocol)
+    if not reruns:
+        found = found[~found["method"].str.contains(RERUN, case=False)]
+    return pd.DataFrame(
+        {
+            "name": found["method"].str.replace(", interpretation inferred", ", inferred", regex=False),
+            "backbone": found["backbone"],
+            "trainable_M": found["trainable_params_M"],
+            "accuracy": found["value"],
+            "low": np.nan,
+            "high": np.nan,
+            "gmacs": found["gflops"],
+            "origin": "published",
+            "confidence": found["confidence"],
+            "source": found["source"],
+        }
+    ).reset_index(drop=True)

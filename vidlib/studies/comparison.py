@@ -1,0 +1,177 @@
+"""Every method under one protocol: its runs, one table, accuracy by shots and ways, what an episode costs.
+
+`found` maps a method's name to its runs, one per seed; the floors are named ``frozen <backbone>``.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+
+from vidlib import backbones, methods
+from vidlib.basics.devices import make_fabric
+from vidlib.basics.errors import UserError
+from vidlib.data.episodes import EpisodeSampler
+from vidlib.data.manifest import Manifest
+from vidlib.params.by_recipe import ComparisonParams, frozen
+from vidlib.params.few_shot import RunParams
+from vidlib.results import published, runs, trust
+from vidlib.results.accuracy import paired, percent
+from vidlib.studies import few_shot as study
+from vidlib.training import evaluate_episodes, few_shot
+from vidlib.training.opening import EVALUATION_SEED
+
+Found = Mapping[str, Sequence[runs.Run]]
+PAPER_BACKBONES = {"ResNet-50": "resnet50", "CLIP ViT-B/16": "ViT-B-16-quickgelu"}
+FLOOR = "frozen "
+
+
+def run_all(p: ComparisonParams) -> tuple[dict[str, list[runs.Run]], pd.DataFrame]:
+    """The runs that can be had, in the order of ``p.compared``, then the floors; and what is missing, why, and how.
+
+    With ``p.train`` a run that has no record is done now, else it is missing.
+    """
+    found, missing, floors = {}, [], {}
+    for name in p.compared:
+        each = [p.run_params(name, seed=seed) for seed in study.seeds(p)]
+        try:
+            methods.check(each[0])
+        except UserError as reason:
+            missing.append({"method": study.label(name), "why": str(reason), "command": ""})
+            continue
+        done = [few_shot.run(params) if p.train else few_shot.recorded(params) for params in each]
+        if None in done:
+            line = {"method": study.label(name), "why": "no record of such a run"}
+            missing.append(line | {"command": command(p, name)})
+        else:
+            found[name] = done
+            floors.setdefault(f"{FLOOR}{each[0].backbone}", each[0])
+    for name, params in floors.items():
+        floor = frozen(params)
+        done = few_shot.run(floor) if p.train else few_shot.recorded(floor)
+        if done is not None:
+            found[name] = [done] * p.seeds
+    return found, pd.DataFrame(missing, columns=["method", "why", "command"]).set_index("method")
+
+
+def command(p: ComparisonParams, name: str) -> str:
+    """The line that does a method's run alone: the same run, so that it is reused here."""
+    given = {n: v for n, v in p.changed().items() if n in RunParams.model_fields or n == "seeds"}
+    given |= {"method": name, "test_episodes": p.test_episodes, "train_episodes": p.train_episodes, "val_episodes": 0}
+    if not p.train_episodes:
+        del given["train_episodes"], given["val_episodes"]
+    return study.command("few_shot", given)
+
+
+def table(p: ComparisonParams, found: Found) -> pd.DataFrame:
+    """One row per method: accuracy on test, paired differences to ``p.against`` and frozen features, cost, command."""
+    rows = []
+    for name, same in found.items():
+        results, params = [run.result for run in same], RunParams.parse(same[0].params)
+        row = {"method": study.label(name), "backbone": params.backbone}
+        row["test accuracy"] = study.mean_interval(results, "test")
+        row |= trust.beside(found, results[0])
+        row["frames shuffled"] = study.mean_interval(results, "frames_shuffled")
+        row[f"minus {study.label(p.against)}"] = _gap(found, name, p.against)
+        row["minus frozen features"] = _gap(found, name, f"{FLOOR}{params.backbone}")
+        row["trained (M)"] = f"{results[0]['cost']['trainable'] / 1e6:.3f}"
+        row["GMACs"] = f"{results[0]['cost']['gmacs']:.2f}"
+        row["training episodes"] = params.train_episodes if results[0]["fit"] else 0
+        row["seeds"] = len({run.id for run in same})
+        rows.append(row | {"command": "" if name.startswith(FLOOR) else command(p, name)})
+    return pd.DataFrame(rows).set_index("method") if rows else pd.DataFrame()
+
+
+def _gap(found: Found, name: str, other: str) -> str:
+    """``+3.1 ± 1.2``: ``name`` minus ``other`` on the same episodes, in points; over seeds where there are several."""
+    if name == other or other not in found:
+        return "-"
+    gaps = [paired(study.tested(a), study.tested(b)) for a, b in zip(found[name], found[other], strict=True)]
+    mean, half = study.seed_interval([gap.difference for gap in gaps], gaps[0].interval)
+    return percent(mean, half).replace("%", "") if mean < 0 else "+" + percent(mean, half).replace("%", "")
+
+
+# ---------------------------------------------------------------- shots and ways
+
+
+def by_shots_and_ways(
+    p: ComparisonParams,
+    manifest: Manifest,
+    found: Found,
+    shots: Sequence[int] = (1, 2, 3, 5),
+    ways: Sequence[int] = (2, 3, 5, 8),
+) -> pd.DataFrame:
+    """Accuracy on val of the methods as trained, by shots at ``p.way`` and by ways at ``p.shot``; nothing is trained.
+
+    Each video is embedded once for all shapes. Columns: method, varied ("shot", "way"), value, accuracy and interval
+    (per cent). Shapes that val cannot give are left out, and so are methods that embed every episode anew.
+    """
+    fabric, rows = make_fabric(p.device, p.precision), []
+    shapes = [("shot", k, p.way, k) for k in shots] + [("way", n, n, p.shot) for n in ways]
+    samplers = {}
+    for varied, value, way, shot in shapes:
+        try:
+            samplers[varied, value] = EpisodeSampler(manifest, "val", way, shot, p.query, EVALUATION_SEED)
+        except UserError:  # too few classes, or videos of one
+            continue
+    drawn = {shape: [sampler[i] for i in range(p.shape_episodes)] for shape, sampler in samplers.items()}
+    for name, same in found.items():
+        method, val = few_shot.open_trained(same[0], manifest)
+        if getattr(method, "whole_episode", False) or getattr(val.clips, "by_episode", False):
+            continue
+        same[0].count_reading("val", "shots and ways")
+        every = [episode for listed in drawn.values() for episode in listed]
+        settings = {"fabric": fabric, "label": f"{study.label(name)} on val"}
+        features = evaluate_episodes.embed_videos(method, val.clips, every, val.text, **settings)
+        for shape, sampler in samplers.items():
+            done = evaluate_episodes.match_episodes(method, features, sampler, drawn[shape], val.text, **settings)
+            row = dict(zip(("varied", "value"), shape, strict=True)) | {"method": study.label(name)}
+            rows.append(row | {"accuracy": 100 * done.accuracy, "interval": 100 * done.interval})
+    return pd.DataFrame(rows, columns=["method", "varied", "value", "accuracy", "interval"])
+
+
+# ---------------------------------------------------------------- cost
+
+
+def costs(p: ComparisonParams, found: Found) -> pd.DataFrame:
+    """What an episode of ``p``'s shape costs, from the run records; index method.
+
+    Milliseconds of a test episode, every video embedded anew (``embedding``) and matched in batches (``matching``);
+    seconds and MiB of a training episode (memory: tensors alive at its peak, weights and gradients among them).
+    """
+    rows = []
+    videos = p.way * (p.shot + p.query)
+    for name, same in found.items():
+        results = [run.result for run in same]
+        cost, test, fit = results[0]["cost"], results[0]["test"], results[0]["fit"]
+        params = RunParams.parse(same[0].params)
+        row = {"method": study.label(name), "embedding": 1000 * videos / cost["clips_per_second"]}
+        row["matching"] = 1000 * test["seconds"] / test["episodes"]
+        row["training (s)"] = fit["seconds"] / params.train_episodes if fit else np.nan
+        row["training memory (MiB)"] = cost["training_memory"] if fit else np.nan
+        rows.append(row | {"evaluated": test["mode"]})
+    return pd.DataFrame(rows).set_index("method").astype({"training memory (MiB)": float}) if rows else pd.DataFrame()
+
+
+# ---------------------------------------------------------------- published figures
+
+
+def count(method: str, backbone: str, frames: int = 8, classes: int = 64) -> float:
+    """Millions of parameters that ``method`` trains on ``backbone``, counted on the meta device."""
+    with torch.device("meta"):
+        trunk = backbones.load(backbone, "")
+        known = {"classes": classes} if "classes" in study.constructor(method) else {}
+        built = methods.build(method, trunk, frames=frames, **known)
+    return sum(p.numel() for p in built.trainable().values()) / 1e6
+
+
+def published_bubbles(dataset: str, protocol: str = "5-way 1-shot") -> pd.DataFrame:
+    """``published.comparison``; a count that no paper printed is our module's, and ``counted`` says so."""
+    rows = published.comparison(dataset, protocol).assign(counted=False)
+    ours = {study.label(name): name for name in methods.METHODS}
+    for i, row in rows[rows["trainable_M"].isna()].iterrows():
+        name, backbone = ours.get(row["name"]), PAPER_BACKBONES.get(row["backbone"])
+        if name and backbone:
+            rows.loc[i, ["trainable_M", "counted"]] = count(name, backbone), True
+    return rows

@@ -1,0 +1,75 @@
+"""What a trained ActionCLIP or M2-CLIP sees: which text a video is near to, where it looks, and when."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vidlib.layers.attention import capture_attention
+from vidlib.methods import VideoTextMethod
+from vidlib.results import runs
+from vidlib.studies.video_text import label
+from vidlib.training import video_text
+from vidlib.training.evaluate_videos import embed_videos
+from vidlib.viz import attention, filmstrip
+
+
+def text_similarities(run: runs.Run, split: str) -> tuple[np.ndarray, list[str]]:
+    """Mean cosine of the videos of each class with the text of each, ``[K K]`` (rows: videos), and the classes."""
+    params, opened = video_text.open_trained(run)
+    method, manifest = opened.method, opened.manifest
+    clips = video_text.open_views(params, method, manifest, split)[0]
+    classes = list(manifest.classes(split))
+    text = method.class_text([manifest.text(cls) for cls in classes])
+    video = embed_videos(method, clips, label="similarities")["video"]
+    cosines = nn.functional.normalize(video, dim=-1) @ nn.functional.normalize(text, dim=-1).mean(0).mT
+    rows = np.array([classes.index(row.cls) for row in clips.rows])
+    means = np.stack([cosines.cpu().numpy()[rows == k].mean(0) for k in range(len(classes))])
+    return means, [manifest.text(cls) for cls in classes]
+
+
+def attention_maps(
+    found: Mapping[str, runs.Run], split: str = "val", row: int = 0
+) -> tuple[np.ndarray, dict[str, Tensor], dict[str, Tensor], str]:
+    """The frames of one video; of each run the class token's last-layer maps [T gh gw] and the weight of each frame
+    in what the temporal attention of its head looks at [T] (none for heads without one); the video's class."""
+    frames, maps, times, cls = None, {}, {}, ""
+    for name, run in found.items():
+        params, opened = video_text.open_trained(run)
+        method = opened.method
+        clips = video_text.open_views(params, method, opened.manifest, split)[0]
+        clip = clips.test(row)
+        with torch.no_grad(), capture_attention(method) as weights, _frame_weights(method) as over_time:
+            method.embed(clip[None])
+        last = weights[method.backbone.layers - 1, "local"]
+        if len(last) == params.frames:  # joint has one sequence for all frames
+            maps[label(name)] = attention.class_token_maps(last, method.backbone.grid)
+        if over_time:
+            times[label(name)] = over_time[0]
+        frames = filmstrip.to_uint8(clip, method.backbone.mean, method.backbone.std)
+        cls = opened.manifest.text(clips.rows[row].cls)
+    return frames, maps, times, cls
+
+
+class _frame_weights:  # noqa: N801 (a context manager)
+    """Collects, while a method embeds a video, how much the last block of its head looks at each frame, [T]."""
+
+    def __init__(self, method: VideoTextMethod) -> None:
+        blocks = getattr(getattr(method, "head", None), "blocks", None)
+        self.attn = blocks[-1].attn if blocks is not None else None
+
+    def __enter__(self) -> list[Tensor]:
+        found: list[Tensor] = []
+        if self.attn is not None:
+
+            def look(module: nn.Module, given: tuple, kwargs: dict, _: object) -> None:
+                weights = module.forward(*given, **{**kwargs, "need_weights": True})[1]  # [1 T T], heads averaged
+                found.append(weights[0].mean(0).detach())
+
+            self.handle = self.attn.register_forward_hook(look, with_kwargs=True)
+        return found
+
+    def __exit__(self, *_: object) -> None:
+        if self.attn is not None:
+            self.handle.remove()

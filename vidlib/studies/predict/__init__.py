@@ -1,0 +1,1 @@
+"""Guesses for videos of a person's own."""

@@ -1,0 +1,116 @@
+"""What a user gives to be told: video files and folders, texts of classes, example videos; and a few to try it on."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vidlib.basics.digests import digest
+from vidlib.basics.errors import UserError
+from vidlib.basics.paths import absolute, atomic_write, cache_dir
+from vidlib.data.folder import VIDEO_ENDINGS, list_videos, nfc
+from vidlib.data.world import moving_shapes
+
+WORLD = "moving_shapes_scene"
+CHOSEN = ("a black cross and a yellow square", "a cyan cross", "a green bar", "something yellow on a striped ground")
+SHOTS, ASKED = 3, 2  # of each class: example videos, and videos to tell
+BROKEN = "clip-0.mp4"
+
+
+@dataclass(frozen=True)
+class Demo:
+    """A small folder of videos, one of them broken, and their classes: as texts, as example videos, and the truth."""
+
+    videos: Path
+    classes: str
+    support: Path
+    truth: dict[str, str]
+
+
+def demo() -> Demo:
+    """A few val clips of the embedded world, copied into the cache under names that do not tell their class."""
+    manifest = moving_shapes.manifest(WORLD)
+    key = {"world": moving_shapes.CHECKSUM[WORLD], "classes": CHOSEN, "videos": [SHOTS, ASKED]}
+    root = cache_dir() / f"your_videos-{digest(key)[:8]}"
+    files, truth = {}, {}
+    for c, name in enumerate(CHOSEN):
+        rows = [row for row in manifest.videos("val") if row.cls == name]
+        for i, row in enumerate(rows[: SHOTS + ASKED]):
+            number = (i - SHOTS) * len(CHOSEN) + (c * 3 + i) % len(CHOSEN) + 1
+            file = f"support/{name}/{i}.mp4" if i < SHOTS else f"videos/clip-{number}.mp4"
+            if i >= SHOTS:
+                truth[file.removeprefix("videos/")] = name
+            files[root / file] = manifest.path(row).read_bytes()
+    files[root / "videos" / BROKEN] = b"not a video"
+    for file, content in files.items():
+        if not file.is_file():
+            with atomic_write(file) as part:
+                part.write_bytes(content)
+    return Demo(root / "videos", ",".join(CHOSEN), root / "support", truth)
+
+
+def list_files(given: Sequence[str | Path]) -> dict[Path, str]:
+    """The files given, and the videos in the folders given and below; each with the name that a table shows.
+
+    In folders hidden files and other endings than a video's are passed over; a file that is named is always tried.
+    """
+    found: dict[Path, str] = {}
+    for root in map(absolute, given):
+        if not root.exists():
+            raise UserError(f"videos: {root} does not exist; give a folder or files")
+        inside = sorted(file for file in root.rglob("*") if _is_video(file, root)) if root.is_dir() else [root]
+        if not inside:
+            raise UserError(f"videos: {root} holds no video files ({', '.join(sorted(VIDEO_ENDINGS))})")
+        short = len(given) == 1 and root.is_dir()
+        found |= {file: shown(file.relative_to(root) if short else file) for file in inside}
+    return found
+
+
+def class_texts(given: str) -> tuple[str, ...]:
+    """The texts in a file, one a line, or between commas."""
+    path = absolute(given)
+    if os.path.isfile(path):
+        try:
+            texts = path.read_text(encoding="utf-8-sig").splitlines()
+        except UnicodeDecodeError:
+            raise UserError(f"classes: {path} is not text in UTF-8; write one class a line") from None
+    elif given.endswith(".txt") or os.path.isdir(path):
+        raise UserError(f"classes: {path} is not a file; give texts with commas between, or a file of one a line")
+    else:
+        texts = given.split(",")
+    texts = [text.strip() for text in texts if text.strip()]
+    return _distinct(texts, "classes", "give two or more, with commas between or one a line of a file")
+
+
+def examples(root: str | Path) -> dict[str, list[Path]]:
+    """class -> its example videos, from a folder with one directory of videos per class; names are the directories'."""
+    root = absolute(root)
+    form = "give a folder with one directory of example videos per class"
+    if not root.is_dir():
+        raise UserError(f"support: {root} {'is not a folder' if root.exists() else 'does not exist'}; {form}")
+    inside = sorted((d for d in root.iterdir() if d.is_dir() and not d.name.startswith(".")), key=lambda d: nfc(d.name))
+    found = {nfc(d.name): list_videos(d) for d in inside}
+    _distinct(found, "support", form)
+    for name, files in found.items():
+        if not files:
+            raise UserError(f"support: class {name!r} in {root} holds no video files; add some or remove the directory")
+    return found
+
+
+def _distinct(names: Sequence[str], what: str, right: str) -> tuple[str, ...]:
+    if len(names) < 2:
+        number = "1 class leaves" if len(names) == 1 else "no classes leave"
+        raise UserError(f"{what}: {number} nothing to tell; {right}")
+    if twice := [name for i, name in enumerate(names) if name in [*names][:i]]:
+        raise UserError(f"{what}: {twice[0]!r} is given twice; give each class once")
+    return tuple(names)
+
+
+def _is_video(file: Path, root: Path) -> bool:
+    hidden = any(part.startswith(".") for part in file.relative_to(root).parts)
+    return file.suffix.lower() in VIDEO_ENDINGS and not hidden and file.is_file()
+
+
+def shown(path: Path) -> str:
+    """A path as text that can be printed, whatever bytes its name has."""
+    return os.fsencode(path).decode("utf-8", "replace")

@@ -1,0 +1,182 @@
+"""What ``predicting`` gives the user: tables, lines, a CSV, and frames with the attention over them.
+
+Legend: `V` videos, `K` classes, `T` frames, `H` heads, `N` tokens.
+"""
+
+import math
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from vidlib.basics.errors import UserError
+from vidlib.basics.paths import absolute, atomic_write
+from vidlib.basics.progress import track
+from vidlib.data import video
+from vidlib.data.clips import Pick
+from vidlib.data.transforms import ClipTransform
+from vidlib.layers.attention import capture_attention
+from vidlib.methods import FewShotMethod, VideoTextMethod
+from vidlib.studies.predict.files import shown
+from vidlib.viz import attention, filmstrip, style
+
+MEANING = {
+    False: "a score is the probability of a class among those given; all of them add up to 1",
+    True: "a score is softmax over the method's logits of the classes; all of them add up to 1",
+}
+UNCALIBRATED = (
+    "not calibrated: 0.9 does not mean right nine times in ten, and a video of no given class gets a guess too"
+)
+COLUMNS = ["way", "video", "rank", "class", "score", "unreadable"]
+
+
+@dataclass
+class Opened:
+    """A method in evaluation mode, how it reads a video, the template of its class texts, and what it is in words."""
+
+    method: FewShotMethod | VideoTextMethod
+    frames: int
+    pick: Pick
+    transform: ClipTransform
+    template: str
+    words: str
+
+    def read(self, path: Path) -> Tensor:
+        """A file's clip [T C H W]; UserError where it cannot be read."""
+        frames = video.read_frames(path, self.pick(video.count_frames(path), self.frames, None))
+        return self.transform(frames)
+
+
+@dataclass
+class Predicted:
+    """``scores [V K]`` of the videos in ``read``; the others are in ``unreadable``, each with its cause.
+
+    ``examples``: how many example videos were read; ``lost``: those that could not be; ``known``: how many of the
+    videos are examples too. ``memory`` in MiB: the model's and its largest batch's.
+    """
+
+    few_shot: bool
+    words: str
+    classes: tuple[str, ...]
+    read: list[Path]
+    scores: np.ndarray
+    unreadable: dict[Path, str]
+    examples: int
+    lost: dict[Path, str]
+    known: int
+    seconds: float
+    memory: float
+    names: dict[Path, str]
+
+    @property
+    def way(self) -> str:
+        return "few-shot" if self.few_shot else "zero-shot"
+
+    @property
+    def speed(self) -> float:
+        """Clips a second, reading included."""
+        return (len(self.read) + self.examples) / self.seconds
+
+    def guesses(self) -> dict[str, str]:
+        """The first class of each video that was read, by the video's name."""
+        return {
+            self.names[path]: self.classes[best] for path, best in zip(self.read, self.scores.argmax(1), strict=True)
+        }
+
+    def table(self, top: int) -> pd.DataFrame:
+        """COLUMNS: of each video its ``top`` classes; of one that could not be read no class, and the cause."""
+        rows = []
+        for path, scores in zip(self.read, self.scores, strict=True):
+            order = np.argsort(-scores, kind="stable")[:top]
+            rows += [(self.names[path], i, self.classes[k], scores[k], "") for i, k in enumerate(order, 1)]
+        rows += [(self.names[path], None, "", math.nan, cause) for path, cause in self.unreadable.items()]
+        table = pd.DataFrame([(self.way, *row) for row in rows], columns=COLUMNS)
+        return table.astype({"rank": "Int64"})
+
+    def about(self) -> Iterator[str]:
+        """What guessed, and what its scores are."""
+        yield f"{self.way}: {self.words}, {len(self.classes)} classes"
+        yield from (MEANING[self.few_shot], UNCALIBRATED)
+
+    def summary(self) -> Iterator[str]:
+        """What was not read, and what it took; in sentences."""
+        for title, causes in (("videos", self.unreadable), ("example videos", self.lost)):
+            if causes:
+                yield f"{title} that could not be read, and are not guessed at:"
+                yield from (f"  {self.names.get(path, shown(path))}: {cause}" for path, cause in causes.items())
+        if self.known:
+            yield f"{self.known} of the videos are example videos too: their guesses tell nothing"
+        also = f" and {self.examples} example videos" if self.few_shot else ""
+        yield (
+            f"{len(self.read)} videos{also} in {self.seconds:.1f} s: {self.speed:.1f} clips per second, "
+            f"reading included; weights and tensors at their peak {self.memory:,.0f} MiB"
+        )
+
+
+def lines(found: Predicted, top: int) -> Iterator[str]:
+    """The guesses as text: what they are, then each video's classes in order, then what was not read, and the cost."""
+    yield from found.about()
+    yield ""
+    width = max(map(len, found.classes))
+    for name, rows in found.table(top).dropna(subset=["rank"]).groupby("video", sort=False):
+        yield name
+        said = zip(rows["rank"], rows["class"], rows["score"], strict=True)
+        yield from (f"  {rank}  {cls:<{width}}  {score:.3f}" for rank, cls, score in said)
+    yield ""
+    yield from found.summary()
+
+
+def write_csv(table: pd.DataFrame, file: str | Path, overwrite: bool = False) -> None:
+    """Write ``table`` whole or not at all; UserError where the file exists and ``overwrite`` is not set."""
+    if os.path.lexists(file) and not overwrite:
+        raise UserError(f"csv: {file} exists; give another name, or --overwrite (in a notebook, remove the file)")
+    with atomic_write(file) as part:
+        table.to_csv(part, index=False, float_format="%.6f", encoding="utf-8")
+
+
+def figure(found: Predicted, opened: Opened, path: Path) -> tuple[Figure, pd.DataFrame]:
+    """A video's frames, and where the tower is a ViT the class token's last attention over them; the numbers drawn."""
+    clip = opened.read(path)
+    frames = filmstrip.to_uint8(clip, opened.transform.mean, opened.transform.std)
+    scores = found.scores[found.read.index(path)]
+    guess = f"{found.way} guess: {found.classes[scores.argmax()]}, score {scores.max():.2f}"
+    title = f"{found.names[path]}; {guess}".replace("$", r"\$")  # else what lies between two is mathematics
+    last, masses, numbers = {}, {}, pd.DataFrame({"class": found.classes, "score": scores})
+    maps, name = _attention(opened, clip), "attention"
+    if maps is not None:
+        last[name] = attention.class_token_maps(maps, opened.method.backbone.grid)
+        extra = attention.extra_mass(maps, opened.method.backbone.grid)
+        masses |= {name: extra} if extra.any() else {}
+        numbers = attention.table(last, masses)
+    return attention.maps(frames, last, masses, title=title), numbers
+
+
+def save_figures(found: Predicted, opened: Opened, folder: str | Path) -> None:
+    """``figure`` of every video that was read, as PNG and CSV in ``folder``, numbered in order."""
+    for number, path in enumerate(track(found.read, "figures"), 1):
+        drawn, numbers = figure(found, opened, path)
+        name = re.sub(r"\W+", "_", Path(found.names[path]).stem)
+        style.save(drawn, absolute(folder), f"{number:03d}_{name}", numbers, formats=("png",))
+        plt.close(drawn)
+
+
+def _attention(opened: Opened, clip: Tensor) -> Tensor | None:
+    """The last block's attention [T H N N] as a query; None of a ResNet, and where all frames are one sequence."""
+    method, tower = opened.method, opened.method.backbone
+    if not hasattr(tower, "grid"):
+        return None
+    seen = SimpleNamespace(backbone=tower, attention_calls=getattr(method, "attention_calls", ("local",)))
+    clips = clip[None].to(next(tower.trunk.parameters()))
+    with torch.no_grad(), capture_attention(seen) as weights:
+        method.embed(clips) if isinstance(method, VideoTextMethod) else method.embed(clips, None, "query")
+    last = weights.get((tower.layers - 1, "local"))
+    return None if last is None or len(last) != opened.frames else last

@@ -1,0 +1,271 @@
+"""What one optimiser step of ``training.fit`` needs: its learning rate, seeds, episodes, sums over processes."""
+
+import hashlib
+import math
+import os
+import random
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+from vidlib.basics.devices import place
+from vidlib.basics.errors import UserError
+from vidlib.training import checkpoints
+
+REMEDY = "try a lower lr, a longer warmup, clip_grad 1, or precision 32-true"
+OPTIMIZERS = ("adamw", "adam", "sgd")
+SCHEDULES = ("cosine", "constant", "steps")
+BLOCK = re.compile(r"(.*(?:resblocks|adapters))\.(\d+)\.")  # CLIP's towers, and adapters kept block by block
+BEFORE_BLOCKS = re.compile(
+    r"(.*clip\.(?:visual\.)?)(?:conv1|class_embedding|positional_embedding|token_embedding|ln_pre)\b"
+)
+DECAYED = ("matrices", "all but norms", "all")
+NORMS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._NormBase)
+# What SloshNet's released code gives its architecture parameters beside arch_lr; DARTS's values.
+ARCHITECTURE = {"betas": (0.5, 0.999), "weight_decay": 1e-3}
+
+
+def rate_at(
+    step: int, steps: int, warmup: float, schedule: str, milestones: Sequence[tuple[float, float]] = ()
+) -> float:
+    """Part of the peak learning rate in optimiser step ``step`` (from 1).
+
+    A linear rise over ``warmup`` of the steps, then: "cosine" to 0, "constant", or "steps", where each (share, factor)
+    of ``milestones``, in rising order, sets the factor once that share of all steps is done (1 before the first).
+    """
+    rise = round(warmup * steps)
+    if step <= rise:
+        return step / rise
+    if schedule == "steps":
+        return next((factor for share, factor in reversed(milestones) if step > round(share * steps)), 1.0)
+    if schedule == "constant":
+        return 1.0
+    return 0.5 * (1 + math.cos(math.pi * (step - 1 - rise) / max(1, steps - rise)))
+
+
+def shares(milestones: Sequence[Sequence[float]], episodes: int) -> list[tuple[float, float]]:
+    """``milestones`` [[place, factor], ...] with each place as a share of the training: below 1 it is one already, from
+    1 on it counts episodes. A ``UserError`` names what is out of order."""
+    found = [(place if place < 1 else place / episodes, factor) for place, factor in milestones]
+    if any(place <= 0 or factor < 0 for place, factor in found) or found != sorted(found, key=lambda pair: pair[0]):
+        raise UserError(
+            f"milestones: {milestones} should be [place, factor] in rising order of places above 0, no factor below 0"
+        )
+    return found
+
+
+def seed_everything(seed: int, episode: int) -> None:
+    """Seed torch, numpy and random from (seed, episode): dropout and the like depend on nothing else."""
+    number = int.from_bytes(hashlib.sha256(f"{seed} {episode}".encode()).digest()[:4], "big")
+    torch.manual_seed(number)
+    np.random.seed(number)
+    random.seed(number)
+
+
+def optimizers(
+    method: nn.Module,
+    name: str,
+    lr: float,
+    weight_decay: float,
+    momentum: float = 0.0,
+    decayed: str = "matrices",
+    arch_lr: float = 3e-3,
+    layer_decay: float = 1.0,
+) -> list[torch.optim.Optimizer]:
+    """The optimiser ``name`` of the network, then Adam of the parameters that ``method.architecture`` names, if any.
+
+    Weight decay is decoupled in "adamw" and part of the gradient in "adam" and "sgd"; ``momentum`` is "sgd"'s. A
+    group's ``peak`` is its highest learning rate.
+    """
+    ours = architecture(method)
+    groups = parameter_groups(method, weight_decay, decayed, leave=ours, layer_decay=layer_decay)
+    kinds = {"adamw": (torch.optim.AdamW, {}), "adam": (torch.optim.Adam, {})}
+    kinds["sgd"] = (torch.optim.SGD, {"momentum": momentum})
+    kind, options = kinds[name]
+    found = [kind(groups, lr=lr, **options)] if groups else []
+    if ours:
+        found.append(torch.optim.Adam(list(ours.values()), lr=arch_lr, **ARCHITECTURE))
+    for optimizer in found:
+        for group in optimizer.param_groups:
+            group["peak"] = group["lr"] = group["lr"] * group.get("rate", 1.0)
+    return found
+
+
+def architecture(method: nn.Module) -> dict[str, nn.Parameter]:
+    """Name -> parameter, for those trained whose name is, or ends with a part that is, in ``method.architecture``."""
+    wanted = tuple(getattr(method, "architecture", ()))
+    trained = checkpoints.trainable_parameters(method)
+    return {name: p for name, p in trained.items() if any(f".{name}".endswith(f".{part}") for part in wanted)}
+
+
+def parameter_groups(
+    method: nn.Module,
+    weight_decay: float,
+    decayed: str = "matrices",
+    leave: Mapping[str, Any] | None = None,
+    layer_decay: float = 1.0,
+) -> list[dict[str, Any]]:
+    """Groups of those that decay and those that do not, without the parameters in ``leave``.
+
+    decayed: "matrices" (vectors, scalars, embeddings and tokens do not), "all but norms" (biases and vectors decay too,
+    scales and shifts of normalisation do not), or "all". ``method.rates`` (start of a name -> part of the learning
+    rate, the longest start wins) divides them further, and so do the blocks of the towers and their adapters under
+    ``layer_decay``: the last block has that part of the rate, each before it that part of the next one's, and what
+    comes before the first block that of the first. A group's ``rate`` is its part.
+    """
+    tables = {id(p) for m in method.modules() if isinstance(m, nn.Embedding) for p in m.parameters(recurse=False)}
+    norms = {id(p) for m in method.modules() if isinstance(m, NORMS) for p in m.parameters(recurse=False)}
+    rates = sorted(getattr(method, "rates", {}).items(), key=lambda pair: -len(pair[0]))
+    found: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    trained = checkpoints.trainable_parameters(method)
+    below = _blocks_above([name for name, _ in method.named_parameters()])
+    for name, p in trained.items():
+        if name in (leave or ()):
+            continue
+        last = name.rsplit(".", 1)[-1]
+        vector = p.ndim < 2 or id(p) in tables or "embed" in last or "token" in last
+        spared = {"matrices": vector, "all but norms": id(p) in norms, "all": False}[decayed]
+        rate = next((rate for start, rate in rates if name.startswith(start)), 1.0) * layer_decay ** below.get(name, 0)
+        found.setdefault((rate, spared), []).append(p)
+    return [
+        {"params": found[rate, spared], "weight_decay": 0.0 if spared else weight_decay, "rate": rate}
+        for rate, spared in sorted(found, key=lambda key: (-key[0], key[1]))
+    ]
+
+
+def _blocks_above(names: Sequence[str]) -> dict[str, int]:
+    """Name -> how many blocks of its tower lie from it to the tower's end, its own counted; the rest is not named."""
+    stacks: dict[str, int] = {}
+    numbered = {name: found for name in names if (found := BLOCK.match(name))}
+    for stack, number in (found.groups() for found in numbered.values()):
+        stacks[stack] = max(stacks.get(stack, 0), int(number) + 1)
+    above = {name: stacks[found[1]] - int(found[2]) for name, found in numbered.items()}
+    for name in names:
+        if (found := BEFORE_BLOCKS.match(name)) and (blocks := stacks.get(f"{found[1]}transformer.resblocks")):
+            above[name] = blocks + 1
+    return above
+
+
+def take_step(scaling: Any, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+    """One step of every optimiser that has a gradient; a loss scaler is updated once, after the last of them."""
+    scaler = getattr(scaling, "scaler", None)
+    for optimizer in optimizers:
+        if any(p.grad is not None for group in optimizer.param_groups for p in group["params"]):
+            optimizer.step() if scaler is None else scaler.step(optimizer)
+        optimizer.zero_grad(set_to_none=True)
+    if scaler is not None:
+        scaler.update()
+
+
+class Share:
+    """This process's episodes of every step, loaded ahead by ``workers`` processes, on the device in its precision.
+
+    Of a step's episodes, process r of n takes every n-th from the r-th on; shares may be uneven or empty. With
+    ``together`` each takes all of them, ``source`` giving it its own part of every one.
+    """
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        source: Any,
+        first: int,
+        steps: int,
+        episodes: int,
+        per_step: int,
+        workers: int,
+        together: bool = False,
+    ):
+        self.fabric = fabric
+        start, stride = (0, 1) if together else (fabric.global_rank, fabric.world_size)
+        self.episodes = {
+            step: range((step - 1) * per_step + start, min(step * per_step, episodes), stride)
+            for step in range(first, steps + 1)
+        }
+        order = [episode for share in self.episodes.values() for episode in share]
+        own = torch.Generator()  # else the loader draws from the global one
+        loader = DataLoader(_Items(source), batch_size=None, sampler=order, num_workers=workers, generator=own)
+        self.batches = iter(loader)
+
+    def of_step(self, step: int) -> Iterator[tuple[int, Any]]:
+        """(index, batch) of this process's episodes of ``step``; steps must be asked for in order."""
+        for episode in self.episodes[step]:
+            try:
+                batch = next(self.batches)
+            except UserError as error:  # from a loader process it comes wrapped in a traceback
+                sentence = str(error).strip().splitlines()[-1]
+                raise UserError(sentence.split("Error: ", 1)[-1]) from None
+            yield episode, place(self.fabric, batch)
+
+
+class _Items(Dataset):
+    def __init__(self, source: Any):
+        self.source = source
+
+    def __getitem__(self, index: int) -> Any:
+        return self.source[index]
+
+
+def measure(match: Any, batch: Any, episode: int) -> dict[str, float]:
+    """The episode's loss, named losses and accuracy; a ``UserError`` names the episode whose loss is not finite."""
+    values = {"loss": match.loss, **{f"loss.{name}": value for name, value in match.losses.items()}}
+    numbers = {name: float(value.detach()) for name, value in values.items()}
+    for name, number in numbers.items():
+        if not math.isfinite(number):
+            raise UserError(f"{name} of episode {episode} is {number}, not a finite number: {REMEDY}")
+    hits = match.hits if hasattr(match, "hits") else match.logits.detach().argmax(-1) == batch.targets.query_labels
+    return numbers | {"accuracy": float(hits.float().mean())}
+
+
+def replaced(batch: Any, episode: int) -> dict[str, list[dict[str, Any]]]:
+    """Under "replaced", where there are any, the training videos of a batch that did not decode."""
+    lost = getattr(batch, "replaced", ())
+    return {"replaced": [{"episode": episode, **each._asdict()} for each in lost]} if lost else {}
+
+
+def gather(fabric: Fabric, measured: list[dict[str, float]]) -> list[dict[str, float]]:
+    """The step's measures of all processes, in the order of the episodes."""
+    if fabric.world_size == 1:
+        return measured
+    parts: list[list] = [[] for _ in range(fabric.world_size)]
+    torch.distributed.all_gather_object(parts, measured)
+    longest = max(map(len, parts))
+    return [part[i] for i in range(longest) for part in parts if i < len(part)]
+
+
+def sum_gradients(fabric: Fabric, parameters: list[nn.Parameter]) -> None:
+    """Sum gradients over the processes, in place; a parameter that no process used keeps no gradient."""
+    if fabric.world_size == 1:
+        return
+    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+    used = torch.tensor([float(p.grad is not None) for p in parameters], device=fabric.device)
+    used = fabric.all_reduce(used, reduce_op="sum").tolist()
+    flat = fabric.all_reduce(torch.cat([g.flatten() for g in gradients]), reduce_op="sum")
+    for p, any_use, part in zip(parameters, used, flat.split([p.numel() for p in parameters]), strict=True):
+        p.grad = part.view_as(p) if any_use else None
+
+
+def mean(measured: list[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of every named number over the episodes that have it."""
+    names = list(dict.fromkeys(name for line in measured for name in line))
+    values = {name: [line[name] for line in measured if name in line] for name in names}
+    return {name: math.fsum(column) / len(column) for name, column in values.items()}
+
+
+@contextmanager
+def deterministic_kernels(wanted: bool) -> Iterator[None]:
+    """Deterministic kernels inside, the former setting afterwards."""
+    before = torch.are_deterministic_algorithms_enabled()
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS asks for before it repeats itself
+    torch.use_deterministic_algorithms(wanted or before)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
