@@ -15,7 +15,7 @@ from vidlib.cli.run import main_runs
 from vidlib.params.by_recipe import by_recipe
 from vidlib.params.few_shot import RunParams
 from vidlib.params.notebooks import request, settings
-from vidlib.params.video_text import ActionCLIPParams, RecogniseRunParams
+from vidlib.params.video_text import ActionCLIPParams, VideoTextRunParams
 from vidlib.results import runs
 from vidlib.studies import paper_against_ours
 from vidlib.viz import style
@@ -148,7 +148,7 @@ def test_a_papers_table_has_ours_beside_and_blanks_elsewhere(tmp_path):
 def test_videos_and_texts_have_theirs(tmp_path):
     given = request("actionclip/kinetics400_b16_8f").params.run_params()
     record(tmp_path, given, 0.8)
-    record(tmp_path, RecogniseRunParams.parse(given.model_dump() | {"frames": 16}), 0.7, fit=None)
+    record(tmp_path, VideoTextRunParams.parse(given.model_dump() | {"frames": 16}), 0.7, fit=None)
     found = report_table.table("actionclip", tmp_path)
     ours = found[found["ours (%)"] != ""].set_index("backbone")
     assert list(ours.index) == ["ViT-B/16, 8 frames", "ViT-B/16, 16 frames"]

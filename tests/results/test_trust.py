@@ -13,7 +13,7 @@ from vidlib.data.manifest import Manifest, Row
 from vidlib.data.protocols import plan
 from vidlib.params.by_recipe import ComparisonParams, FewShotNotebookParams, untrained
 from vidlib.params.few_shot import RunParams
-from vidlib.params.video_text import RecogniseRunParams
+from vidlib.params.video_text import VideoTextRunParams
 from vidlib.results import runs, trust
 from vidlib.studies import comparison
 from vidlib.studies import few_shot as study
@@ -156,11 +156,11 @@ def test_weights_that_have_seen_the_test_list_are_no_start(tmp_path: Path, capsy
     def before(**more) -> str:
         home = tmp_path / f"run{len(list(tmp_path.glob('run*')))}"
         home.mkdir()
-        runs.write_json(home / "params.json", dict(RecogniseRunParams.parse({**given, **more}).model_dump(mode="json")))
+        runs.write_json(home / "params.json", dict(VideoTextRunParams.parse({**given, **more}).model_dump(mode="json")))
         return str(home)
 
     def start(init: str, **more) -> None:
-        p = RecogniseRunParams.parse({**given, "init": init, **more})
+        p = VideoTextRunParams.parse({**given, "init": init, **more})
         planning.refuse_test_data(p, planning.open_plan(p))
 
     seen, novel = before(), before(protocol="kshot", shot=1)
@@ -210,7 +210,7 @@ def test_the_name_of_incomplete_data_carries_their_coverage(tmp_path: Path) -> N
 
 def test_worlds_are_not_asked(monkeypatch) -> None:
     monkeypatch.setattr(trust, "refuse_shared", lambda *_, **__: pytest.fail("rendered by vidlib, apart by making"))
-    p = RecogniseRunParams.parse({"dataset": benchmarks.WORLDS[0], "pretrained": ""})
+    p = VideoTextRunParams.parse({"dataset": benchmarks.WORLDS[0], "pretrained": ""})
     planning.refuse_test_data(p, plan(_listed(), "zero_shot"))
 
 

@@ -12,7 +12,7 @@ from vidlib.data.sampling import segment_indices
 from vidlib.data.transforms import ClipTransform
 from vidlib.params.few_shot import RunParams
 from vidlib.params.predict import PredictParams
-from vidlib.params.video_text import RecogniseRunParams
+from vidlib.params.video_text import VideoTextRunParams
 from vidlib.studies.predict import files as given
 from vidlib.studies.predict import guess, show
 from vidlib.training import few_shot, video_text
@@ -52,7 +52,7 @@ def trained(tmp_path_factory):
     text = {"method": "m2clip", "options": {"width": 8, "text_width": 8}, "epochs": 1, "batch": 4, "select": False}
     return {
         "aim": few_shot.run(RunParams.parse(shared | few)),
-        "m2clip": video_text.run(RecogniseRunParams.parse(shared | text)),
+        "m2clip": video_text.run(VideoTextRunParams.parse(shared | text)),
     }
 
 
@@ -302,7 +302,7 @@ def test_nothing_readable_is_refused_with_the_first_cause(support, tmp_path):
 def test_a_classifier_of_fixed_classes_is_refused(videos, trained, tmp_path):
     old = trained["m2clip"].params
     again = video_text.run(
-        RecogniseRunParams.parse(old | {"options": old["options"] | {"score": "visual"}, "epochs": 0})
+        VideoTextRunParams.parse(old | {"options": old["options"] | {"score": "visual"}, "epochs": 0})
     )
     p = asked(videos, classes=TEXTS, run=str(again.folder), frames=0)
     with pytest.raises(UserError, match="a classifier of its training classes, which cannot meet yours"):

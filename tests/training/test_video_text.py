@@ -8,7 +8,7 @@ import torch
 
 from tests.data.small import write_clip, write_folder
 from vidlib.basics.errors import UserError
-from vidlib.params.video_text import RecogniseRunParams
+from vidlib.params.video_text import VideoTextRunParams
 from vidlib.results import runs
 from vidlib.results.accuracy import paired
 from vidlib.results.recognised import Recognised
@@ -25,9 +25,9 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def params(folder, tmp_path):
-    def make(**given) -> RecogniseRunParams:
+    def make(**given) -> VideoTextRunParams:
         chosen = {**SMALL, "dataset": f"folder:{folder}", "runs": str(tmp_path / "runs"), **given}
-        return video_text.checked(RecogniseRunParams.parse(chosen))
+        return video_text.checked(VideoTextRunParams.parse(chosen))
 
     return make
 

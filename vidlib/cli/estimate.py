@@ -19,7 +19,7 @@ from vidlib.cli.run import command, main_runs, runs_folder
 from vidlib.data.episodes import EpisodeSampler
 from vidlib.params.few_shot import RunParams
 from vidlib.params.notebooks import Request
-from vidlib.params.video_text import RecogniseRunParams
+from vidlib.params.video_text import VideoTextRunParams
 from vidlib.results import runs
 from vidlib.training import opening, video_text
 from vidlib.training.trial import TEN, AnyRun, Measured, embeddings, measure
@@ -129,7 +129,7 @@ def _few_shot_seconds(params: RunParams, measured: Measured) -> tuple[float, flo
     return train, select, embed * passes + match * (2 + text), params.test_episodes * (2 + text)
 
 
-def _labelled_seconds(params: RecogniseRunParams, measured: Measured) -> tuple[float, float, float, float]:
+def _labelled_seconds(params: VideoTextRunParams, measured: Measured) -> tuple[float, float, float, float]:
     manifest = video_text.open_plan(params).manifest
     batches = params.epochs * measured.steps_per_epoch if measured.trained else 0
     looks = math.ceil(params.epochs / params.val_every) if params.select and batches else 0

@@ -23,7 +23,7 @@ from vidlib.data.catalogue.benchmarks import WORLDS
 from vidlib.methods import VIDEO_TEXT
 from vidlib.params import notebooks
 from vidlib.params.few_shot import RunParams
-from vidlib.params.video_text import RecogniseRunParams
+from vidlib.params.video_text import VideoTextRunParams
 from vidlib.studies import few_shot as study
 from vidlib.studies.video_text import LABELS
 
@@ -266,7 +266,7 @@ def alone(record: Record) -> str:
 
 def command(params: Mapping[str, Any]) -> str:
     """The ``vidlib run`` of the notebook that makes a run of these parameters, or "" where none was found that does."""
-    kind = RecogniseRunParams if "epochs" in params else RunParams
+    kind = VideoTextRunParams if "epochs" in params else RunParams
     try:
         target = kind.parse(params)
         name = target.method if target.method in notebooks.MODELS else "few_shot"

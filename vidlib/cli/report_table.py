@@ -16,7 +16,7 @@ from vidlib.methods import METHODS, VIDEO_TEXT
 from vidlib.params import recipes
 from vidlib.params.base import closest
 from vidlib.params.notebooks import folder
-from vidlib.params.video_text import RecogniseRunParams
+from vidlib.params.video_text import VideoTextRunParams
 from vidlib.results import published, runs
 from vidlib.studies import few_shot as study
 from vidlib.studies import paper_against_ours
@@ -28,7 +28,7 @@ DATASETS = {"Kinetics-400": "kinetics400", "HMDB51": "hmdb51", "UCF101": "ucf101
 TRAINED_ON = "kinetics400"  # before a zero-shot test
 BACKBONES = {"ViT-B/16": "ViT-B-16", "ViT-B/32": "ViT-B-32"}
 VIEWS = {(4, 3): (3, 3)}  # the four crops of M2-CLIP's code lie unevenly; ours are three (its recipe says so)
-SAME_RUN = sorted(RecogniseRunParams.model_fields.keys() - RecogniseRunParams.PLACE - {"seed", "official_split"})
+SAME_RUN = sorted(VideoTextRunParams.model_fields.keys() - VideoTextRunParams.PLACE - {"seed", "official_split"})
 Key = tuple[str, str, int, str, int, tuple[int, int]]  # data, protocol, shot, backbone, frames, views
 
 

@@ -23,7 +23,7 @@ from vidlib.params.by_recipe import OpenParams
 from vidlib.params.few_shot import MAFSARParams, RunParams
 from vidlib.params.notebooks import Request
 from vidlib.params.predict import PredictParams
-from vidlib.params.video_text import RecogniseParams, RecogniseRunParams, RecogniseStudyParams
+from vidlib.params.video_text import VideoTextParams, VideoTextRunParams, VideoTextStudyParams
 from vidlib.results import runs
 from vidlib.studies.predict import guess
 from vidlib.training import few_shot, opening, video_text
@@ -39,9 +39,9 @@ def checked(request: Request) -> Request:
     p = request.params
     if isinstance(p, PredictParams):
         guess.checked(p)
-    elif isinstance(p, RecogniseParams):
+    elif isinstance(p, VideoTextParams):
         video_text.checked(p)
-        if isinstance(p, RecogniseStudyParams):
+        if isinstance(p, VideoTextStudyParams):
             video_text.checked(p.run_params())
         if p.dataset not in WORLDS:
             video_text.open_plan(p)
@@ -52,10 +52,10 @@ def checked(request: Request) -> Request:
     return request
 
 
-def main_runs(request: Request) -> list[RunParams | RecogniseRunParams]:
+def main_runs(request: Request) -> list[RunParams | VideoTextRunParams]:
     """The runs of the notebook's own method, one for each seed; none where it studies no single method."""
     p = request.params
-    if isinstance(p, RecogniseStudyParams):
+    if isinstance(p, VideoTextStudyParams):
         first = p.run_params()
     elif isinstance(p, MAFSARParams):
         first = p.run_params("ma_fsar")

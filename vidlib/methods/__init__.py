@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from vidlib.backbones import Backbone
     from vidlib.backbones.clip import CLIPBackbone
     from vidlib.params.few_shot import RunParams
-    from vidlib.params.video_text import RecogniseRunParams
+    from vidlib.params.video_text import VideoTextRunParams
 
 METHODS: dict[str, type[FewShotMethod]] = {
     "ma_fsar": MAFSAR,
@@ -234,7 +234,7 @@ def build(params: "RunParams | str", backbone: "Backbone", **changes: object) ->
     return method(backbone, **chosen)
 
 
-def video_text_arguments(params: "RecogniseRunParams") -> dict[str, object]:
+def video_text_arguments(params: "VideoTextRunParams") -> dict[str, object]:
     """The constructor arguments that ``params`` mean for ActionCLIP or M2-CLIP, known names all; else UserError."""
     known = ABLATIONS[params.method]
     if params.ablation and params.ablation not in known:
@@ -250,7 +250,7 @@ def video_text_arguments(params: "RecogniseRunParams") -> dict[str, object]:
     return shared | params.options | known.get(params.ablation, {})  # a named change is one of what was chosen
 
 
-def check_video_text(params: "RecogniseRunParams") -> None:
+def check_video_text(params: "VideoTextRunParams") -> None:
     """UserError where a run of ``params`` cannot work, for a reason that needs no video and no weights."""
     if params.backbone in resnet.names():
         _refuse_without_text(params.method, params.backbone)
@@ -266,11 +266,11 @@ def check_video_text(params: "RecogniseRunParams") -> None:
         )
 
 
-def _facts(params: "RecogniseRunParams", **facts: object) -> dict[str, object]:
+def _facts(params: "VideoTextRunParams", **facts: object) -> dict[str, object]:
     return {name: value for name, value in facts.items() if name in _constructor(VIDEO_TEXT[params.method])}
 
 
-def build_video_text(params: "RecogniseRunParams", backbone: "CLIPBackbone", **facts: object) -> VideoTextMethod:
+def build_video_text(params: "VideoTextRunParams", backbone: "CLIPBackbone", **facts: object) -> VideoTextMethod:
     """The method that ``params`` name on ``backbone``; ``facts`` of the data (classes, vocabulary) go in where its
     constructor has them."""
     if not backbone.has_text:

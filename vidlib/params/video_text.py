@@ -48,7 +48,7 @@ class DataParams(Params):
         return self
 
 
-class RecogniseParams(TowerParams, PlaceParams, DataParams):
+class VideoTextParams(TowerParams, PlaceParams, DataParams):
     """How a video-text method is built, trained and tested; defaults suit the embedded world on two cores."""
 
     init: str = Field("", description="a finished run's folder whose weights training starts from, empty for none")
@@ -94,7 +94,7 @@ class RecogniseParams(TowerParams, PlaceParams, DataParams):
         return str(paths.absolute(value)) if value else ""
 
 
-class RecogniseRunParams(ExecutionParams, RecogniseParams):
+class VideoTextRunParams(ExecutionParams, VideoTextParams):
     """One execution of a video-text method with one seed."""
 
     method: str = Field("actionclip", description="actionclip or m2clip")
@@ -105,7 +105,7 @@ class RecogniseRunParams(ExecutionParams, RecogniseParams):
         return known_name(value, VIDEO_TEXT_NAMES, "method")
 
 
-class RecogniseStudyParams(RecogniseParams, ABC):
+class VideoTextStudyParams(VideoTextParams, ABC):
     """What the notebooks of ActionCLIP and M2-CLIP share besides."""
 
     protocol: str = Field("base_to_novel", description="closed_set, zero_shot, kshot or base_to_novel")
@@ -120,14 +120,14 @@ class RecogniseStudyParams(RecogniseParams, ABC):
     def options(self) -> dict[str, Any]:
         """The constructor arguments that the notebook's own parameters mean."""
 
-    def run_params(self, **changes: Any) -> RecogniseRunParams:
+    def run_params(self, **changes: Any) -> VideoTextRunParams:
         """The parameters of one run: the notebook's own method, with ``changes``; options are added to its own."""
-        shared = {name: value for name, value in self if name in RecogniseRunParams.model_fields}
+        shared = {name: value for name, value in self if name in VideoTextRunParams.model_fields}
         options = changes.pop("options", self.options())
-        return RecogniseRunParams.parse({**shared, "method": self.METHOD, "options": options, **changes})
+        return VideoTextRunParams.parse({**shared, "method": self.METHOD, "options": options, **changes})
 
 
-class ActionCLIPParams(RecogniseStudyParams):
+class ActionCLIPParams(VideoTextStudyParams):
     """Parameters of notebooks/actionclip.ipynb."""
 
     visual_prompt: str = Field("transf", description="joint, shift, meanp, conv1d, lstm, transf or transf_cls")
@@ -146,7 +146,7 @@ class ActionCLIPParams(RecogniseStudyParams):
         return {name: getattr(self, name) for name in ("visual_prompt", "templates", "tune", "learned_scale")}
 
 
-class M2CLIPParams(RecogniseStudyParams):
+class M2CLIPParams(VideoTextStudyParams):
     """Parameters of notebooks/m2clip.ipynb."""
 
     heads: str = Field(",".join(HEADS), description="some of contrastive, cross_modal, mlm, visual")

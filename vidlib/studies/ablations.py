@@ -31,7 +31,7 @@ class Ablation:
     group: str = ""
 
     def of(self, base: Params) -> Params:
-        """The run that is ``base``, of RunParams or RecogniseRunParams, with this change."""
+        """The run that is ``base``, of RunParams or VideoTextRunParams, with this change."""
         return type(base).parse({**base.model_dump(), "ablation": self.change, **self.params})
 
 

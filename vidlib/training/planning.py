@@ -7,11 +7,11 @@ from vidlib.basics.errors import UserError
 from vidlib.data.catalogue import benchmarks, official, readable
 from vidlib.data.manifest import Manifest
 from vidlib.data.protocols import Plan, plan
-from vidlib.params.video_text import RecogniseParams, RecogniseRunParams
+from vidlib.params.video_text import VideoTextParams, VideoTextRunParams
 from vidlib.results import runs, trust
 
 
-def open_plan(params: RecogniseParams) -> Plan:
+def open_plan(params: VideoTextParams) -> Plan:
     """The videos of the data set(s), as the protocol divides them; what it tests and chooses on without the videos that
     cannot be read, which the manifest's note names."""
     bases = [
@@ -42,7 +42,7 @@ def _manifest(dataset: str, split: int) -> Manifest:
     return manifest.keep_readable() if dataset.startswith(benchmarks.FOLDER) else manifest
 
 
-def refuse_test_data(params: RecogniseParams, planned: Plan) -> None:
+def refuse_test_data(params: VideoTextParams, planned: Plan) -> None:
     """UserError where a test video would be trained or selected on, by this run or by that of ``params.init``."""
     names = {params.dataset, params.test_dataset} - {""}
     if not names <= set(benchmarks.WORLDS):
@@ -51,7 +51,7 @@ def refuse_test_data(params: RecogniseParams, planned: Plan) -> None:
         return
     try:
         earlier = runs.Run(Path(params.init), Path(params.init), "finished", None).params
-        before = open_plan(RecogniseRunParams.parse(earlier)).manifest
+        before = open_plan(VideoTextRunParams.parse(earlier)).manifest
     except (UserError, OSError, ValueError) as error:
         said = " ".join(str(error).split())
         print(f"init: what {params.init} was trained on cannot be found out, so test videos may be among it ({said})")

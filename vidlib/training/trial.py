@@ -16,7 +16,7 @@ from lightning.fabric import Fabric
 
 from vidlib.basics.devices import make_fabric, place
 from vidlib.params.few_shot import RunParams
-from vidlib.params.video_text import RecogniseRunParams
+from vidlib.params.video_text import VideoTextRunParams
 from vidlib.results import cost, runs
 from vidlib.training import evaluate_episodes, few_shot, loop, micro_batches, opening, video_text
 from vidlib.training import step as stepping
@@ -24,7 +24,7 @@ from vidlib.training.evaluate_videos import recognise
 
 TEN = 10
 DEFAULTS = {"by_role": True, "uses_text": True, "support_text": False}  # what a method need not say
-AnyRun = RunParams | RecogniseRunParams
+AnyRun = RunParams | VideoTextRunParams
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def _few_shot(params: RunParams, fabric: Fabric) -> Measured:
     return Measured(**taken, embed=embed, match=match, test_memory=memory, kept=kept, **said)
 
 
-def _labelled(params: RecogniseRunParams, fabric: Fabric) -> Measured:
+def _labelled(params: VideoTextRunParams, fabric: Fabric) -> Measured:
     opened = video_text.open_run(params)
     method = micro_batches.split(opened.method, params.micro_batch)
     batches = video_text.open_batches(params, opened)

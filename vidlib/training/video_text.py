@@ -26,7 +26,7 @@ from vidlib.data.protocols import Plan
 from vidlib.data.sentences import Sentences, vocabulary
 from vidlib.data.transforms import ClipTransform
 from vidlib.methods import VideoTextMethod, m2clip
-from vidlib.params.video_text import RecogniseParams, RecogniseRunParams
+from vidlib.params.video_text import VideoTextParams, VideoTextRunParams
 from vidlib.results import cost as accounting
 from vidlib.results import runs, trust
 from vidlib.results.recognised import Recognised, harmonic
@@ -55,7 +55,7 @@ class Opened:
         return self.plan.manifest
 
 
-def checked(params: RecogniseParams) -> RecogniseParams:
+def checked(params: VideoTextParams) -> VideoTextParams:
     """``params`` again, or a ``UserError`` of one sentence for what cannot work, before anything is built."""
     backbones.check(params.backbone, params.pretrained)
     for name in (params.dataset, params.test_dataset):
@@ -65,12 +65,12 @@ def checked(params: RecogniseParams) -> RecogniseParams:
             benchmarks.describe(name)
     if params.init:
         _weights(params.init)
-    if isinstance(params, RecogniseRunParams):
+    if isinstance(params, VideoTextRunParams):
         methods.check_video_text(params)
     return params
 
 
-def open_run(params: RecogniseRunParams) -> Opened:
+def open_run(params: VideoTextRunParams) -> Opened:
     """The protocol's videos and the untrained method; what is drawn at random follows from the seed."""
     planned = open_plan(params)
     manifest = planned.manifest
@@ -103,7 +103,7 @@ def _start_from(method: VideoTextMethod, file: Path) -> None:
     checkpoints.put_trainable(method, own | fits, source=str(file))
 
 
-def open_batches(params: RecogniseRunParams, opened: Opened, part: tuple[int, int] = (0, 1)) -> LabelledBatches:
+def open_batches(params: VideoTextRunParams, opened: Opened, part: tuple[int, int] = (0, 1)) -> LabelledBatches:
     """The training batches, augmented; ``part``: this process and how many there are."""
     method, manifest = opened.method, opened.manifest
     flip = not manifest.directional
@@ -119,7 +119,7 @@ def open_batches(params: RecogniseRunParams, opened: Opened, part: tuple[int, in
     return LabelledBatches(clips, sentences, params.batch, params.seed, part=part, masks=method.masks_words)
 
 
-def open_views(params: RecogniseParams, method: VideoTextMethod, manifest: Manifest, split: str) -> list[Clips]:
+def open_views(params: VideoTextParams, method: VideoTextMethod, manifest: Manifest, split: str) -> list[Clips]:
     """The test views of a split: one for val, as many as ``params`` ask for otherwise."""
     clips, crops = (1, 1) if split.startswith("val") else (params.test_clips, params.test_crops)
     return list(views.test_views(manifest, split, params.frames, clips, crops, _look(method)))
@@ -130,7 +130,7 @@ def _look(method: VideoTextMethod) -> dict[str, Any]:
     return {"size": backbone.image_size, "mean": backbone.mean, "std": backbone.std}
 
 
-def run(params: RecogniseRunParams) -> runs.Run:
+def run(params: VideoTextRunParams) -> runs.Run:
     """Train, select on val, test with both controls: a finished run, reused where there is one."""
     if params.devices > 1 and not processes.is_child():
         processes.run_apart(params, "vidlib.training.video_text", params.devices)
@@ -160,14 +160,14 @@ def run(params: RecogniseRunParams) -> runs.Run:
     return record
 
 
-def recorded(params: RecogniseRunParams) -> runs.Run | None:
+def recorded(params: VideoTextRunParams) -> runs.Run | None:
     """The finished run of ``params`` if there is one; nothing is run."""
     return runs.find(*_identity(params, open_plan(params)))
 
 
-def open_trained(run: runs.Run) -> tuple[RecogniseRunParams, Opened]:
+def open_trained(run: runs.Run) -> tuple[VideoTextRunParams, Opened]:
     """A finished run's parameters, videos and method, with its selected weights, in evaluation mode."""
-    params = RecogniseRunParams.parse(run.params)
+    params = VideoTextRunParams.parse(run.params)
     opened = open_run(params)
     if run.path(WEIGHTS).is_file():
         checkpoints.load_trainable(opened.method, run.path(WEIGHTS))
@@ -175,7 +175,7 @@ def open_trained(run: runs.Run) -> tuple[RecogniseRunParams, Opened]:
     return params, opened
 
 
-def _tested(params: RecogniseRunParams, fabric: Fabric, opened: Opened, record: runs.Run) -> dict[str, Any]:
+def _tested(params: VideoTextRunParams, fabric: Fabric, opened: Opened, record: runs.Run) -> dict[str, Any]:
     """The test split (or val) with its controls; of base_to_novel also the novel classes, and the harmonic mean."""
     result: dict[str, Any] = {}
     trained, novel = REPORTS[params.report]
@@ -195,7 +195,7 @@ def _tested(params: RecogniseRunParams, fabric: Fabric, opened: Opened, record: 
     return result
 
 
-def _by_standard_split(params: RecogniseRunParams, manifest: Manifest, found: Recognised) -> dict[str, Any]:
+def _by_standard_split(params: VideoTextRunParams, manifest: Manifest, found: Recognised) -> dict[str, Any]:
     """Of a test on a data set with several standard splits: top-1 on the test list of each, mean and deviation."""
     name = params.test_dataset.removeprefix(official.PREFIX)
     lists = official.test_lists(name) if name != params.test_dataset else {}
@@ -212,7 +212,7 @@ def _by_standard_split(params: RecogniseRunParams, manifest: Manifest, found: Re
 
 
 def _train(
-    params: RecogniseRunParams,
+    params: VideoTextRunParams,
     fabric: Fabric,
     opened: Opened,
     batches: LabelledBatches,
@@ -244,7 +244,7 @@ def _train(
     )
 
 
-def fit_settings(params: RecogniseRunParams) -> dict[str, Any]:
+def fit_settings(params: VideoTextRunParams) -> dict[str, Any]:
     """The arguments of ``loop.fit`` that ``params`` mean, but for the number of batches."""
     same = ("lr", "weight_decay", "decayed", "layer_decay", "warmup", "clip_grad", "seed", "deterministic", "workers")
     return {"episodes_per_step": params.accumulate, "together": True} | {name: getattr(params, name) for name in same}
@@ -273,7 +273,7 @@ def _cost(method: VideoTextMethod, batches: LabelledBatches, fabric: Fabric) -> 
     return cost
 
 
-def _identity(params: RecogniseRunParams, planned: Plan) -> tuple[dict, dict, str | None, dict]:
+def _identity(params: VideoTextRunParams, planned: Plan) -> tuple[dict, dict, str | None, dict]:
     """What ``runs.open_run`` and ``runs.find`` want; paths among the parameters enter by their content."""
     determining = params.determining() | {"precision": pick_precision(params.precision, params.device)}
     other = {name: value for name, value in params if name not in determining}
@@ -296,5 +296,5 @@ def _identity(params: RecogniseRunParams, planned: Plan) -> tuple[dict, dict, st
 
 if __name__ == "__main__":
     processes.main(
-        RecogniseRunParams, run, "torchrun -m vidlib.training.video_text --params FILE: one run of a parameter file."
+        VideoTextRunParams, run, "torchrun -m vidlib.training.video_text --params FILE: one run of a parameter file."
     )

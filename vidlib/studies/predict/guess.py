@@ -32,7 +32,7 @@ from vidlib.data.transforms import ClipTransform
 from vidlib.methods import FewShotMethod, VideoTextMethod
 from vidlib.params.few_shot import RunParams
 from vidlib.params.predict import DEFAULT_FRAMES, DEFAULT_METHOD, PredictParams
-from vidlib.params.video_text import VIDEO_TEXT_NAMES, RecogniseRunParams
+from vidlib.params.video_text import VIDEO_TEXT_NAMES, VideoTextRunParams
 from vidlib.results import cost, runs
 from vidlib.studies.predict.files import class_texts, demo, examples, list_files, shown
 from vidlib.studies.predict.show import Opened, Predicted
@@ -105,7 +105,7 @@ def open_zero_shot(p: PredictParams) -> Opened:
     else:
         plain = {"visual_prompt": "meanp", "tune": "none"}
         given = {"method": "actionclip", "backbone": p.backbone, "pretrained": p.pretrained, "options": plain}
-        params = RecogniseRunParams.parse(given | {"frames": p.frames or DEFAULT_FRAMES})
+        params = VideoTextRunParams.parse(given | {"frames": p.frames or DEFAULT_FRAMES})
         methods.check_video_text(params)
         stepping.seed_everything(params.seed, -1)
         method = methods.build_video_text(params, backbones.load(p.backbone, p.pretrained)).eval()
