@@ -12,12 +12,12 @@ four stages, shallow first), ``has_text``, ``trunk`` (the image tower: what full
 backbone keeps there.
 """
 
-import difflib
 from types import ModuleType
 
 from vidlib.backbones import clip, resnet
 from vidlib.backbones.clip import CLIPBackbone
 from vidlib.backbones.resnet import ResNetBackbone
+from vidlib.basics.words import nearest
 
 Backbone = CLIPBackbone | ResNetBackbone
 
@@ -45,5 +45,5 @@ def load(backbone: str, pretrained: str, freeze_bn: bool = True) -> Backbone:
 
 def _backend(backbone: str) -> ModuleType:
     """The file that knows the name, or the nearest name, which its error can then suggest."""
-    nearest = difflib.get_close_matches(backbone, names(), n=1, cutoff=0.4)
-    return resnet if nearest and nearest[0] in resnet.names() else clip
+    near = nearest(backbone, names(), cutoff=0.4)
+    return resnet if near and near[0] in resnet.names() else clip

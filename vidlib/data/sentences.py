@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from vidlib.basics.errors import UserError
+from vidlib.basics.words import few
 
 MASK = "mask"  # M2-CLIP hides a word behind this one (released code)
 IGNORED = -100  # where cross-entropy expects nothing
@@ -105,8 +106,7 @@ class Sentences:
         unknown = sorted({word.lower() for _, word, _ in parts.values() if word} - numbers.keys())
         if unknown:
             raise UserError(
-                f"vocabulary lacks {', '.join(map(repr, unknown[:5]))}"
-                f"{f' and {len(unknown) - 5} more' if len(unknown) > 5 else ''}, which a sentence has; "
+                f"vocabulary lacks {few(map(repr, unknown))}, which a sentence has; "
                 "make it with vocabulary(texts, templates)."
             )
         pieces = dict.fromkeys([MASK, *parts, *(end for before, _, after in parts.values() for end in (before, after))])

@@ -1,6 +1,5 @@
 """The papers' models, one file each; ``METHODS`` names them and ``build`` makes one."""
 
-import difflib
 import inspect
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -9,6 +8,7 @@ import torch
 
 from vidlib.backbones import clip, resnet
 from vidlib.basics.errors import UserError
+from vidlib.basics.words import suggest
 from vidlib.methods import yours
 from vidlib.methods.actionclip import ActionCLIP
 from vidlib.methods.aim import AIM
@@ -192,7 +192,7 @@ def find(name: str) -> type[FewShotMethod]:
     if yours.is_file(name):
         return yours.load(name)
     if name not in METHODS:
-        raise UserError(f"method {name!r} is unknown; {_suggest(name, METHODS)}")
+        raise UserError(f"method {name!r} is unknown; {suggest(name, METHODS)}")
     return METHODS[name]
 
 
@@ -208,7 +208,7 @@ def arguments(params: "RunParams") -> dict[str, object]:
     known = ABLATIONS.get(params.method, {})
     if params.ablation and params.ablation not in known:
         raise UserError(
-            f"ablation {params.ablation!r} is unknown for {params.method}; {_suggest(params.ablation, known)}"
+            f"ablation {params.ablation!r} is unknown for {params.method}; {suggest(params.ablation, known)}"
         )
     shared = {"frames": params.frames, "variant": params.variant, "mix_weight": params.mix}
     shared |= {"metric": params.metric, "metric_scale": params.metric_scale}
@@ -239,13 +239,14 @@ def video_text_arguments(params: "VideoTextRunParams") -> dict[str, object]:
     known = ABLATIONS[params.method]
     if params.ablation and params.ablation not in known:
         raise UserError(
-            f"ablation {params.ablation!r} is unknown for {params.method}; {_suggest(params.ablation, known)}"
+            f"ablation {params.ablation!r} is unknown for {params.method}; {suggest(params.ablation, known)}"
         )
     method = VIDEO_TEXT[params.method]
     for name in {"frames", "variant", "classes", "vocabulary"} & params.options.keys():
         raise UserError(f"options: {name!r} follows from the other parameters; leave it out of the options")
-    for name in sorted(params.options.keys() - _constructor(method)):
-        raise UserError(f"method {params.method!r} has no argument {name!r}; {_suggest(name, _constructor(method))}")
+    has = sorted(_constructor(method))
+    for name in sorted(params.options.keys() - set(has)):
+        raise UserError(f"method {params.method!r} has no argument {name!r}; {suggest(name, has)}")
     shared = {"frames": params.frames, "variant": params.variant}
     return shared | params.options | known.get(params.ablation, {})  # a named change is one of what was chosen
 
@@ -290,13 +291,8 @@ def _constructor(method: type) -> set[str]:
 def _known_arguments(name: str, chosen: Iterable[str]) -> None:
     known = _constructor(find(name))
     for argument in sorted(set(chosen) - known):
-        raise UserError(f"method {name!r} has no argument {argument!r}; {_suggest(argument, sorted(known))}")
+        raise UserError(f"method {name!r} has no argument {argument!r}; {suggest(argument, sorted(known))}")
 
 
 def _refuse_without_text(name: str, backbone: str) -> None:
     raise UserError(f"method {name!r} adapts a CLIP, and {backbone} is none; give backbone clip-mini or a CLIP ViT")
-
-
-def _suggest(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known) or 'none'}."

@@ -17,11 +17,11 @@ from pathlib import Path
 
 from vidlib.basics import paths
 from vidlib.basics.errors import UserError
+from vidlib.basics.words import closest
 from vidlib.data import prefetched
 from vidlib.data.catalogue import store
 from vidlib.data.folder import VIDEO_ENDINGS
 from vidlib.data.manifest import Manifest, Row, normalised
-from vidlib.params.base import closest
 
 PREFIX = "official:"
 
