@@ -15,8 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
 from vidlib.basics.errors import UserError
-from vidlib.data import replacing
-from vidlib.data.clips import Clips
+from vidlib.data.clips import Clips, Replaced, train_or_replace
 from vidlib.data.manifest import Manifest
 
 
@@ -157,22 +156,22 @@ class EpisodeBatch(_OnDevice):
     query: Tensor
     text: Tensor
     targets: Targets | None = None
-    replaced: tuple[replacing.Replaced, ...] = ()
+    replaced: tuple[Replaced, ...] = ()
 
 
 def assemble(clips: Clips, episodes: Sequence[Episode], text: Tensor, train: bool) -> EpisodeBatch:
     """Load the clips of episodes of one shape; ``text`` [K D] follows ``manifest.classes(split)``.
 
     In training a clip's augmentation is seeded by the episode and the clip's place in it (supports, then queries), and
-    the batch carries targets, and a video that does not decode is replaced (``replacing``); in testing there are none,
-    nothing is replaced, and a clip is the same in every episode unless ``clips.by_episode``.
+    the batch carries targets, and a video that does not decode is replaced (``train_or_replace``); in testing there are
+    none, nothing is replaced, and a clip is the same in every episode unless ``clips.by_episode``.
     """
-    replaced: list[replacing.Replaced] = []
+    replaced: list[Replaced] = []
     taken = {e.index: {*e.support.tolist(), *e.query.tolist()} for e in episodes}
 
     def load(row: int, episode: Episode, slot: int, role: str) -> Tensor:
         if train:
-            clip, used, lost = replacing.train(clips, row, episode.index, slot, role, taken[episode.index])
+            clip, used, lost = train_or_replace(clips, row, episode.index, slot, role, taken[episode.index])
             if lost:
                 taken[episode.index].add(used)
                 replaced.append(lost)
