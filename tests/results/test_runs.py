@@ -55,19 +55,6 @@ def test_digests_follow_content_not_place(tmp_path):
     assert digests.folder_digest(tmp_path / "a") != digests.folder_digest(tmp_path / "b")
 
 
-def test_source_digest_tells_classes_apart(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "users_method_a.py").write_text("class Mine:\n    def f(self):\n        return 1\n")
-    (tmp_path / "users_method_b.py").write_text("class Mine:\n    def f(self):\n        return 2\n")
-    import users_method_a
-    import users_method_b
-
-    assert digests.source_digest(users_method_a.Mine) != digests.source_digest(users_method_b.Mine)
-    typed = type("Typed", (), {"__module__": "__main__", "f": eval("lambda self: 1")})
-    with pytest.raises(UserError, match="Typed cannot be read"):
-        digests.source_digest(typed)
-
-
 def test_new_interrupted_finished_reused(tmp_path):
     said = []
     with runs.open_run(HOW, {"device": "cpu"}, tmp_path, say=said.append) as run:

@@ -196,7 +196,7 @@ def assemble(clips: Clips, episodes: Sequence[Episode], text: Tensor, train: boo
 
 
 class EpisodeDataset(Dataset):
-    """Episodes ``start`` to ``start + count - 1`` as batches of one, for a ``DataLoader`` with ``collate_fn=collate``.
+    """Episodes ``start`` to ``start + count - 1`` as batches of one, for a ``DataLoader`` with ``batch_size=None``.
 
     Item i is episode ``start + i``; use no shuffling: the sampler is the only source of order.
     """
@@ -214,15 +214,3 @@ class EpisodeDataset(Dataset):
         if not 0 <= i < self.count:
             raise IndexError(i)
         return assemble(self.clips, [self.sampler[self.start + i]], self.text, self.train)
-
-
-def collate(batches: Sequence[EpisodeBatch]) -> EpisodeBatch:
-    """Join batches of episodes of one shape along E."""
-    names = ("support", "support_labels", "query", "text")
-    joined = {name: torch.cat([getattr(b, name) for b in batches]) for name in names}
-    parts = [b.targets for b in batches if b.targets is not None]
-    targets = None
-    if parts:
-        labels, class_ids = (torch.cat([getattr(t, name) for t in parts]) for name in ("query_labels", "class_ids"))
-        targets = Targets(labels, class_ids, parts[0].all_text)
-    return EpisodeBatch(**joined, targets=targets, replaced=sum((b.replaced for b in batches), ()))
