@@ -11,7 +11,7 @@ from tests.viz.conftest import boxes, overlapping
 from vidlib.basics.errors import UserError
 from vidlib.data.episodes import assemble
 from vidlib.params.few_shot import RunParams
-from vidlib.training import few_shot, opening
+from vidlib.training import few_shot
 from vidlib.viz import filmstrip, gradcam
 
 
@@ -128,7 +128,7 @@ def test_runs_are_looked_at_on_a_query_of_val(tmp_path):
         device="cpu",
         runs=str(tmp_path / "runs"),
     )
-    manifest = opening.open_manifest(p)
+    manifest = few_shot.open_manifest(p)
     run = few_shot.run(p)
     frames, cls, maps = gradcam.of_runs(manifest, {"SloshNet": run}, query=1, stage=2)
     method, val = few_shot.open_trained(run, manifest)

@@ -17,7 +17,7 @@ from vidlib.basics.errors import UserError
 from vidlib.data.episodes import EpisodeSampler
 from vidlib.data.manifest import Manifest, Row
 from vidlib.results import runs
-from vidlib.training.opening import Split
+from vidlib.training.few_shot import Split
 from vidlib.viz import bubbles, widgets, widgets_ahead, widgets_clips, widgets_runs
 
 

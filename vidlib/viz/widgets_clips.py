@@ -18,7 +18,7 @@ from vidlib.data.episodes import Episode
 from vidlib.layers.attention import capture_attention
 from vidlib.matching import frame_cost, otam_path
 from vidlib.methods import FewShotMethod
-from vidlib.training.opening import Split
+from vidlib.training.few_shot import Split
 from vidlib.viz import alignment, attention, filmstrip
 from vidlib.viz.widgets import Control, View
 from vidlib.viz.widgets_ahead import nearest
