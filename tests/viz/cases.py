@@ -233,8 +233,8 @@ CASES: dict[str, Callable[[str], Axes | Figure | np.ndarray]] = {
     "heatmap": lambda w: heatmap.similarities(
         {"before": wave(4, 4), "after": np.eye(4) + 0.3 * wave(4, 4)}, CLASSES, title="Videos and texts", width=w
     ),
-    "missing": lambda w: missing_videos.plot(_missing(), title="Missing videos", width=w),
-    "search": lambda w: architecture_search.plot(_search(), title="SloshNet's search", width=w),
+    "missing_videos": lambda w: missing_videos.plot(_missing(), title="Missing videos", width=w),
+    "architecture_search": lambda w: architecture_search.plot(_search(), title="SloshNet's search", width=w),
     "side_by_side": lambda w: side_by_side.accuracy(_shapes(), way=5, title="Shots and ways", width=w),
     "side_by_side_cost": lambda w: side_by_side.cost(_costs(), title="What an episode costs", width=w),
     "tradeoff": lambda w: tradeoff.plot(

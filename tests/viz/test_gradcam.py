@@ -5,13 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from tests.data.small import write_folder
 from tests.methods.small import FRAMES, backbone, batch, make, resnet
 from tests.viz.conftest import boxes, overlapping
 from vidlib.basics.errors import UserError
-from vidlib.data.episodes import assemble
-from vidlib.params.few_shot import RunParams
-from vidlib.training import few_shot, opening
 from vidlib.viz import filmstrip, gradcam
 
 
@@ -112,29 +108,3 @@ def test_each_method_has_its_own_scale_in_the_figure(frames):
     assert "activation" in fig.axes[-1].get_ylabel()
     table = gradcam.table(found)
     assert len(table) == 2 * 4 * 6 and "activation" in table and "extra" not in table
-
-
-def test_runs_are_looked_at_on_a_query_of_val(tmp_path):
-    p = RunParams(
-        method="sloshnet",
-        dataset=f"folder:{write_folder(tmp_path / 'clips', classes=7, clips=3)}",
-        backbone="resnet-mini",
-        pretrained="",
-        way=2,
-        frames=2,
-        train_episodes=0,
-        val_episodes=0,
-        test_episodes=1,
-        device="cpu",
-        runs=str(tmp_path / "runs"),
-    )
-    manifest = opening.open_manifest(p)
-    run = few_shot.run(p)
-    frames, cls, maps = gradcam.of_runs(manifest, {"SloshNet": run}, query=1, stage=2)
-    method, val = few_shot.open_trained(run, manifest)
-    episode = val.sampler[0]
-    clip = val.clips.test(int(episode.query[1]))
-    assert np.array_equal(frames, filmstrip.to_uint8(clip, method.backbone.mean, method.backbone.std))
-    assert cls == manifest.text(episode.classes[episode.query_labels[1]])
-    whole = assemble(val.clips, [episode], val.text, train=False)
-    assert torch.allclose(maps["SloshNet"], gradcam.query_map(method, whole, 1, 1, stage=2))

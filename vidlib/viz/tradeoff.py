@@ -56,11 +56,11 @@ def plot(
 def _bars(ax: Axes, rows: pd.DataFrame) -> list[Bbox]:
     """Both intervals of every point in pixels, so that no label is written on one."""
     ax.figure.draw_without_rendering()
-    found, air = [], 2 * ax.figure.dpi / 72
+    bars, air = [], 2 * ax.figure.dpi / 72
     for row in rows.itertuples():
         across = [(row.trained - row.trained_half, row.new), (row.trained + row.trained_half, row.new)]
         upright = [(row.trained, row.new - row.new_half), (row.trained, row.new + row.new_half)]
         for ends in (across, upright):
             (x0, y0), (x1, y1) = ax.transData.transform(ends)
-            found.append(Bbox.from_extents(x0 - air, y0 - air, x1 + air, y1 + air))
-    return found
+            bars.append(Bbox.from_extents(x0 - air, y0 - air, x1 + air, y1 + air))
+    return bars
