@@ -18,6 +18,7 @@ from vidlib.viz import (
     catalogue,
     confusion,
     curves,
+    distribution,
     filmstrip,
     gradcam,
     guidance,
@@ -69,6 +70,14 @@ def _metrics(steps: int = 120, seed: int = 0) -> pd.DataFrame:
     found["loss.q2s"], found["loss.q2t"] = 0.7 * loss, 0.3 * loss
     found["val_accuracy"] = np.where(at % 40 == 0, 0.3 + at / 400, np.nan)
     return found
+
+
+def _seeds() -> pd.DataFrame:
+    runs = [_metrics(seed=2 * seed).assign(seed=seed) for seed in range(3)]
+    for seed, run in enumerate(runs):
+        run["loss"], run["val_accuracy"] = run["loss"] * (1 + 0.15 * seed), run["val_accuracy"] - 0.04 * seed
+        run["accuracy"] *= 1 + 0.2 * seed
+    return pd.concat(runs)
 
 
 def _ablations() -> pd.DataFrame:
@@ -130,6 +139,16 @@ def _cost() -> np.ndarray:
 def _maps() -> dict[str, torch.Tensor]:
     names = ("MA-FSAR", "AIM", "frozen CLIP")
     return {name: torch.from_numpy(0.02 * wave(8, 4, 4, seed=i)) for i, name in enumerate(names)}
+
+
+def _per_class() -> pd.DataFrame:
+    rows = [
+        {"method": method, "name": name, "seed": seed, "accuracy": base - 11 * i + 14 * wave(3, seed=i)[seed]}
+        for method, base in (("MA-FSAR", 82), ("frozen CLIP", 45))
+        for i, name in enumerate(CLASSES)
+        for seed in range(3)
+    ]
+    return pd.DataFrame(rows)
 
 
 def _missing() -> pd.DataFrame:
@@ -223,6 +242,8 @@ CASES: dict[str, Callable[[str], Axes | Figure | np.ndarray]] = {
     "confusion": lambda w: confusion.plot(COUNTS, CLASSES, title="MA-FSAR on the test classes", width=w),
     "curves": lambda w: curves.training(_metrics(), title="MA-FSAR on moving_shapes, seed 0", way=5, width=w),
     "curves_compare": _compare,
+    "curves_seeds": lambda w: curves.training(_seeds(), title="MA-FSAR on moving_shapes, 3 seeds", way=5, width=w),
+    "distribution": lambda w: distribution.plot(_per_class(), title="MA-FSAR, 3 seeds", chance=20, width=w),
     "filmstrip_clip": lambda w: filmstrip.clip(clip(), title="moving from left to right", width=w),
     "filmstrip_episode": _episode,
     "gradcam": lambda w: gradcam.figure(clip(), _maps(), title="Grad-CAM of one query", width=w),
@@ -241,6 +262,9 @@ CASES: dict[str, Callable[[str], Axes | Figure | np.ndarray]] = {
         _tradeoff(), title="Trained against new classes", chance={"trained": 1.6, "new": 6.2}, width=w
     ),
 }
+
+
+AGAIN = ("curves_seeds",)  # a figure function that has a case already, on other data
 
 
 def draw(name: str, width: str) -> Figure:

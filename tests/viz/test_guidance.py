@@ -23,7 +23,7 @@ def test_queries_stand_in_the_order_of_their_classes_and_their_class_has_a_frame
     order = [1, 3, 2, 0]
     for ax, values in zip(figure.axes, found.values(), strict=False):
         assert [text.get_text() for text in ax.texts] == [f"{100 * v:.0f}" for v in values[order].flatten()]
-        framed = [(round(box.get_x() + 0.47), round(box.get_y() + 0.46)) for box in ax.patches]
+        framed = [(round(box.get_x()), round(box.get_y())) for box in ax.patches]
         assert framed == [(TRUTH[query], row) for row, query in enumerate(order)]
         assert not overlapping(boxes(ax.get_xticklabels()))
     rows = guidance.table(found, TRUTH, NAMES)

@@ -90,7 +90,7 @@ def maps(
     """One column per frame; the first row shows the frames, the next ones each method's map over them.
 
     ``frames [T H W 3]`` are pixels (uint8, or float from 0 to 1), ``maps`` has each method's ``[T gh gw]`` by name
-    (``class_token_maps``), ``masses`` to a share of each frame, ``[T]``, written under it after the word ``mass``: the
+    (``class_token_maps``), ``masses`` a share of each frame, ``[T]``, written under it after the word ``mass``: the
     attention that its extra tokens take.
     In each column one colour scale holds for all methods: from none to that frame's strongest patch in any of them;
     with ``each``, every method has its own scale, the same for all frames. ``meaning`` is what the colours stand for.

@@ -10,7 +10,6 @@ from matplotlib.transforms import Bbox
 from vidlib.viz import style
 
 MARKERS = "osD^vPX<>*hp"
-BESIDE = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)}
 
 
 @style.figure
@@ -42,7 +41,7 @@ def plot(
         if chance and name in chance:
             axis(chance[name], color=style.INK, linestyle=":", linewidth=0.9)
     style.dress(ax, "accuracy on trained classes (%)", "accuracy on new classes (%)")
-    key = {"loc": "lower left", "ncols": 2, "bbox_to_anchor": (0, 1)} if style.narrow() else BESIDE
+    key = {"loc": "lower left", "ncols": 2, "bbox_to_anchor": (0, 1)} if style.narrow() else style.BESIDE
     ax.legend(fontsize=style.SMALL, frameon=False, **key)
     style.title(ax, title, pad=26 if style.narrow() else 7)
     centres = np.column_stack([rows["trained"], rows["new"]])
