@@ -35,9 +35,9 @@ def test_a_map_is_the_weighted_activation_of_the_query(name, on):
 
         handle = module.register_forward_hook(hook)
         with torch.no_grad():
-            found = method(whole).logits[0, 1, 2].item()
+            score = method(whole).logits[0, 1, 2].item()
         handle.remove()
-        return found, gradcam._maps(method, outputs[1])[first:]
+        return score, gradcam._maps(method, outputs[1])[first:]
 
     plain, maps = logit()
     exact = _weights(method, whole)
@@ -53,8 +53,8 @@ def test_a_map_is_the_weighted_activation_of_the_query(name, on):
             slope = (logit(change)[0] - plain) / step / maps[0, 0].numel()
             assert slope == pytest.approx(exact[t, d].item(), rel=1e-3, abs=1e-6) and slope != 0
     expected = torch.einsum("td,tdhw->thw", exact, maps).relu()
-    found = gradcam.query_map(method, whole, query=1, cls=2, stage=4)
-    assert torch.allclose(found.double(), expected, rtol=1e-4, atol=1e-7)
+    looked = gradcam.query_map(method, whole, query=1, cls=2, stage=4)
+    assert torch.allclose(looked.double(), expected, rtol=1e-4, atol=1e-7)
 
 
 def _weights(method, whole):
@@ -94,11 +94,11 @@ def test_what_cannot_be_looked_at_is_refused():
 
 
 def test_each_method_has_its_own_scale_in_the_figure(frames):
-    found = {"SloshNet": torch.rand(4, 2, 3), "OTAM": 1e-7 * torch.rand(4, 2, 3)}
-    fig = gradcam.figure(frames, found, title="stage 2")
+    maps = {"SloshNet": torch.rand(4, 2, 3), "OTAM": 1e-7 * torch.rand(4, 2, 3)}
+    fig = gradcam.figure(frames, maps, title="stage 2")
     top, *grid = fig.axes[:3]
     step = 32 + filmstrip.air(32)
-    for ax, value in zip(grid, found.values(), strict=True):
+    for ax, value in zip(grid, maps.values(), strict=True):
         whole = ax.images[-1].get_array()
         drawn = np.stack([whole[:, t * step : t * step + 32] for t in range(4)])
         wanted = torch.nn.functional.interpolate(value[:, None], (24, 32), mode="bilinear")[:, 0] / value.max()
@@ -106,5 +106,5 @@ def test_each_method_has_its_own_scale_in_the_figure(frames):
     labels = [ax.texts[0] for ax in (top, *grid)] + fig.texts + top.get_xticklabels()
     assert not overlapping([*boxes(labels), *(ax.get_window_extent() for ax in (top, *grid))])
     assert "activation" in fig.axes[-1].get_ylabel()
-    table = gradcam.table(found)
+    table = gradcam.table(maps)
     assert len(table) == 2 * 4 * 6 and "activation" in table and "extra" not in table

@@ -49,11 +49,11 @@ def difference(one: Image.Image, other: Image.Image) -> float:
 @pytest.mark.parametrize("name", cases.CASES)
 def test_figure_looks_as_stored_and_nothing_is_cut_off(name, width):
     figure = cases.draw(name, width)
-    found, stored = picture(figure), IMAGES / f"{name}_{WIDTHS[width]}.png"
+    drawn, stored = picture(figure), IMAGES / f"{name}_{WIDTHS[width]}.png"
     if os.environ.get("VIDLIB_STORE_IMAGES"):
         IMAGES.mkdir(exist_ok=True)
-        found.quantize(32).save(stored, optimize=True)
-    assert difference(found, Image.open(stored).convert("L")) < TOLERANCE
+        drawn.quantize(32).save(stored, optimize=True)
+    assert difference(drawn, Image.open(stored).convert("L")) < TOLERANCE
     if width:
         assert figure.get_figwidth() == pytest.approx(paper.WIDTHS[width].width)
         assert max(paper.cut_off(figure)) < 0.005, "text beyond the page's edge, in inches"
