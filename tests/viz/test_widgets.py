@@ -178,8 +178,8 @@ def test_bubble_view_rings_the_chosen_run_and_names_it(tmp_path):
     names = view.controls["run"].options
 
     def ringed() -> list[str]:
-        found = [c for c in view.figure.axes[0].collections if (c.get_gid() or "").startswith("bubble:")]
-        return [c.get_gid().removeprefix("bubble:") for c in found if c.get_linewidths()[0] > 2]
+        shapes = [c for c in view.figure.axes[0].collections if (c.get_gid() or "").startswith("bubble:")]
+        return [c.get_gid().removeprefix("bubble:") for c in shapes if c.get_linewidths()[0] > 2]
 
     assert ringed() == [names[0]]
     _ = view.set(run=names[1])
