@@ -20,7 +20,7 @@ from vidlib.data.sampling import RULES, segment_indices, trx_indices
 from vidlib.results import trust
 from vidlib.results.runs import read_lines
 from vidlib.training import step
-from vidlib.training.few_shot import fit
+from vidlib.training.loop import fit
 
 
 def crop_test(frames: np.ndarray, generator: torch.Generator | None) -> torch.Tensor:
@@ -240,7 +240,7 @@ def test_a_file_that_fails_is_tried_once(listed: Manifest, monkeypatch: pytest.M
 @pytest.mark.parametrize("workers", [0, 2])
 def test_training_names_and_counts_them_and_a_resumed_run_agrees(listed, tmp_path, workers, monkeypatch) -> None:
     spoil(listed, "0/1", "2/3")
-    whole, cut, given = tmp_path / "whole", tmp_path / "cut", {"episodes": 12, "workers": workers, **FIT}
+    whole, cut, given = tmp_path / "whole", tmp_path / "cut", {"batches": 12, "workers": workers, **FIT}
     method = Tiny(0.0)
     fit(method, dataset(listed), folder=whole, **given)
     found = trust.replaced(read_lines(whole / "metrics.jsonl"))
@@ -258,10 +258,10 @@ def test_training_names_and_counts_them_and_a_resumed_run_agrees(listed, tmp_pat
             raise KeyboardInterrupt
         plain(*inside)
 
-    monkeypatch.setattr(step, "take_step", dies)
+    monkeypatch.setattr("vidlib.training.loop.take_step", dies)
     with pytest.raises(KeyboardInterrupt):
         fit(Tiny(0.0), dataset(listed), folder=cut, checkpoint_every=3, **given)
-    monkeypatch.setattr(step, "take_step", plain)
+    monkeypatch.setattr("vidlib.training.loop.take_step", plain)
     again = Tiny(0.0)
     fit(again, dataset(listed), folder=cut, checkpoint_every=3, **given)
     assert trust.replaced(read_lines(cut / "metrics.jsonl")) == found

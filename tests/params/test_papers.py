@@ -27,7 +27,7 @@ def test_a_recipe_is_the_same_run_given_left_open_and_through_the_door(file):
 @pytest.mark.parametrize("name", MODELS)
 def test_own_parameters_are_arguments_of_the_method(name):
     model = MODELS[name]
-    assert all(methods.takes(model().run_params(), own) for own in model.OWN)
+    assert all(methods.taken(model().run_params().method, **{own: None}) for own in model.OWN)
     methods.check(model().run_params())
 
 

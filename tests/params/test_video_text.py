@@ -42,7 +42,7 @@ def test_names_are_those_of_the_rooms():
 @pytest.mark.parametrize("name", MODELS)
 def test_what_a_notebook_means_can_be_built_and_so_can_every_ablation(name):
     for ablation in ("", *methods.ABLATIONS[name]):
-        methods.check_video_text(MODELS[name]().run_params(ablation=ablation))
+        methods.check(MODELS[name]().run_params(ablation=ablation))
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_a_recipe_names_its_notebook_and_can_be_built(file):
     assert not re.search(r"https?:|@|/mnt|/home|/work", text)
     p = model.from_file(file)
     assert p.dataset.removeprefix("official:") in official.OFFICIAL
-    methods.check_video_text(p.run_params())
+    methods.check(p.run_params())
     assert (p.frames == int(re.search(r"_(\d+)f", file.stem)[1])) and p.pretrained == "openai"
     if shot := re.search(r"_(\d+)shot", file.stem):
         assert p.protocol == "kshot" and p.shot == int(shot[1])

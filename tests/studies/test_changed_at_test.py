@@ -11,7 +11,7 @@ from vidlib.params.few_shot import RunParams
 from vidlib.params.papers import SloshNetParams
 from vidlib.results.accuracy import half_width
 from vidlib.studies import changed_at_test, claims
-from vidlib.training import few_shot, opening
+from vidlib.training import few_shot
 from vidlib.training.evaluate_episodes import evaluate
 
 
@@ -33,7 +33,7 @@ def done(tmp_path_factory):
         device="cpu",
         runs=str(root / "runs"),
     )
-    manifest, run = opening.open_manifest(p), few_shot.run(p)
+    manifest, run = few_shot.open_manifest(p), few_shot.run(p)
     changes = changed_at_test.sloshnet(few_shot.open_trained(run, manifest)[0])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(changed_at_test, "WHOLE", 3)

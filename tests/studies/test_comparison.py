@@ -14,7 +14,7 @@ from vidlib.results import published, runs
 from vidlib.results.accuracy import paired
 from vidlib.studies import claims, comparison, paper_against_ours
 from vidlib.studies import few_shot as study
-from vidlib.training import few_shot, opening
+from vidlib.training import few_shot
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def small(tmp_path_factory):
         }
     )
     found, missing = comparison.run_all(p)
-    return p, opening.open_manifest(p), found, missing
+    return p, few_shot.open_manifest(p), found, missing
 
 
 def test_every_method_and_the_floor_have_their_runs(small):
@@ -189,6 +189,6 @@ def test_the_page_is_written_from_the_records(small):
 
 def test_a_misspelt_name_is_refused_in_the_first_cells():
     with pytest.raises(UserError, match="no argument 'cardinalites'; did you mean 'cardinalities'"):
-        opening.checked(FewShotNotebookParams.parse({"method": "trx", "options": {"cardinalites": [2]}}))
+        few_shot.checked(FewShotNotebookParams.parse({"method": "trx", "options": {"cardinalites": [2]}}))
     with pytest.raises(UserError, match="nowhere.py does not exist"):
-        opening.checked(ComparisonParams.parse({"methods": "otam,nowhere.py:Mine"}))
+        few_shot.checked(ComparisonParams.parse({"methods": "otam,nowhere.py:Mine"}))

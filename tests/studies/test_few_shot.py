@@ -11,7 +11,7 @@ from vidlib.params.few_shot import MAFSARParams
 from vidlib.results.accuracy import paired
 from vidlib.studies import ablations, claims
 from vidlib.studies import few_shot as study
-from vidlib.training import few_shot, opening
+from vidlib.training import few_shot
 from vidlib.training.evaluate_episodes import evaluate
 from vidlib.viz import ablation
 
@@ -33,7 +33,7 @@ def small(tmp_path_factory):
         device="cpu",
         runs=str(root / "runs"),
     )
-    manifest = opening.open_manifest(p)
+    manifest = few_shot.open_manifest(p)
     return p, manifest, study.run_methods(p, ("frozen_clip", "ma_fsar"))
 
 
@@ -109,7 +109,7 @@ def test_every_named_ablation_builds(small):
     for change in ablations.MA_FSAR:
         params = change.of(base)
         assert params != base
-        assert opening.open_method(params).trainable()
+        assert few_shot.open_method(params).trainable()
 
 
 def test_maps_and_bubbles_come_from_the_trained_runs(small):
@@ -127,7 +127,7 @@ def test_maps_and_bubbles_come_from_the_trained_runs(small):
 
 def test_claims_say_what_they_do_not_claim_and_fail_when_false(small, monkeypatch):
     p, manifest, found = small
-    method = opening.open_method(p.run_params("ma_fsar"))
+    method = few_shot.open_method(p.run_params("ma_fsar"))
     lines = list(claims.ma_fsar(p, manifest, found, method))
     assert sum(line.startswith("holds") for line in lines) == 3
     assert sum(line.startswith("not claimed here") for line in lines) == 2

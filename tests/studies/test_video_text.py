@@ -112,7 +112,7 @@ def test_every_ablation_changes_what_the_notebook_has_chosen(model):
     """A notebook's own parameters are options of the run; an ablation is a change of them."""
     p = model()
     base = ablations_video_text.base(p)
-    full = methods.video_text_arguments(base)
+    full = methods.arguments(base)
     for ablation in ablations_video_text.ABLATIONS[p.METHOD]:
-        changed = methods.video_text_arguments(ablation.of(base))
+        changed = methods.arguments(ablation.of(base))
         assert changed != full or ablation.change == p.options().get("visual_prompt"), ablation.label

@@ -12,11 +12,13 @@ four stages, shallow first), ``has_text``, ``trunk`` (the image tower: what full
 backbone keeps there.
 """
 
+from pathlib import Path
 from types import ModuleType
 
 from vidlib.backbones import clip, resnet
 from vidlib.backbones.clip import CLIPBackbone
 from vidlib.backbones.resnet import ResNetBackbone
+from vidlib.basics.paths import absolute
 from vidlib.basics.words import nearest
 
 Backbone = CLIPBackbone | ResNetBackbone
@@ -41,6 +43,14 @@ def load(backbone: str, pretrained: str, freeze_bn: bool = True) -> Backbone:
     if _backend(backbone) is resnet:
         return resnet.load(backbone, pretrained, freeze_bn)
     return clip.load(backbone, pretrained)
+
+
+def weights_file(backbone: str, pretrained: str) -> Path | None:
+    """The file that ``load`` reads weights from; None for random ones and for a tag, whose file lies elsewhere."""
+    if pretrained and pretrained in (clip.MINI, resnet.MINI):
+        return Path(_backend(backbone).MINI_DIR) / "weights.safetensors"
+    path = absolute(pretrained)
+    return path if pretrained and path.is_file() else None
 
 
 def _backend(backbone: str) -> ModuleType:

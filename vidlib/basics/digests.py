@@ -1,4 +1,4 @@
-"""Digests of what determines a result: parameters, files, vidlib's own source."""
+"""Digests of JSON values, files, folders, and of vidlib's own source."""
 
 import functools
 import hashlib
@@ -35,7 +35,6 @@ def folder_digest(path: str | Path, edge: int = 1 << 16) -> str:
 
 
 @functools.cache
-def code_digest(package: Path = PACKAGE) -> str:
-    """Digest of vidlib's own source and of clip-mini's weights; read once in a process."""
-    files = [p for ending in ("py", "json", "safetensors") for p in package.rglob(f"*.{ending}")]
-    return digest([[p.relative_to(package).as_posix(), file_digest(p)] for p in sorted(files)])
+def package_digest(package: Path = PACKAGE) -> str:
+    """Digest of all of vidlib's own source; read once in a process."""
+    return digest([[p.relative_to(package).as_posix(), file_digest(p)] for p in sorted(package.rglob("*.py"))])

@@ -142,7 +142,7 @@ def _of_released_code(path: Path, state: Mapping[str, Any]) -> list[tuple[str, s
     if not (found.missing or found.unknown):
         backbone = "" if found.backbone else ", backbone=..."
         backbone += ", pretrained=..." if whole and not found.trunk else ""
-        lines.append(("load with", f'vidlib.training.checkpoints.load_released("{method}", "{path}"{backbone})'))
+        lines.append(("load with", f'vidlib.methods.released.load_released("{method}", "{path}"{backbone})'))
     return lines
 
 

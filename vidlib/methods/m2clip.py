@@ -105,6 +105,7 @@ class M2CLIP(VideoTextMethod):
     """
 
     rates = {"text_adapters.": 0.5}
+    SENTENCE = TEMPLATE
     sources = {
         "score": "the released code prints the accuracy of both; which one the paper reports is not stated",
         "adapter_places": "released scripts: before the MLP for Kinetics-400, before both for SSv2",

@@ -20,7 +20,7 @@ from vidlib.results import published, runs, trust
 from vidlib.results.accuracy import paired, percent
 from vidlib.studies import few_shot as study
 from vidlib.training import evaluate_episodes, few_shot
-from vidlib.training.opening import EVALUATION_SEED
+from vidlib.training.few_shot import EVALUATION_SEED
 
 Found = Mapping[str, Sequence[runs.Run]]
 PAPER_BACKBONES = {"ResNet-50": "resnet50", "CLIP ViT-B/16": "ViT-B-16-quickgelu"}

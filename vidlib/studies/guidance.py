@@ -15,8 +15,8 @@ from vidlib.params.few_shot import RunParams
 from vidlib.params.papers import GgHMParams
 from vidlib.results import runs
 from vidlib.results.accuracy import EvalResult, paired
-from vidlib.training import evaluate_episodes, few_shot, opening
-from vidlib.training.opening import EVALUATION_SEED, Split
+from vidlib.training import evaluate_episodes, few_shot
+from vidlib.training.few_shot import EVALUATION_SEED, Split
 
 ALPHAS = tuple(i / 10 for i in range(11))
 SHOWN = 3  # queries per class in the figure of one episode
@@ -36,10 +36,10 @@ def by_alpha(p: GgHMParams, trained: Sequence[runs.Run]) -> tuple[pd.DataFrame, 
     fabric, rows, gaps = make_fabric(p.device, p.precision), [], []
     for run in trained:
         params = RunParams.parse(run.params)
-        manifest = opening.open_manifest(params)
+        manifest = few_shot.open_manifest(params)
         method, val = few_shot.open_trained(run, manifest)
         run.count_reading("val", "hybrid weight")
-        for weights, model in (("trained", method), ("untrained", opening.open_method(params))):
+        for weights, model in (("trained", method), ("untrained", few_shot.open_method(params))):
             settings = {"fabric": fabric, "keep_parts": True, "label": f"{params.dataset}, {weights}"}
             found = evaluate_episodes.evaluate(model, val.clips, val.sampler, p.test_episodes, val.text, **settings)
             row = {"world": params.dataset, "weights": weights}

@@ -1,18 +1,21 @@
-"""What a trained ActionCLIP or M2-CLIP sees: which text a video is near to, where it looks, and when."""
+"""What a trained method sees: which text a video is near to, where it looks, and when; what speaks for a class."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vidlib.data.episodes import assemble
+from vidlib.data.manifest import Manifest
 from vidlib.layers.attention import capture_attention
 from vidlib.methods import VideoTextMethod
 from vidlib.results import runs
 from vidlib.studies.video_text import label
-from vidlib.training import video_text
+from vidlib.training import few_shot, video_text
 from vidlib.training.evaluate_videos import embed_videos
-from vidlib.viz import attention, filmstrip
+from vidlib.viz import attention, filmstrip, gradcam
 
 
 def text_similarities(run: runs.Run, split: str) -> tuple[np.ndarray, list[str]]:
@@ -50,6 +53,21 @@ def attention_maps(
         frames = filmstrip.to_uint8(clip, method.backbone.mean, method.backbone.std)
         cls = opened.manifest.text(clips.rows[row].cls)
     return frames, maps, times, cls
+
+
+def gradcam_maps(
+    manifest: Manifest, found: Mapping[str, runs.Run], *, episode: int = 0, query: int = 0, **options: Any
+) -> tuple[np.ndarray, str, dict[str, Tensor]]:
+    """For a query of an episode of val: its frames ``[T H W 3]``, its class, and for the trained method of each run its
+    map ``[T h w]`` for that class; ``options`` go to ``gradcam.query_map``."""
+    maps: dict[str, Tensor] = {}
+    for name, run in found.items():
+        method, val = few_shot.open_trained(run, manifest)
+        drawn = val.sampler[episode]
+        batch, label = assemble(val.clips, [drawn], val.text, train=False), int(drawn.query_labels[query])
+        maps[name] = gradcam.query_map(method, batch, query, label, **options)
+        frames = filmstrip.to_uint8(batch.query[0, query], method.backbone.mean, method.backbone.std)
+    return frames, manifest.text(drawn.classes[label]), maps
 
 
 class _frame_weights:  # noqa: N801 (a context manager)

@@ -18,7 +18,7 @@ from vidlib.basics.progress import track
 from vidlib.data.episodes import Episode, EpisodeSampler
 from vidlib.data.manifest import Manifest
 from vidlib.params.few_shot import FewShotParams
-from vidlib.training import evaluate_episodes, opening
+from vidlib.training import evaluate_episodes, few_shot
 
 
 def drop(manifest: Manifest, split: str, share: float, seed: int) -> Manifest:
@@ -46,7 +46,7 @@ def measure(
     cent). Share 0 keeps all videos and draws other episodes in each repeat: what changes by chance alone.
     """
     fabric = make_fabric(p.device, p.precision)
-    opened = opening.open_split(p, manifest, method.backbone, split)
+    opened = few_shot.open_split(p, manifest, method.backbone, split)
     everything = [_of_all_videos(manifest, split)]
     features = evaluate_episodes.embed_videos(method, opened.clips, everything, opened.text, fabric=fabric)
     place = {row.video: i for i, row in enumerate(manifest.videos(split))}
@@ -55,7 +55,7 @@ def measure(
         left = drop(manifest, split, share, repeat)
         rows = [place[row.video] for row in left.videos(split)]
         kept = {role: {name: value[rows] for name, value in part.items()} for role, part in features.items()}
-        seed = opening.EVALUATION_SEED + repeat
+        seed = few_shot.EVALUATION_SEED + repeat
         sampler = EpisodeSampler(left, split, p.way, p.shot, p.query, seed)
         listed = [sampler[i] for i in range(episodes)]
         result = evaluate_episodes.match_episodes(method, kept, sampler, listed, opened.text, fabric=fabric)

@@ -2,7 +2,6 @@
 
 Every file is written whole to a temporary name and renamed, so a kill leaves the last good one. Training derives all
 random states anew from (seed, episode) before every episode, so the stored episode counter is the random state.
-``load_released`` reads the checkpoints of the papers' own codes (``vidlib.methods.released``).
 """
 
 import json
@@ -18,19 +17,6 @@ from torch import Tensor, nn
 from vidlib.basics.errors import UserError
 from vidlib.basics.paths import atomic_write
 from vidlib.basics.words import few
-from vidlib.methods.released import load_released
-
-__all__ = [
-    "load_released",
-    "load_state",
-    "load_trainable",
-    "put_trainable",
-    "read",
-    "save_state",
-    "save_trainable",
-    "trainable_parameters",
-    "trainable_state",
-]
 
 META = "vidlib"
 

@@ -13,6 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure
 
@@ -31,6 +32,7 @@ UNCHECKED = ("recalled", "seed")
 SHORT_MARKS = {"recalled": "[recalled, unchecked]", "seed": "[unchecked]"}
 DPI = 150
 FORMATS = ("png", "svg", "pdf")
+BESIDE = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)}  # where a key stands that has room
 
 __all__ = [
     "discs",
@@ -70,6 +72,12 @@ def dress(ax: Axes, xlabel: str = "", ylabel: str = "", grid: str | None = "both
         ax.grid(True, axis=grid, color="#E4E4E4", linewidth=0.7)
         ax.set_axisbelow(True)
     return ax
+
+
+def bar(image: ScalarMappable, ax: Axes | list[Axes], label: str, fraction: float = 0.035, pad: float = 0.02) -> None:
+    """A bar beside ``ax`` that says what the colours of ``image`` mean."""
+    (ax[0] if isinstance(ax, list) else ax).figure.colorbar(image, ax=ax, fraction=fraction, pad=pad)
+    dress_bar(image.colorbar, label)
 
 
 def dress_bar(bar: Colorbar, label: str) -> None:

@@ -36,7 +36,7 @@ from vidlib.params.video_text import VIDEO_TEXT_NAMES, VideoTextRunParams
 from vidlib.results import cost, runs
 from vidlib.studies.predict.files import class_texts, demo, examples, list_files, shown
 from vidlib.studies.predict.show import Opened, Predicted
-from vidlib.training import few_shot, opening, video_text
+from vidlib.training import few_shot, video_text
 from vidlib.training import step as stepping
 
 MATCHED = 64  # queries matched at a time; their logits do not depend on each other
@@ -106,9 +106,9 @@ def open_zero_shot(p: PredictParams) -> Opened:
         plain = {"visual_prompt": "meanp", "tune": "none"}
         given = {"method": "actionclip", "backbone": p.backbone, "pretrained": p.pretrained, "options": plain}
         params = VideoTextRunParams.parse(given | {"frames": p.frames or DEFAULT_FRAMES})
-        methods.check_video_text(params)
+        methods.check(params)
         stepping.seed_everything(params.seed, -1)
-        method = methods.build_video_text(params, backbones.load(p.backbone, p.pretrained)).eval()
+        method = methods.build(params, backbones.load(p.backbone, p.pretrained)).eval()
         words = f"frozen {_tower(p)} under ActionCLIP's {len(method.templates)} sentences a class"
     tower = method.backbone
     look = ClipTransform(tower.image_size, tower.mean, tower.std, train=False)
@@ -125,11 +125,11 @@ def open_few_shot(p: PredictParams) -> Opened:
         given = {"method": p.method or DEFAULT_METHOD, "backbone": p.backbone, "pretrained": p.pretrained}
         params = RunParams.parse(given | {"frames": p.frames or DEFAULT_FRAMES})
         methods.check(params)
-        method, words = opening.open_method(params), f"{params.method}, untrained, on {_tower(p)}"
+        method, words = few_shot.open_method(params), f"{params.method}, untrained, on {_tower(p)}"
     if getattr(method, "whole_episode", False):
         raise UserError(f"method: {words} mixes the videos of an episode, so a guess would depend on the other videos")
     nowhere = Manifest("your videos", (), Path(), {})
-    look = opening.transforms(params.recipe(), nowhere, method.backbone)["test"]
+    look = few_shot.transforms(params.recipe(), nowhere, method.backbone)["test"]
     words = f"{words}, {params.frames} frames a video"
     return Opened(method.eval(), params.frames, RULES[params.sampling], look, params.template, words)
 
