@@ -82,13 +82,23 @@ def test_the_page_holds_every_run_from_the_best_down(tmp_path):
 
 
 def test_what_a_user_named_is_escaped_and_trouble_is_listed(tmp_path):
-    record(tmp_path, RunParams(dataset="folder:/a/<script>alert(1)</script>&b"), 0.5)
+    hostile = "/a/<script>alert(1)</script>&b {{ 7 * 7 }} {% raw %}"
+    lost = [{"split": "<b>test", "present": 1, "listed": 2}]
+    record(
+        tmp_path,
+        RunParams(dataset=f"folder:{hostile}"),
+        0.5,
+        note="<script>",
+        coverage=lost,
+        cost={"<i>{{ 1 }}": "<u>"},
+    )
     runs.open_run(Identity("otam", {"method": "otam"}, root=str(tmp_path))).close()
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "params.json").write_text("{")
     (tmp_path / "notebooks").mkdir()
     page = page_of(tmp_path)
-    assert "1 finished runs" in page.said and "<script>alert(1)</script>&b" in page.said
+    assert "1 finished runs" in page.said and f"folder:{hostile}" in page.said
+    assert "<b>test" in page.said and "<i>{{ 1 }}" in page.said and not {"script", "b", "i", "u"} & {*page.tags}
     assert re.search(r"otam-\w+not finished", page.said) and re.search(r"brokencannot be read", page.said)
 
 

@@ -2,46 +2,33 @@
 
 A table of all finished runs, grouped by what they were tested on, the best first; then each run with its result and
 interval, coverage, parameters, environment, figures, and the commands that repeat it. Runs that are not finished, and
-folders that cannot be read, are listed as such.
+folders that cannot be read, are listed as such. ``report_page.html.j2`` is the page; it escapes whatever stands in it.
 """
 
 import base64
-import html
 import json
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from vidlib.basics import paths
 from vidlib.basics.errors import UserError
 from vidlib.basics.paths import atomic_write
 from vidlib.cli import run
 from vidlib.data.catalogue.benchmarks import WORLDS
-from vidlib.methods import VIDEO_TEXT
 from vidlib.params import notebooks
 from vidlib.params.few_shot import RunParams
+from vidlib.params.names import label
 from vidlib.params.video_text import VideoTextRunParams
-from vidlib.studies import few_shot as study
-from vidlib.studies.video_text import LABELS
 
 FILE = "report.html"
+TEMPLATE = "report_page.html.j2"  # beside this file
 PICTURES = {".png": "image/png", ".svg": "image/svg+xml"}
-STYLE = """
-:root { color-scheme: light dark; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; }
-table { border-collapse: collapse; margin: .5rem 0 1.5rem; font-size: .9rem; }
-th, td { text-align: left; padding: .2rem .8rem .2rem 0; border-bottom: 1px solid #8886; vertical-align: top; }
-td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-.wide { overflow-x: auto; }
-article { border-top: 2px solid #8888; margin-top: 2.5rem; }
-pre { overflow-x: auto; background: #8882; padding: .6rem; white-space: pre-wrap; overflow-wrap: anywhere; }
-img { max-width: 100%; height: auto; background: white; }
-figure { margin: 1rem 0; }
-figcaption, .note { color: GrayText; font-size: .9rem; }
-"""
 
 
 @dataclass
@@ -75,7 +62,7 @@ def write(root: str | Path = "", out: str | Path = "") -> tuple[Path, int]:
     if file.is_dir():
         raise UserError(f"out: {file} is a folder; give a file, such as {file / FILE}")
     with atomic_write(file) as part:
-        part.write_text("\n".join(_page(folder, found)) + "\n", encoding="utf-8")
+        part.write_text(_page(folder, found), encoding="utf-8")
     return file, sum(not record.trouble for record in found)
 
 
@@ -112,111 +99,74 @@ def _group(record: Record) -> tuple[str, str]:
     return str(data), f"{said}, {record.split}"
 
 
-def _page(folder: Path, found: list[Record]) -> Iterator[str]:
+def _page(folder: Path, found: list[Record]) -> str:
     done = [record for record in found if not record.trouble]
-    yield '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">'
-    yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
-    yield f"<title>Runs</title>\n<style>{STYLE}</style>\n</head>\n<body>"
-    date = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    yield f"<h1>Runs</h1>\n<p>{len(done)} finished runs in <code>{_text(folder.name)}</code>, written {date}. "
-    yield "Accuracies are in per cent. An interval is 95% over the test episodes or videos of one run, conditional on "
-    yield "one trained model and one set of classes; that one method is better is a claim for three seeds or more.</p>"
     groups: dict[tuple[str, str], list[Record]] = {}
     for record in done:
         groups.setdefault(_group(record), []).append(record)
-    for (data, said), same in groups.items():
-        yield from _contents(data, said, same)
-    if not done:
-        yield "<p>No run is finished here.</p>"
-    other = [record for record in found if record.trouble]
-    if other:
-        yield "<h2>Without a result</h2>"
-        yield from _table(["folder", "why"], [[record.folder.name, record.trouble] for record in other])
-    for record in done:
-        yield from _article(record)
-    yield "</body>\n</html>"
+    own = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return own.get_template(TEMPLATE).render(
+        folder=folder.name,
+        date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        groups=[
+            {"data": data, "protocol": said, "world": data in WORLDS, "rows": [_line(record) for record in same]}
+            for (data, said), same in groups.items()
+        ],
+        others=[[record.folder.name, record.trouble] for record in found if record.trouble],
+        articles=[_article(record) for record in done],
+    )
 
 
-def _contents(data: str, said: str, same: list[Record]) -> Iterator[str]:
-    yield f"<h2>{_text(data)}: {_text(said)}</h2>"
-    if data in WORLDS:
-        yield '<p class="note">The embedded world, not a benchmark of the field.</p>'
-    rows = []
-    for r in same:
-        p = r.params
-        link = f'<a href="#{_text(r.folder.name)}">{_text(_name(p))}</a>'
-        cells = [link, *map(_text, (p.get("backbone", ""), p.get("frames", ""), _amount(r), p.get("seed", "")))]
-        tested = r.main.get("episodes") or r.main.get("videos") or ""
-        cells += [_text(_accuracy(r.main)), _text(f"{tested:,}" if tested else ""), _text(_coverage(r))]
-        rows.append([*cells, _text(str(r.result["finished"])[:10])])
-    head = ["method", "backbone", "frames", "trained on", "seed", "accuracy ± 95%", "tested on", "coverage", "finished"]
-    yield from _table(head, rows, escaped=True, numbers={2, 4, 5, 6})
+def _line(record: Record) -> list[Any]:
+    """A run's row in the table of its group; the first cell leads to its article."""
+    p, found = record.params, record.main
+    tested = found.get("episodes") or found.get("videos") or ""
+    cells = [{"link": record.folder.name, "text": _name(p)}, p.get("backbone", ""), p.get("frames", "")]
+    cells += [_amount(record), p.get("seed", ""), _accuracy(found), f"{tested:,}" if tested else ""]
+    return [*cells, _coverage(record), str(record.result["finished"])[:10]]
 
 
-def _article(record: Record) -> Iterator[str]:
+def _article(record: Record) -> dict[str, Any]:
+    """What the template says of one run."""
     p, result = record.params, record.result
-    yield f'<article id="{_text(record.folder.name)}">\n<h2>{_text(_name(p))}, {_text(_group(record)[0])}, seed '
-    yield f"{_text(p.get('seed', ''))}</h2>\n<p><code>{_text(record.folder.name)}</code>, finished "
-    yield f"{_text(str(result['finished'])[:16])} UTC. {_text(record.main.get('interval_note', ''))}</p>"
-    rows = []
+    tested = []
     for name, found in sorted(result.items(), key=lambda pair: (pair[0] != record.split, pair[0])):
         if isinstance(found, dict) and "accuracy" in found:
-            tested = f"{found['episodes']:,} episodes" if "episodes" in found else f"{found.get('videos', 0):,} videos"
-            rows.append([name.replace("_", " "), _accuracy(found), tested, str(found.get("checksum", ""))[:12]])
-    yield from _table(["tested", "accuracy ± 95%", "on", "list"], rows, numbers={1})
+            on = f"{found['episodes']:,} episodes" if "episodes" in found else f"{found.get('videos', 0):,} videos"
+            tested.append([name.replace("_", " "), _accuracy(found), on, str(found.get("checksum", ""))[:12]])
     coverage = [
         [line.get("split", ""), f"{line.get('present', 0):,}", f"{line.get('listed', 0):,}"]
         for line in result.get("coverage", [])
     ]
-    yield "<h3>Coverage of the local copy</h3>"
-    yield from _table(["split", "videos present", "videos listed"], coverage, numbers={1, 2})
-    yield "<h3>Repeat it</h3>"
-    notebook = command(p)
-    if notebook:
-        yield f"<p>In its notebook:</p>\n<pre>{_text(notebook)}</pre>"
-    yield f"<p>This run alone (a finished run of the same code is reused):</p>\n<pre>{_text(alone(record))}</pre>"
-    yield from _figures(record)
-    cost = result.get("cost") or {}
-    if cost:
-        yield from _folded("Cost", cost)
-    yield from _folded("Parameters", p)
-    yield from _folded("Environment", _flat(record.environment))
-    yield "</article>"
+    said = {"id": record.folder.name, "name": _name(p), "data": _group(record)[0], "seed": p.get("seed", "")}
+    said |= {"finished": str(result["finished"])[:16].replace("T", " "), "note": record.main.get("interval_note", "")}
+    said |= {"tested": tested, "coverage": coverage, "command": command(p), "alone": alone(record)}
+    said |= {"figures": _figures(record), "cost": _rows(result.get("cost") or {}), "params": _rows(p)}
+    return said | {"environment": _rows(_flat(record.environment))}
 
 
-def _figures(record: Record) -> Iterator[str]:
+def _figures(record: Record) -> list[dict[str, str]]:
     files = sorted(f for f in record.folder.glob("figures/*") if f.suffix in PICTURES and not f.name.startswith("."))
     drawn = {f.stem: f for f in sorted(files, key=lambda f: f.suffix == ".png")}  # of two kinds the png
-    if drawn:
-        yield "<h3>Figures</h3>"
-    for name, file in sorted(drawn.items()):
-        content = base64.b64encode(file.read_bytes()).decode()
-        title = _text(name.replace("_", " "))
-        yield f'<figure><img alt="{title}" loading="lazy" src="data:{PICTURES[file.suffix]};base64,{content}">'
-        yield f"<figcaption>{title}</figcaption></figure>"
+    return [
+        {
+            "title": name.replace("_", " "),
+            "kind": PICTURES[file.suffix],
+            "content": base64.b64encode(file.read_bytes()).decode(),
+        }
+        for name, file in sorted(drawn.items())
+    ]
 
 
-def _folded(title: str, values: Mapping[str, Any]) -> Iterator[str]:
-    yield f"<details>\n<summary>{title}</summary>"
-    yield from _table(["name", "value"], [[name, _value(value)] for name, value in sorted(values.items())])
-    yield "</details>"
-
-
-def _table(head: list[str], rows: list[list], escaped: bool = False, numbers: set[int] = frozenset()) -> Iterator[str]:
-    if not rows:
-        yield '<p class="note">None.</p>'
-        return
-    words = "".join(f"<th>{_text(word)}</th>" for word in head)
-    yield f'<div class="wide"><table>\n<thead><tr>{words}</tr></thead>\n<tbody>'
-    for row in rows:
-        cells = (cell if escaped else _text(cell) for cell in row)
-        kinds = (' class="number"' if i in numbers else "" for i in range(len(row)))
-        yield "<tr>" + "".join(f"<td{kind}>{cell}</td>" for kind, cell in zip(kinds, cells, strict=True)) + "</tr>"
-    yield "</tbody>\n</table></div>"
-
-
-def _text(value: Any) -> str:
-    return html.escape(str(value))
+def _rows(values: Mapping[str, Any]) -> list[list[Any]]:
+    return [[name, _value(value)] for name, value in sorted(values.items())]
 
 
 def _value(value: Any) -> str:
@@ -233,9 +183,8 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _name(params: Mapping[str, Any]) -> str:
-    method = str(params.get("method", "?"))
-    label = LABELS[method] if method in VIDEO_TEXT else study.label(method)
-    said = [label, params.get("ablation") or "", "released" if params.get("variant") == "released" else ""]
+    shown = label(str(params.get("method", "?")))
+    said = [shown, params.get("ablation") or "", "released" if params.get("variant") == "released" else ""]
     return ", ".join(filter(None, said))
 
 

@@ -13,14 +13,14 @@ import pandas as pd
 
 from vidlib.basics.errors import UserError
 from vidlib.basics.words import closest
-from vidlib.methods import METHODS, VIDEO_TEXT
 from vidlib.params import recipes
+from vidlib.params.few_shot import METHOD_NAMES
+from vidlib.params.names import label
 from vidlib.params.notebooks import folder
-from vidlib.params.video_text import VideoTextRunParams
+from vidlib.params.video_text import VIDEO_TEXT_NAMES, VideoTextRunParams
 from vidlib.results import published, runs
 from vidlib.studies import few_shot as study
 from vidlib.studies import paper_against_ours
-from vidlib.studies.video_text import LABELS
 
 PUBLISHED = "published (%)"
 COLUMNS = ["dataset", "protocol", "backbone", PUBLISHED, "ours (%)", "± 95%", "seeds", "coverage", "command"]
@@ -35,12 +35,12 @@ Key = tuple[str, str, int, str, int, tuple[int, int]]  # data, protocol, shot, b
 def table(paper: str, root: str | Path = "") -> pd.DataFrame:
     """The figures of ``paper`` (a method's name, as in ma_fsar or MA-FSAR) with the columns of ``COLUMNS``, as text;
     numbers in per cent. A UserError names the nearest where there is none of that name."""
-    names = {name: study.label(name) for name in METHODS} | {name: LABELS[name] for name in VIDEO_TEXT}
-    found = [name for name, label in names.items() if paper.lower() in (name.lower(), label.lower())]
+    names = {name: label(name) for name in (*METHOD_NAMES, *VIDEO_TEXT_NAMES)}
+    found = [name for name, shown in names.items() if paper.lower() in (name.lower(), shown.lower())]
     if not found:
         raise UserError(f"paper: '{paper}' is not one of {', '.join(names)}{closest(paper, [*names, *names.values()])}")
     records = runs.load_all(root or None)
-    rows = _labelled(found[0], records) if found[0] in VIDEO_TEXT else _few_shot(found[0], records)
+    rows = _labelled(found[0], records) if found[0] in VIDEO_TEXT_NAMES else _few_shot(found[0], records)
     if not rows:
         raise UserError(f"paper: no published figure of {names[found[0]]} is known here, so that there is no table")
     return pd.DataFrame(rows, columns=COLUMNS).fillna("").astype(str)
@@ -58,24 +58,11 @@ def written(found: pd.DataFrame, form: str) -> str:
 
 
 def latex(found: pd.DataFrame) -> str:
-    """A tabular with booktabs' rules; special characters escaped, commands left out."""
+    """A tabular with booktabs' rules (``\\usepackage{booktabs}``); special characters escaped, commands left out."""
     shown = found.drop(columns="command")
-    rows = [" & ".join(map(_tex, row)) + r" \\" for row in shown.itertuples(index=False)]
-    head = " & ".join(map(_tex, shown.columns)) + r" \\"
-    lines = [
-        r"\begin{tabular}{" + "l" * len(shown.columns) + "}",
-        r"\toprule",
-        head,
-        r"\midrule",
-        *rows,
-        r"\bottomrule",
-    ]
-    return "\n".join([*lines, r"\end{tabular}"])
-
-
-def _tex(text: str) -> str:
-    special = {"\\": r"\textbackslash{}", "±": r"$\pm$", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    return "".join(special.get(c, f"\\{c}" if c in "&%$#_{}" else c) for c in text)
+    style = shown.style.format(escape="latex").format_index(escape="latex", axis=1).hide(axis="index")
+    text = style.to_latex(hrules=True, column_format="l" * len(shown.columns))
+    return text.replace("±", r"$\pm$").rstrip("\n")
 
 
 def _row(ours: Mapping[str, Any] | None, recipe: Path | None) -> dict[str, str]:
@@ -104,8 +91,8 @@ def _few_shot(method: str, records: pd.DataFrame) -> list[dict[str, str]]:
 
 
 def _labelled(method: str, records: pd.DataFrame) -> list[dict[str, str]]:
-    figures = published.rows(method=LABELS[method], metric="top1")
-    figures = figures[figures["dataset"].isin(DATASETS) & figures["method"].str.startswith(LABELS[method])]
+    figures = published.rows(method=label(method), metric="top1")
+    figures = figures[figures["dataset"].isin(DATASETS) & figures["method"].str.startswith(label(method))]
     sheets = {_key(recipes.read(file)): file for file in sorted(folder("recipes").glob(f"{method}/*_*.yaml"))}
     rows = []
     for _, figure in figures.iterrows():

@@ -25,33 +25,11 @@ from vidlib.methods import find
 from vidlib.methods.base import tagged
 from vidlib.params.by_recipe import OpenParams, frozen, untrained
 from vidlib.params.few_shot import MAFSARParams, RunParams, StudyParams
+from vidlib.params.names import label
 from vidlib.results import published, runs, trust
 from vidlib.results.accuracy import EvalResult, paired, percent
 from vidlib.training import evaluate_episodes, few_shot
 from vidlib.viz import attention, filmstrip, style
-
-LABELS = {
-    "ma_fsar": "MA-FSAR",
-    "sloshnet": "SloshNet",
-    "gghm": "GgHM",
-    "clip_fsar": "CLIP-FSAR",
-    "aim": "AIM",
-    "otam": "OTAM",
-    "trx": "TRX",
-    "strm": "STRM",
-    "hyrsm": "HyRSM",
-    "molo": "MoLo",
-    "protonet": "ProtoNet",
-    "bimhm": "Bi-MHM",
-    "frozen_clip": "frozen CLIP",
-    "frozen": "frozen features",
-    "untrained": "itself, untrained",
-}
-
-
-def label(method: str) -> str:
-    """A method's name as it is printed; of a user's own, its class's."""
-    return LABELS.get(method, method.rpartition(":")[2])
 
 
 def seeds(p: StudyParams) -> range:

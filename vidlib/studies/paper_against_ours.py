@@ -12,9 +12,8 @@ import pandas as pd
 
 from vidlib.basics.paths import atomic_write, runs_dir
 from vidlib.data.catalogue.benchmarks import WORLDS
-from vidlib.methods import METHODS
 from vidlib.params import recipes
-from vidlib.params.few_shot import RunParams
+from vidlib.params.few_shot import METHOD_NAMES, RunParams
 from vidlib.results import published, runs
 from vidlib.studies import few_shot as study
 
@@ -38,7 +37,7 @@ def cells() -> pd.DataFrame:
     Columns: method (our name), shown (the paper's), dataset (ours), shot, backbone (the paper's), value, confidence.
     """
     rows = []
-    for method in METHODS:
+    for method in METHOD_NAMES:
         figures = study.published_of(method)
         figures = figures[
             figures["dataset"].isin(DATASETS) & ~figures["method"].str.contains(published.RERUN, case=False)

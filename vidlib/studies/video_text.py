@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from vidlib.params.names import label
 from vidlib.params.video_text import VideoTextRunParams, VideoTextStudyParams
 from vidlib.results import published, runs, trust
 from vidlib.results.accuracy import paired
@@ -14,18 +15,7 @@ from vidlib.training import video_text
 
 Found = Mapping[str, Sequence[runs.Run]]
 
-LABELS = {
-    "actionclip": "ActionCLIP",
-    "m2clip": "M2-CLIP",
-    "pretrained": "frozen CLIP, label words",
-    "prompted": "prompted, untrained",
-    "unimodal": "1-of-N classifier",
-}
 NOTES = {"test": "classes that were trained", "novel": "new classes"}
-
-
-def label(name: str) -> str:
-    return LABELS.get(name, name)
 
 
 def seeds(p: VideoTextStudyParams) -> range:

@@ -1,0 +1,29 @@
+"""The methods and a study's steps as tables and figures print them; of a paper's method, its own name."""
+
+LABELS = {
+    "ma_fsar": "MA-FSAR",
+    "sloshnet": "SloshNet",
+    "gghm": "GgHM",
+    "clip_fsar": "CLIP-FSAR",
+    "aim": "AIM",
+    "otam": "OTAM",
+    "trx": "TRX",
+    "strm": "STRM",
+    "hyrsm": "HyRSM",
+    "molo": "MoLo",
+    "protonet": "ProtoNet",
+    "bimhm": "Bi-MHM",
+    "frozen_clip": "frozen CLIP",
+    "frozen": "frozen features",
+    "untrained": "itself, untrained",
+    "actionclip": "ActionCLIP",
+    "m2clip": "M2-CLIP",
+    "pretrained": "frozen CLIP, label words",
+    "prompted": "prompted, untrained",
+    "unimodal": "1-of-N classifier",
+}
+
+
+def label(name: str) -> str:
+    """A method's or step's name as it is printed; of a user's own method, its class's."""
+    return LABELS.get(name, name.rpartition(":")[2])
