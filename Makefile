@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # The virtual environment's own kernel, whatever kernels the person has elsewhere.
 export JUPYTER_PREFER_ENV_PATH := 1
+# Threads that wait for work sleep, so that a shared machine is not slowed down; a person's own choice stays.
+export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: demo test test-notebooks test-browser tables book bench lab lint clean
 

@@ -250,6 +250,9 @@ def build(
     _known_arguments(name, chosen)
     if method.needs_clip and not backbone.has_text:
         _refuse_without_text(name, backbone.name)
+    lacking = [argument for argument, each in _constructor(method).items() if each.default is each.empty]
+    if lacking := [argument for argument in lacking if argument not in chosen]:
+        raise UserError(f"method {name!r} needs {' and '.join(lacking)}; give {lacking[0]}=...")
     return method(backbone, **chosen)
 
 
