@@ -8,14 +8,14 @@ import pytest
 from tests.data.fake_disk import data, identity, lay, published
 from tests.data.small import write_clip
 from vidlib.basics.errors import UserError
-from vidlib.cli import disk_cli
+from vidlib.cli import data as commands
 
 __all__ = ["data"]
 
 
 def _run(*arguments: str) -> list[str]:
     parser = argparse.ArgumentParser(prog="vidlib data")
-    disk_cli.add_commands(parser.add_subparsers(required=True))
+    commands.add_commands(parser)
     given = parser.parse_args(arguments)
     return list(given.do(given))
 
@@ -23,7 +23,7 @@ def _run(*arguments: str) -> list[str]:
 @pytest.fixture(autouse=True)
 def _lists(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("VIDLIB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(disk_cli, "published", lambda name, source: {"trx": published(name, 1, 2)} if source else {})
+    monkeypatch.setattr(commands, "published", lambda name, source: {"trx": published(name, 1, 2)} if source else {})
 
 
 def test_add_check_prefetch(data: Path, tmp_path: Path) -> None:
@@ -53,4 +53,4 @@ def test_mistakes_are_one_sentence(data: Path, tmp_path: Path, capsys: pytest.Ca
 
 
 def test_names_that_no_terminal_shows_are_written_out() -> None:
-    assert list(disk_cli.printable(iter(["caf\udce9 手"]))) == ["caf\\udce9 手"]
+    assert list(commands.printable(iter(["caf\udce9 手"]))) == ["caf\\udce9 手"]

@@ -1,28 +1,20 @@
-"""The command line: ``vidlib data``, ``vidlib report checkpoint FILE`` and ``vidlib predict VIDEOS``.
+"""The command line: every command's options, and what it prints. Also as ``python -m vidlib.cli``.
 
-Also as ``python -m vidlib.cli``. A mistake of the user's is one sentence on stderr and exit code 1.
+Nothing heavy stands at the top: a command imports what it needs when it runs, so that help, a wrong name and a table
+answer at once. A mistake of the user's is one sentence on stderr and exit code 1.
 """
 
 import argparse
-import json
 import os
-import re
+import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from vidlib.basics import paths
 from vidlib.basics.errors import UserError
-from vidlib.basics.words import few
-from vidlib.cli import data, run_cli
-from vidlib.methods import released
-from vidlib.methods.released import CLASSES, files, formats
-from vidlib.params.predict import PredictParams
-from vidlib.training import checkpoints
+from vidlib.cli import data
 
-STATISTICS = r"(running_mean|running_var|num_batches_tracked|pe\.pe)$"  # buffers by their names
-LISTED = 12
+RECIPE = "a recipe's path or short name such as ma_fsar/laptop, or a notebook's name for its defaults"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,9 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     kinds = report.add_subparsers(required=True, metavar="KIND")
     checkpoint = kinds.add_parser("checkpoint", help="what a file of weights holds, and which method it belongs to")
     checkpoint.add_argument("file", metavar="FILE", help="safetensors, or a PyTorch file (read as tensors alone)")
-    checkpoint.set_defaults(do=lambda given: (f"{name:<10} {value}" for name, value in report_checkpoint(given.file)))
-    run_cli.add_reports(kinds)
-    run_cli.add_commands(commands)
+    checkpoint.set_defaults(do=_checkpoint)
+    _add_reports(kinds)
+    _add_runs(commands)
     _add_predict(commands.add_parser("predict", help="guess the classes of videos, by texts or by example videos"))
     data.add_commands(commands.add_parser("data", help="benchmarks: what they are, what of them lies here"))
     given = parser.parse_args(arguments)
@@ -50,8 +42,120 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _add_runs(commands: Any) -> None:
+    """Add ``run``, ``sweep`` and ``estimate`` to the subparsers of ``vidlib``."""
+    run = commands.add_parser("run", help="check a recipe's parameters, then execute its notebook")
+    _add_recipe(run)
+    run.set_defaults(do=_run)
+    sweep = commands.add_parser("sweep", help="run a recipe for every cell of a grid of parameters")
+    _add_recipe(sweep)
+    sweep.add_argument("--grid", nargs="+", action="extend", required=True, metavar="NAME=VALUE,VALUE", help="the grid")
+    sweep.add_argument("--jobs", type=int, default=1, metavar="N", help="how many cells run at the same time")
+    sweep.set_defaults(do=_sweep)
+    estimate = commands.add_parser("estimate", help="memory, hours and disk of a recipe, from ten of its episodes")
+    _add_recipe(estimate)
+    estimate.set_defaults(do=_estimate)
+
+
+def _add_reports(kinds: Any) -> None:
+    """Add ``page`` and ``table`` to the kinds of ``vidlib report``."""
+    page = kinds.add_parser("page", help="one HTML page of all runs, with figures and commands")
+    page.add_argument("--runs", default="", metavar="DIR", help="the runs folder, default the usual one")
+    page.add_argument("--out", default="", metavar="FILE", help="the page, default report.html in the runs folder")
+    page.set_defaults(do=_page)
+    table = kinds.add_parser("table", help="a paper's figures beside ours, what was not run left blank")
+    table.add_argument("paper", metavar="PAPER", help="a method's name, such as ma_fsar")
+    table.add_argument("--runs", default="", metavar="DIR", help="the runs folder, default the usual one")
+    table.add_argument(
+        "--format", default="text", choices=("text", "csv", "latex", "markdown"), help="how it is written"
+    )
+    table.set_defaults(do=_table)
+
+
+def _add_recipe(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("recipe", metavar="RECIPE", help=RECIPE)
+    parser.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="parameters that differ from it"
+    )
+    parser.add_argument("--notebook", default="", help="which notebook, where the recipe does not say")
+
+
+def _requested(given: argparse.Namespace, **more: Any) -> Any:
+    from vidlib.params import notebooks as read
+
+    return read.request(given.recipe, read.settings(given.set) | more, given.notebook)
+
+
+def _run(given: argparse.Namespace) -> Iterator[str]:
+    request = _requested(given)  # a wrong name is said before torch is loaded
+    from vidlib.cli import run as running
+
+    try:
+        running.run(running.checked(request), _say)
+    except KeyboardInterrupt:
+        raise UserError("interrupted: the same command goes on where it stopped") from None
+    yield from running.summary(request)
+
+
+def _sweep(given: argparse.Namespace) -> Iterator[str]:
+    from vidlib.params import notebooks as read
+
+    if given.jobs < 1:
+        raise UserError(f"jobs: {given.jobs} is not at least 1")
+    read.find_recipe(given.recipe)  # a wrong name is said before torch is loaded
+    from vidlib.cli import sweep as sweeping
+
+    found = sweeping.cells(given.recipe, sweeping.grid(given.grid), read.settings(given.set), given.notebook)
+    sweeping.skip_finished(found)
+    yield from sweeping.plan(found, given.jobs)
+    for number in (signal.SIGTERM, signal.SIGHUP):  # a closed terminal is a Ctrl-C: no cell runs on unseen
+        signal.signal(number, signal.default_int_handler)
+    try:
+        csv = sweeping.run(found, given.jobs, _say)
+    except KeyboardInterrupt:
+        raise UserError("interrupted: the same command goes on where it stopped") from None
+    yield f"cells    {csv}"
+    lines = sweeping.outcome(found)
+    if any(cell.state == "failed" for cell in found):
+        raise UserError("\n".join(lines))
+    yield from lines
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _estimate(given: argparse.Namespace) -> list[str]:
+    request = _requested(given)
+    from vidlib.cli import estimate as estimating
+    from vidlib.cli import run as running
+
+    return estimating.estimate(running.checked(request))
+
+
+def _checkpoint(given: argparse.Namespace) -> Iterator[str]:
+    from vidlib.cli import report_checkpoint
+
+    yield from (f"{name:<10} {value}" for name, value in report_checkpoint.lines(given.file))
+
+
+def _page(given: argparse.Namespace) -> Iterator[str]:
+    from vidlib.cli import report_page
+
+    file, number = report_page.write(given.runs, given.out)
+    yield f"{file}: {number} finished runs, {file.stat().st_size / 2**20:.1f} MiB"
+
+
+def _table(given: argparse.Namespace) -> Iterator[str]:
+    from vidlib.cli import report_table
+
+    yield report_table.written(report_table.table(given.paper, given.runs), given.format)
+
+
 def _add_predict(parser: argparse.ArgumentParser) -> None:
     """One option for each parameter; pydantic reads the values, so that a notebook and this refuse the same."""
+    from vidlib.params.predict import PredictParams
+
     for name, field in PredictParams.model_fields.items():
         if name == "videos":
             parser.add_argument(name, nargs="+", metavar="VIDEOS", help="a folder, or files")
@@ -61,15 +165,18 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
             parser.add_argument(f"--{name}", default=argparse.SUPPRESS, metavar=name.upper(), help=help)
     parser.add_argument("--figures", metavar="FOLDER", help="each video's frames there, with a ViT's attention on them")
     parser.add_argument("--overwrite", action="store_true", help="replace the CSV where it exists")
-    parser.set_defaults(do=predict)
+    parser.set_defaults(do=_predict)
 
 
-def predict(given: argparse.Namespace) -> Iterator[str]:
+def _predict(given: argparse.Namespace) -> Iterator[str]:
     """Guess, write what was asked for, and say it in lines."""
-    from vidlib.studies.predict import guess, show  # here, because a report needs none of it and starts sooner
+    from vidlib.params.predict import PredictParams
 
     values = {name: value for name, value in vars(given).items() if name in PredictParams.model_fields}
-    p = guess.checked(PredictParams.parse(values), given.overwrite)
+    p = PredictParams.parse(values)  # a wrong value is said before torch is loaded
+    from vidlib.studies.predict import guess, show
+
+    p = guess.checked(p, given.overwrite)
     opened = guess.open_method(p)
     found = guess.predict(p, opened)
     if p.csv:
@@ -77,78 +184,3 @@ def predict(given: argparse.Namespace) -> Iterator[str]:
     yield from show.lines(found, p.top)
     if given.figures:
         show.save_figures(found, opened, given.figures)
-
-
-def report_checkpoint(file: str | Path) -> list[tuple[str, str]]:
-    """What ``file`` holds, as (word, sentence) lines; nothing is built and no code of it run."""
-    path = paths.absolute(file)
-    stored = files.read(path)
-    state = files.tidy(stored.tensors)
-    buffers = sum(value.numel() for name, value in state.items() if re.search(STATISTICS, name))
-    numbers = sum(value.numel() for value in state.values())
-    beside = f"; beside it {few(stored.beside, LISTED)}" if stored.beside else ""
-    lines = [
-        ("file", f"{path}, {path.stat().st_size / 2**20:,.1f} MiB"),
-        ("container", f"{stored.container or 'none, the tensors themselves'}{beside}"),
-        ("tensors", f"{len(state)}, {numbers:,} numbers, {buffers:,} of them statistics and tables"),
-        ("kinds", ", ".join(sorted({str(value.dtype).removeprefix("torch.") for value in state.values()}))),
-    ]
-    if (wrapped := len(stored.tensors.keys() - state.keys())) > 0:
-        lines.append(("wrappers", f"module., model. or head. taken from {wrapped} names"))
-    if checkpoints.META in stored.notes:
-        return lines + _own(path, state, stored.notes[checkpoints.META])
-    if "backbone" in stored.notes:
-        return [*lines, ("backbone", f"weights of {stored.notes['backbone']}: give the file as pretrained")]
-    return lines + _of_released_code(path, state)
-
-
-def _own(path: Path, state: Mapping[str, Any], meta: str) -> list[tuple[str, str]]:
-    """A checkpoint that vidlib wrote: trained weights, or all that a resume needs."""
-    try:
-        counters = json.loads(meta)
-    except json.JSONDecodeError:
-        raise UserError(f"checkpoint {path} has unreadable notes: it is damaged") from None
-    parts = sorted({name.split("/", 1)[0] for name in state if "/" in name})
-    kind = f"state of an unfinished training ({', '.join(parts)})" if parts else "trained weights alone"
-    lines = [("method", f"one of vidlib's own, {kind}: see params.json in its run folder")]
-    if (path.parent / "params.json").is_file():
-        params = json.loads((path.parent / "params.json").read_text())
-        named = {
-            name: params[name] for name in ("method", "backbone", "pretrained", "dataset", "shot") if name in params
-        }
-        lines = [("method", f"one of vidlib's own, {kind}: {_words(named)}")]
-    settings = counters.pop("settings", {})
-    return [*lines, ("counters", _words(counters)), *([("settings", _words(settings))] if settings else [])]
-
-
-def _of_released_code(path: Path, state: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Which released code wrote it, and what ``load_released`` would say of it."""
-    method = released.recognise(state)
-    if not method:
-        first = few(sorted({name.split(".", 1)[0] for name in state}), LISTED)
-        return [("method", f"of no released code that vidlib reads; its modules are {first}")]
-    found = released.survey(method, state)
-    lines = [("method", f"{method}, by its names")]
-    if found.sizes:
-        lines.append(("sizes", _words(found.sizes)))
-    if found.remark:
-        lines.append(("remark", found.remark))
-    lines.append(("trunk", found.trunk or "none"))
-    for word, names in (("missing", found.missing), ("unknown", found.unknown), ("unused", found.unused)):
-        lines.append((word, few(names, LISTED) or "none"))
-    whole = formats.FORMATS[method].whole
-    if CLASSES[method].released_missing and not whole:
-        lines.append(("never held", f"what matches {', '.join(CLASSES[method].released_missing)} of {method} here"))
-    if not (found.missing or found.unknown):
-        backbone = "" if found.backbone else ", backbone=..."
-        backbone += ", pretrained=..." if whole and not found.trunk else ""
-        lines.append(("load with", f'vidlib.methods.released.load_released("{method}", "{path}"{backbone})'))
-    return lines
-
-
-def _words(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in values.items())
-
-
-if __name__ == "__main__":
-    sys.exit(main())

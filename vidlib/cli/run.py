@@ -10,7 +10,7 @@ import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vidlib.basics import paths
 from vidlib.basics.digests import digest, file_digest, package_digest
@@ -24,9 +24,9 @@ from vidlib.params.few_shot import MAFSARParams, RunParams
 from vidlib.params.notebooks import Request
 from vidlib.params.predict import PredictParams
 from vidlib.params.video_text import VideoTextParams, VideoTextRunParams, VideoTextStudyParams
-from vidlib.results import runs
-from vidlib.studies.predict import guess
-from vidlib.training import few_shot, video_text
+
+if TYPE_CHECKING:
+    from vidlib.results.runs import Run
 
 COUNTING = re.compile(r".+: \d+( of \d+)?(, about \d+ s left)?$")  # a line of progress.track
 LAST = 12  # lines of a traceback that are printed
@@ -36,6 +36,9 @@ START_SECONDS = 180  # for a kernel: several started at once on a busy machine t
 
 def checked(request: Request) -> Request:
     """``request`` again, or a UserError of one sentence: what its notebook's first cells refuse, and absent data."""
+    from vidlib.studies.predict import guess  # here and below: what a request means is known without torch
+    from vidlib.training import few_shot, video_text
+
     p = request.params
     if isinstance(p, PredictParams):
         guess.checked(p)
@@ -66,8 +69,10 @@ def main_runs(request: Request) -> list[RunParams | VideoTextRunParams]:
     return [first.model_copy(update={"seed": seed}) for seed in range(p.seed, p.seed + p.seeds)]
 
 
-def recorded(request: Request) -> list[runs.Run | None]:
+def recorded(request: Request) -> "list[Run | None]":
     """The finished run of each of ``main_runs``, or None."""
+    from vidlib.training import few_shot, video_text
+
     return [
         few_shot.recorded(params) if isinstance(params, RunParams) else video_text.recorded(params)
         for params in main_runs(request)

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+TIMEOUT = 60.0  # seconds for one read; the longest benchmark clips decode whole in about two
 START_SECONDS = 300.0  # importing takes long on a cold disk or a busy machine; a call's own time counts from ready
 ORPHAN_SECONDS = 5.0  # the child ends itself this long after its call's limit, should its parent be gone
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from vidlib.basics.errors import UserError
 from vidlib.basics.paths import absolute
 from vidlib.basics.words import few
-from vidlib.data import video
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -185,6 +184,8 @@ def unreadable_because(path: Path) -> str:
 def _probed(path: Path, size: int, changed: int) -> str:
     if not size:
         return "the file is empty"
+    from vidlib.data import video  # here, so that what is listed can be said without a decoder
+
     try:
         video.probe(path)
     except Exception as error:  # any decoder's complaint is the file's fault, and is named to the user

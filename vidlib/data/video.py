@@ -25,9 +25,8 @@ from av.stream import Disposition
 
 from vidlib.basics.errors import UserError
 from vidlib.basics.paths import absolute
-from vidlib.data.guard import Died, Guard, Late
+from vidlib.data.guard import TIMEOUT, Died, Guard, Late
 
-TIMEOUT = 60.0  # seconds for one read; the longest benchmark clips decode whole in about two
 DECORD_CONTAINER, DECORD_CODEC, DECORD_PIXELS = "mov,mp4,m4a,3gp,3g2,mj2", "h264", "yuv420p"
 DECORD_SMALLEST = 32  # pixels a side; decord returns wrong shapes below
 _IDR = 5  # H.264 NAL unit type: a picture that nothing after it reaches behind

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 
 from vidlib.basics import paths
 from vidlib.basics.errors import UserError
@@ -79,6 +78,8 @@ def write_json(path: Path, value: Any) -> None:
 
 def environment() -> dict[str, Any]:
     """What the run ran on: versions, processor, threads, commit; the host only as a hash, no user, no path."""
+    import torch  # here, so that records are read without it
+
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
         "python": platform.python_version(),

@@ -41,7 +41,12 @@ def describe(name: str) -> Mapping[str, Any]:
     if name not in names():
         known = ", ".join(names())
         raise UserError(f"dataset: {name!r} is not known{closest(name, names())}; give {known} or folder:PATH")
-    return yaml.safe_load((catalogue() / f"{name}.yaml").read_text(encoding="utf-8"))
+    return read(catalogue() / f"{name}.yaml")
+
+
+def read(file: Path) -> Any:
+    """What a YAML file of the catalogue holds; by libyaml where it is, ten times faster than yaml's own reader."""
+    return yaml.load(file.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 def load(dataset: str, cache: Path | None = None) -> Manifest:

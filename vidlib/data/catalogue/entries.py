@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Annotated
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from vidlib.basics.errors import UserError
@@ -173,7 +172,7 @@ def entry(name: str) -> Entry:
     if name not in every():
         raise UserError(f"benchmark {name!r} is not known{closest(name, every())}; give one of {', '.join(every())}")
     file = benchmarks.catalogue() / f"{name.replace('official:', benchmarks.STANDARD)}.yaml"
-    facts = yaml.safe_load(file.read_text(encoding="utf-8"))
+    facts = benchmarks.read(file)
     kind = World if name in benchmarks.WORLDS else Standard if name.startswith("official:") else FewShot
     try:
         made = kind.model_validate(facts)

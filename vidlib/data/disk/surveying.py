@@ -6,29 +6,33 @@ Nothing is rendered; clips are decoded only where ``lengths`` is asked for a few
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from vidlib.basics import paths
 from vidlib.basics.errors import UserError
-from vidlib.data import video
 from vidlib.data.catalogue import benchmarks, entries, ledger, official
 from vidlib.data.disk import lists
-from vidlib.data.episodes import EpisodeSampler
 from vidlib.data.manifest import Manifest, Row
 from vidlib.data.world import moving_shapes
+
+if TYPE_CHECKING:  # pandas, decoders and torch are imported where a function needs them: a list should come at once
+    import pandas as pd
 
 SAMPLED = 48  # clips of a benchmark whose frames are counted where no ledger of ``vidlib data check`` is there
 
 
-def overview(names: Iterable[str] = ()) -> pd.DataFrame:
+def overview(names: Iterable[str] = ()) -> "pd.DataFrame":
     """One row per benchmark (default: every entry): name, what, classes and videos of its splits as ``64/12/24`` (``?``
     not stated), directional, frames, and ``here``: what of it lies on this machine."""
-    return pd.DataFrame([_row(name) for name in names or entries.every()]).set_index("name")
+    import pandas as pd
+
+    return pd.DataFrame([row(name) for name in names or entries.every()]).set_index("name")
 
 
-def _row(name: str) -> dict[str, object]:
+def row(name: str) -> dict[str, object]:
+    """A benchmark's row of ``overview``."""
     facts = entries.entry(name)
     number = {split: len(classes) for split, classes in facts.texts().items()}
     videos = facts.videos()
@@ -38,8 +42,8 @@ def _row(name: str) -> dict[str, object]:
         videos = {split: n for split, n in videos.items() if not split[-1:].isdigit() or split.endswith("1")}
     else:
         what = "few-shot" if isinstance(facts, entries.FewShot) else "few-shot, rendered here"
-    row = {"name": name, "what": what, "classes": _counts(number.values()), "videos": _counts(videos.values())}
-    return row | {"directional": facts.directional, "frames": facts.frames, "here": here(name)}
+    said = {"name": name, "what": what, "classes": _counts(number.values()), "videos": _counts(videos.values())}
+    return said | {"directional": facts.directional, "frames": facts.frames, "here": here(name)}
 
 
 def _counts(numbers: Iterable[int | None]) -> str:
@@ -82,8 +86,10 @@ def present(names: Iterable[str] = ()) -> dict[str, Manifest]:
     return found
 
 
-def coverage(found: dict[str, Manifest]) -> pd.DataFrame:
+def coverage(found: dict[str, Manifest]) -> "pd.DataFrame":
     """One row per benchmark and split: classes, listed, present, and the share of the listed videos in per cent."""
+    import pandas as pd
+
     rows = []
     for name, manifest in found.items():
         for row in manifest.coverage().table.to_dict("records"):
@@ -93,9 +99,11 @@ def coverage(found: dict[str, Manifest]) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index(["benchmark", "split"])
 
 
-def lengths(found: dict[str, Manifest]) -> pd.DataFrame:
+def lengths(found: dict[str, Manifest]) -> "pd.DataFrame":
     """One row per clip whose length is known: benchmark, frames, source. All clips of a ledger of ``vidlib data check``
     that are good; else ``SAMPLED`` of the manifest, evenly from its rows, counted now."""
+    import pandas as pd
+
     rows = []
     for name, manifest in found.items():
         checked = ledger.known(name, manifest.root).values()
@@ -109,6 +117,8 @@ def lengths(found: dict[str, Manifest]) -> pd.DataFrame:
 
 
 def _frames(file: Path) -> int:
+    from vidlib.data import video
+
     try:
         return video.count_frames(file)
     except video.VideoError:
@@ -117,12 +127,16 @@ def _frames(file: Path) -> int:
 
 def first_episode(
     name: str, split: str, way: int, shot: int, query: int, source: Path | None = None
-) -> pd.DataFrame | None:
+) -> "pd.DataFrame | None":
     """Episode 0 of a few-shot benchmark, one row per class: class, text, supports, queries (video ids).
 
     From the local manifest where the split's videos are here, else from published lists (of the first family), kept or
     in ``source``; None where neither is: which videos an episode holds depends on the list.
     """
+    import pandas as pd
+
+    from vidlib.data.episodes import EpisodeSampler
+
     manifest = present([name]).get(name)
     if manifest is None:
         published = lists.known(name, source)

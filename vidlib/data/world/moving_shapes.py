@@ -17,7 +17,6 @@ import time
 from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 
 from vidlib.basics.errors import UserError
@@ -72,6 +71,8 @@ def checksum(flavour: str = "moving_shapes") -> str:
 
 def encode(frames: np.ndarray, fps: int = 12) -> bytes:
     """uint8 [T H W 3] -> an H.264 mp4 file; on one build of libx264 the same frames give the same bytes."""
+    import av  # here, so that classes and folder can be said without it
+
     memory = io.BytesIO()
     with av.open(memory, "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=fps)
