@@ -21,7 +21,7 @@ from torch import Tensor
 
 from vidlib import backbones, methods
 from vidlib.backbones import resnet
-from vidlib.basics.devices import make_fabric, place
+from vidlib.basics.devices import make_fabric, place, ready
 from vidlib.basics.errors import UserError
 from vidlib.basics.paths import absolute
 from vidlib.basics.progress import track
@@ -29,7 +29,6 @@ from vidlib.data.folder import readable
 from vidlib.data.manifest import Manifest
 from vidlib.data.sampling import RULES, segment_indices
 from vidlib.data.transforms import ClipTransform
-from vidlib.methods import FewShotMethod, VideoTextMethod
 from vidlib.params.few_shot import RunParams
 from vidlib.params.predict import DEFAULT_FRAMES, DEFAULT_METHOD, PredictParams
 from vidlib.params.video_text import VIDEO_TEXT_NAMES, VideoTextRunParams
@@ -200,7 +199,7 @@ class _Read:
 
 def _zero_shot(p: PredictParams, opened: Opened, files: list[Path], fabric: Fabric) -> tuple:
     classes = class_texts(p.classes)
-    method = _ready(opened, fabric)
+    method = ready(fabric, opened.method)
     with fabric.autocast():
         text = method.class_text(classes)
     read = _embedded(opened, files, fabric, "videos", lambda clips, rows: method.embed(clips))
@@ -213,7 +212,7 @@ def _few_shot(p: PredictParams, opened: Opened, files: list[Path], fabric: Fabri
     """One episode of all classes; a class's number of examples is its own."""
     found = examples(p.support)
     texts = opened.method.backbone.encode_text([readable(name) for name in found], (opened.template,))
-    method, text = _ready(opened, fabric), place(fabric, texts)
+    method, text = ready(fabric, opened.method), place(fabric, texts)
     labels = torch.tensor([k for k, same in enumerate(found.values()) for _ in same], device=fabric.device)
 
     def embed_example(clips: Tensor, rows: list[int]) -> dict[str, Tensor]:
@@ -237,11 +236,6 @@ def _few_shot(p: PredictParams, opened: Opened, files: list[Path], fabric: Fabri
         with torch.no_grad(), fabric.autocast():
             logits.append(method.match(support, labels[supports.rows][None], query, text[None]).logits[0].float())
     return tuple(found), torch.cat(logits).softmax(-1).cpu().numpy(), read, supports
-
-
-def _ready(opened: Opened, fabric: Fabric) -> FewShotMethod | VideoTextMethod:
-    opened.method = fabric.to_device(fabric.strategy.precision.convert_module(opened.method)).eval()
-    return opened.method
 
 
 def _embedded(opened: Opened, files: list[Path], fabric: Fabric, what: str, embed: Callable) -> _Read:
