@@ -119,8 +119,8 @@ def test_every_change_at_test_is_a_change(small):
             torch.manual_seed(0)
             altered.guidance.out.weight.normal_(std=0.1)
         change.alter(altered)
-        features = changed_at_test.evaluation.embed_videos(altered, val.clips, listed, val.text)
-        done = changed_at_test.evaluation.match_episodes(
+        features = changed_at_test.evaluate_episodes.embed_videos(altered, val.clips, listed, val.text)
+        done = changed_at_test.evaluate_episodes.match_episodes(
             altered, features, val.sampler, listed, val.text, keep_parts=True
         )
         logits[change.label] = done.logits[0]

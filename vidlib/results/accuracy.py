@@ -73,9 +73,9 @@ class Evaluation:
 
         ``source``, a sampler, knows ``split``, ``classes`` and, where none is given, the ``checksum`` of the list.
         """
-        if any(not np.isfinite(scores).all() for scores in logits):
-            worst = next(i for i, scores in enumerate(logits) if not np.isfinite(scores).all())
-            raise UserError(f"the logits of test episode {worst} are not finite: try precision 32-true")
+        for i, scores in enumerate(logits):
+            if not np.isfinite(scores).all():
+                raise UserError(f"the logits of test episode {i} are not finite: try precision 32-true")
         guesses = [scores.argmax(-1) for scores in logits]
         best = [np.sort(scores, -1) for scores in logits]
         hits = [guess == episode.query_labels for guess, episode in zip(guesses, episodes, strict=True)]

@@ -16,7 +16,7 @@ from vidlib.params.few_shot import RunParams, StudyParams
 from vidlib.params.video_text import VideoTextRunParams, VideoTextStudyParams
 from vidlib.results import runs, trust
 from vidlib.results.accuracy import paired, seed_interval
-from vidlib.studies.tables import label, tested
+from vidlib.studies.tables import Studied, label, tested
 from vidlib.training import few_shot, video_text
 
 
@@ -178,7 +178,7 @@ def table(done: Mapping[str, runs.Run], method: str) -> pd.DataFrame:
     return rows if rows["of"].any() else rows.drop(columns="of")
 
 
-def tradeoff_rows(p: VideoTextStudyParams, studied: Mapping[str, Sequence[runs.Run]]) -> pd.DataFrame:
+def tradeoff_rows(p: VideoTextStudyParams, studied: Studied) -> pd.DataFrame:
     """Rows of ``viz.tradeoff``: every configuration with an accuracy on trained and on new classes, in per cent.
 
     The steps as tested, over seeds; the ablations on record, on val.

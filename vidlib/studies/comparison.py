@@ -3,7 +3,7 @@
 ``studied`` maps a method's name to its runs, one per seed; the floors are named ``frozen <backbone>``.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -20,11 +20,10 @@ from vidlib.results import published, runs, trust
 from vidlib.results.accuracy import paired, percent, seed_interval
 from vidlib.studies import few_shot as study
 from vidlib.studies import tables
-from vidlib.studies.tables import label
+from vidlib.studies.tables import Studied, label
 from vidlib.training import evaluate_episodes, few_shot
 from vidlib.training.opening import EVALUATION_SEED
 
-Studied = Mapping[str, Sequence[runs.Run]]
 PAPER_BACKBONES = {"ResNet-50": "resnet50", "CLIP ViT-B/16": "ViT-B-16-quickgelu"}
 FLOOR = "frozen "
 

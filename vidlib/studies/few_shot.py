@@ -25,6 +25,7 @@ from vidlib.params.few_shot import FewShotParams, MAFSARParams, RunParams, Study
 from vidlib.results import runs, trust
 from vidlib.results.accuracy import Evaluation
 from vidlib.studies.tables import (  # noqa: F401 (the tables, for notebooks)
+    Studied,
     bubble_rows,
     command,
     data_name,
@@ -60,9 +61,8 @@ def run_methods(p: StudyParams, names: Sequence[str]) -> dict[str, list[runs.Run
 
 def run_beside(p: OpenParams) -> dict[str, list[runs.Run]]:
     """The runs of ``p.method``, of those in ``compare``, of itself untrained and of its backbone's frozen features."""
-    finished = {}
-    for name in (p.method, *p.compared):
-        finished[name] = [few_shot.run(p.run_params(name, seed=seed)) for seed in seeds(p)]
+    names = (p.method, *p.compared)
+    finished = {name: [few_shot.run(p.run_params(name, seed=seed)) for seed in seeds(p)] for name in names}
     finished["untrained"] = [few_shot.run(untrained(p.run_params(seed=seed))) for seed in seeds(p)]
     same = p.pretrained != ""  # random weights follow from the seed
     floors = [few_shot.run(frozen(p.run_params(seed=seed))) for seed in ([p.seed] if same else seeds(p))]
@@ -143,7 +143,7 @@ def _accuracies(by: Mapping[str, Evaluation], what: str) -> pd.DataFrame:
 
 
 def attention_maps(
-    manifest: Manifest, studied: Mapping[str, Sequence[runs.Run]], row: int = 0
+    manifest: Manifest, studied: Studied, row: int = 0
 ) -> tuple[np.ndarray, dict[str, Tensor], dict[str, Tensor]]:
     """The frames of one val video, as a query, and of every method the class token's last-layer maps and extra mass."""
     frames, maps, masses = None, {}, {}
@@ -160,18 +160,14 @@ def attention_maps(
     return frames, maps, masses
 
 
-def describe(
-    p: FewShotParams, manifest: Manifest, studied: Mapping[str, Sequence[runs.Run]], of: str, notebook: str
-) -> None:
+def describe(p: FewShotParams, manifest: Manifest, studied: Studied, of: str, notebook: str) -> None:
     """Print the protocol of the result table: what was tested on what, how often test was read, how to repeat it.
 
     ``of`` is the method studied, ``notebook`` the file's name without its ending.
     """
-    run = studied[of][0]
-    test = run.result["test"]
+    result = studied[of][0].result
     shape = f"{p.way}-way {p.shot}-shot, {p.query} query per class, {p.frames} frames at segment centres, novel classes"
-    print(f"Data: {data_name(manifest)}; {trust.coverage_line(run.result)}.")
-    print(
-        f"Protocol: {shape}; {test['episodes']:,} test episodes, list {test['checksum'][:12]}; weights selected on val."
-    )
+    listed = f"{result['test']['episodes']:,} test episodes, list {result['test']['checksum'][:12]}"
+    print(f"Data: {data_name(manifest)}; {trust.coverage_line(result)}.")
+    print(f"Protocol: {shape}; {listed}; weights selected on val.")
     describe_runs(p, studied, notebook)

@@ -24,8 +24,7 @@ from vidlib.results.accuracy import PERMUTED, SHUFFLED, Evaluation, paired, perc
 if TYPE_CHECKING:
     from vidlib.results.runs import Run
 
-    Studied = Mapping[str, Sequence[Run]]
-
+Studied = Mapping[str, "Sequence[Run]"]
 LABELS = {
     "ma_fsar": "MA-FSAR",
     "sloshnet": "SloshNet",

@@ -3,8 +3,6 @@
 Its tables are those of ``tables``, and by way of this module a notebook has them all.
 """
 
-from collections.abc import Mapping, Sequence
-
 import numpy as np
 import pandas as pd
 
@@ -13,6 +11,7 @@ from vidlib.data.manifest import Manifest
 from vidlib.params.video_text import VideoTextRunParams, VideoTextStudyParams
 from vidlib.results import published, runs, trust
 from vidlib.studies.tables import (  # noqa: F401 (the tables, for notebooks)
+    Studied,
     bubble_rows,
     cost_table,
     data_name,
@@ -30,8 +29,6 @@ from vidlib.training import video_text
 from vidlib.training.video_text import Opened
 from vidlib.viz import filmstrip
 from vidlib.viz.style import show
-
-Studied = Mapping[str, Sequence[runs.Run]]
 
 
 def steps(p: VideoTextStudyParams) -> dict[str, VideoTextRunParams]:
@@ -110,17 +107,4 @@ def published_bubbles() -> pd.DataFrame:
     rows = rows[~rows["method"].str.contains(published.RERUN, case=False)]
     rows = rows.sort_values("value").drop_duplicates(["method", "backbone", "frames"], keep="last")
     frames = rows["frames"].map(lambda count: f", {count:.0f} frames" if count == count else "")
-    return pd.DataFrame(
-        {
-            "name": rows["method"] + " " + rows["backbone"].fillna("") + frames,
-            "backbone": rows["backbone"],
-            "trainable_M": rows["trainable_params_M"],
-            "accuracy": rows["value"],
-            "low": np.nan,
-            "high": np.nan,
-            "gmacs": rows["gflops"],
-            "origin": "published",
-            "confidence": rows["confidence"],
-            "source": rows["source"],
-        }
-    ).reset_index(drop=True)
+    return published.bubbles(rows, rows["method"] + " " + rows["backbone"].fillna("") + frames)
