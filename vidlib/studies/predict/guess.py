@@ -94,8 +94,8 @@ def open_zero_shot(p: PredictParams) -> Opened:
     """ActionCLIP or M2-CLIP: of the run, else ActionCLIP without training and the mean over frames."""
     if p.run:
         record = open_record(p)
-        params, found = video_text.open_trained(record)
-        method, words = found.method, f"{params.method}, run {record.id}"
+        params, trained = video_text.open_trained(record)
+        method, words = trained.method, f"{params.method}, run {record.id}"
         if not method.uses_text:
             raise UserError(
                 f"run: {record.id} scores by a classifier of its training classes, which cannot meet yours; "
@@ -210,18 +210,18 @@ def _zero_shot(p: PredictParams, opened: Opened, files: list[Path], fabric: Fabr
 
 def _few_shot(p: PredictParams, opened: Opened, files: list[Path], fabric: Fabric) -> tuple:
     """One episode of all classes; a class's number of examples is its own."""
-    found = examples(p.support)
-    texts = opened.method.backbone.encode_text([readable(name) for name in found], (opened.template,))
+    by_class = examples(p.support)
+    texts = opened.method.backbone.encode_text([readable(name) for name in by_class], (opened.template,))
     method, text = ready(fabric, opened.method), place(fabric, texts)
-    labels = torch.tensor([k for k, same in enumerate(found.values()) for _ in same], device=fabric.device)
+    labels = torch.tensor([k for k, same in enumerate(by_class.values()) for _ in same], device=fabric.device)
 
     def embed_example(clips: Tensor, rows: list[int]) -> dict[str, Tensor]:
         own = text[labels[rows]] if method.support_text else None
         return method.embed(clips, own, "support" if method.by_role else "query")
 
-    given = [file for same in found.values() for file in same]
+    given = [file for same in by_class.values() for file in same]
     supports = _embedded(opened, given, fabric, "example videos", embed_example)
-    for name, same in found.items():
+    for name, same in by_class.items():
         if not set(same) - supports.causes.keys():
             raise UserError(
                 f"support: no example video of class {name!r} can be read (first failure: {shown(same[0])}: "
@@ -235,7 +235,7 @@ def _few_shot(p: PredictParams, opened: Opened, files: list[Path], fabric: Fabri
         query = {name: value[None, start : start + step] for name, value in read.features.items()}
         with torch.no_grad(), fabric.autocast():
             logits.append(method.match(support, labels[supports.rows][None], query, text[None]).logits[0].float())
-    return tuple(found), torch.cat(logits).softmax(-1).cpu().numpy(), read, supports
+    return tuple(by_class), torch.cat(logits).softmax(-1).cpu().numpy(), read, supports
 
 
 def _embedded(opened: Opened, files: list[Path], fabric: Fabric, what: str, embed: Callable) -> _Read:
