@@ -66,8 +66,7 @@ def test_every_ablation_changes_what_the_notebook_has_chosen(model, name):
     """Also where the user gives an own parameter of the notebook, which is an option of the run."""
     own = {"fusion": "gp1"} if name == "sloshnet" else {"alpha": 0.4}
     base = model.parse(own).run_params(name)
-    listed = ablations.SLOSHNET if name == "sloshnet" else ablations.GGHM
-    for ablation in listed:
+    for ablation in ablations.ABLATIONS[name]:
         changed = ablation.of(base)
         same = methods.arguments(changed) == methods.arguments(base)
         assert not same or ablation.params or ablation.change == "only_gp1", ablation.label

@@ -22,7 +22,7 @@ from vidlib.params.video_text import (
     ActionCLIPParams,
     M2CLIPParams,
 )
-from vidlib.studies import ablations_video_text
+from vidlib.studies import ablations
 
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = {"actionclip": ActionCLIPParams, "m2clip": M2CLIPParams}
@@ -92,7 +92,7 @@ def test_a_laptop_recipe_makes_what_a_claim_and_the_ablation_table_need(name):
     p = MODELS[name].from_file(ROOT / "recipes" / name / f"{LAPTOP}.yaml")
     default = MODELS[name]()
     assert p.dataset == "moving_shapes" and p.seeds >= 3 and p.ablations and p.protocol == default.protocol
-    assert ablations_video_text.base(p) == ablations_video_text.base(default), "a default run must find these records"
+    assert ablations.base(p, name) == ablations.base(default, name), "a default run must find these records"
 
 
 def test_every_published_cell_of_actionclip_has_a_recipe():

@@ -132,7 +132,7 @@ def test_every_change_at_test_is_a_change(small):
 def test_ablations_build_and_change_the_run(small):
     p, *_ = small
     base = p.run_params("gghm")
-    for change in ablations.GGHM:
+    for change in ablations.ABLATIONS["gghm"]:
         assert change.of(base) != base and few_shot.open_method(change.of(base)).trainable()
 
 
