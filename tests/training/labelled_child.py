@@ -8,8 +8,7 @@ from torch import Tensor, distributed
 
 from tests.methods.small import backbone
 from tests.tiny import manifest
-from vidlib.data.labelled import LabelledBatches
-from vidlib.data.sentences import Sentences, vocabulary
+from vidlib.data.labelled import LabelledBatches, Sentences, vocabulary
 from vidlib.methods import VIDEO_TEXT, VideoTextMethod
 from vidlib.training import loop
 from vidlib.training.loop import Fit, fit

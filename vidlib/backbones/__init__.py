@@ -12,7 +12,6 @@ four stages, shallow first), ``has_text``, ``trunk`` (the image tower: what full
 backbone keeps there.
 """
 
-import difflib
 from pathlib import Path
 from types import ModuleType
 
@@ -20,6 +19,7 @@ from vidlib.backbones import clip, resnet
 from vidlib.backbones.clip import CLIPBackbone
 from vidlib.backbones.resnet import ResNetBackbone
 from vidlib.basics.paths import absolute
+from vidlib.basics.words import nearest
 
 Backbone = CLIPBackbone | ResNetBackbone
 
@@ -55,5 +55,5 @@ def weights_file(backbone: str, pretrained: str) -> Path | None:
 
 def _backend(backbone: str) -> ModuleType:
     """The file that knows the name, or the nearest name, which its error can then suggest."""
-    nearest = difflib.get_close_matches(backbone, names(), n=1, cutoff=0.4)
-    return resnet if nearest and nearest[0] in resnet.names() else clip
+    near = nearest(backbone, names(), cutoff=0.4)
+    return resnet if near and near[0] in resnet.names() else clip

@@ -12,9 +12,9 @@ from typing import Any
 import pandas as pd
 
 from vidlib.basics.errors import UserError
+from vidlib.basics.words import closest
 from vidlib.methods import METHODS, VIDEO_TEXT
 from vidlib.params import recipes
-from vidlib.params.base import closest
 from vidlib.params.notebooks import folder
 from vidlib.params.video_text import VideoTextRunParams
 from vidlib.results import published, runs

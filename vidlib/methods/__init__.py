@@ -1,6 +1,5 @@
 """The papers' models, one file each; ``METHODS`` names them and ``build`` makes one."""
 
-import difflib
 import inspect
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -10,6 +9,7 @@ import torch
 
 from vidlib.backbones import clip, resnet
 from vidlib.basics.errors import UserError
+from vidlib.basics.words import suggest
 from vidlib.methods import yours
 from vidlib.methods.actionclip import ActionCLIP
 from vidlib.methods.aim import AIM
@@ -192,7 +192,7 @@ def find(name: str) -> type[FewShotMethod] | type[VideoTextMethod]:
         return yours.load(name)
     known = METHODS | VIDEO_TEXT
     if name not in known:
-        raise UserError(f"method {name!r} is unknown; {_suggest(name, known)}")
+        raise UserError(f"method {name!r} is unknown; {suggest(name, known)}")
     return known[name]
 
 
@@ -224,7 +224,7 @@ def arguments(params: "RunParams | VideoTextRunParams") -> dict[str, object]:
     known = ABLATIONS.get(params.method, {})
     if params.ablation and params.ablation not in known:
         raise UserError(
-            f"ablation {params.ablation!r} is unknown for {params.method}; {_suggest(params.ablation, known)}"
+            f"ablation {params.ablation!r} is unknown for {params.method}; {suggest(params.ablation, known)}"
         )
     for name in sorted({"frames", "variant", *OF_DATA} & params.options.keys()):
         raise UserError(f"options: {name!r} follows from the other parameters; leave it out of the options")
@@ -266,13 +266,8 @@ def _constructor(method: type) -> Mapping[str, inspect.Parameter]:
 def _known_arguments(name: str, chosen: Iterable[str]) -> None:
     known = _constructor(find(name))
     for argument in sorted(set(chosen) - known.keys()):
-        raise UserError(f"method {name!r} has no argument {argument!r}; {_suggest(argument, sorted(known))}")
+        raise UserError(f"method {name!r} has no argument {argument!r}; {suggest(argument, sorted(known))}")
 
 
 def _refuse_without_text(name: str, backbone: str) -> None:
     raise UserError(f"method {name!r} adapts a CLIP, and {backbone} is none; give backbone clip-mini or a CLIP ViT")
-
-
-def _suggest(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known) or 'none'}."

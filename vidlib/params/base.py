@@ -5,9 +5,8 @@ A notebook's parameters cell holds plain assignments; its guard cell turns them 
 recipes.
 """
 
-import difflib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -16,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from vidlib.basics import paths
 from vidlib.basics.errors import UserError
+from vidlib.basics.words import closest, nearest
 
 PLAIN = (bool, int, float, str, list, dict, type(None))
 IPYTHON_NAMES = {"In", "Out"}
@@ -24,19 +24,6 @@ SEEN = "_vidlib_guarded"  # marks a kernel whose guard ran before: later cells' 
 
 # Names that Fabric knows; a test holds them against it.
 Precision = Literal["auto", "32-true", "16-mixed", "bf16-mixed", "64-true"]
-
-
-def closest(name: str, known: Sequence[str]) -> str:
-    """`` (did you mean 'shot'?)`` where one of ``known`` is close to ``name``, else an empty string."""
-    near = difflib.get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=0.6)
-    return f" (did you mean '{near[0]}'?)" if near else ""
-
-
-def known_name(value: str, known: Sequence[str], what: str) -> str:
-    """``value`` where it is one of ``known``, else ValueError naming the parameter, the names and the nearest one."""
-    if value not in known:
-        raise ValueError(f"{what}: '{value}' is not one of {', '.join(known)}{closest(value, known)}")
-    return value
 
 
 def paper_alone(value: str, method: str) -> str:
@@ -116,7 +103,7 @@ class Params(BaseModel):
         }
         if namespace.get(SEEN):
             fields = list(cls.model_fields)
-            plain = {n: v for n, v in plain.items() if n in fields or difflib.get_close_matches(n, fields, cutoff=0.8)}
+            plain = {n: v for n, v in plain.items() if n in fields or nearest(n, fields, cutoff=0.8)}
         params = cls.parse(plain)
         namespace[SEEN] = True
         return params

@@ -6,7 +6,8 @@ import yaml
 from pydantic import Field, field_validator, model_validator
 
 from vidlib.basics import paths
-from vidlib.params.base import ExecutionParams, Params, ProtocolParams, TowerParams, closest, paper_alone
+from vidlib.basics.words import closest
+from vidlib.params.base import ExecutionParams, Params, ProtocolParams, TowerParams, paper_alone
 
 # Names that later rooms implement; a test holds them against METRICS and METHODS.
 Metric = Literal["otam", "bimhm", "trx", "prototype", "cosine"]

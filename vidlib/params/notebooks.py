@@ -11,6 +11,7 @@ import yaml
 
 from vidlib.basics import paths
 from vidlib.basics.errors import UserError
+from vidlib.basics.words import closest
 from vidlib.params import (
     by_recipe,
     papers,
@@ -29,7 +30,7 @@ from vidlib.params import (
 from vidlib.params import (
     video_text as video_text_params,
 )
-from vidlib.params.base import Params, closest, plain_options
+from vidlib.params.base import Params, plain_options
 
 MODELS: dict[str, type[Params]] = {
     "ma_fsar": few_shot_params.MAFSARParams,

@@ -7,7 +7,8 @@ import yaml
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from vidlib.basics import paths
-from vidlib.params.base import ExecutionParams, Params, PlaceParams, TowerParams, absolute_folder, known_name
+from vidlib.basics.words import known_name
+from vidlib.params.base import ExecutionParams, Params, PlaceParams, TowerParams, absolute_folder
 
 VIDEO_TEXT_NAMES = ("actionclip", "m2clip")
 PROTOCOL_NAMES = ("closed_set", "zero_shot", "kshot", "base_to_novel")

@@ -4,7 +4,6 @@ The rows lie in ``published.yaml`` beside this file. A figure that nobody checke
 what its confidence is, and ``table`` and ``comparison`` only hand out marked figures or the confidence beside them.
 """
 
-import difflib
 import functools
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,6 +13,7 @@ import pandas as pd
 import yaml
 
 from vidlib.basics.errors import UserError
+from vidlib.basics.words import nearest
 
 COLUMNS = (
     "paper",
@@ -103,7 +103,7 @@ def rows(
 
 def _unknown(column: str, name: str, known: pd.Series) -> None:
     names = sorted(set(known))
-    close = difflib.get_close_matches(str(name), names, n=3, cutoff=0.4) or names
+    close = nearest(name, names, 3, 0.4) or names
     raise UserError(f"{column}: no published figure has {name!r}; known and near: {', '.join(close)}")
 
 

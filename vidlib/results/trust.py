@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from vidlib.basics.errors import UserError
+from vidlib.basics.words import few
 from vidlib.data.catalogue import entries, official
 from vidlib.data.folder import VIDEO_ENDINGS
 from vidlib.data.manifest import Manifest, Row, normalised
@@ -31,7 +32,7 @@ def coverage_line(result: Mapping[str, Any]) -> str:
         of = line.get("of", f"split {line['split']}")
         whole = "" if of == f"split {line['split']}" else f" of {of}"
         lost = line.get("left_out") or {}
-        out = f" ({len(lost)} cannot be read and are left out: {_few(lost)})" if lost else ""
+        out = f" ({len(lost)} cannot be read and are left out: {few(lost, SHOWN)})" if lost else ""
         said.append(f"{line['split']} {line['present']:,} of {line['listed']:,} listed videos{whole}{out}")
     return ", ".join(said)
 
@@ -132,15 +133,16 @@ def refuse_start(init: str, before: Manifest, after: Manifest) -> None:
     for split in TESTED:
         rows = after.videos(split) if split in after.splits else ()
         if shared := [row for row in rows if (named and named(row) in ids) or _node(after, row) in nodes]:
-            names = _few([row.video for row in shared])
+            names = few((row.video for row in shared), SHOWN)
             raise UserError(
                 f"init: {init} was trained or selected on {len(shared)} of the {len(rows)} {split} videos ({names}); "
                 "start from a run that has not seen them"
             )
         texts = {cls: normalised(after.text(cls)) for cls in sorted({row.cls for row in rows} - new)}
         if known := [cls for cls, text in texts.items() if text in seen]:
+            which = few(known, SHOWN)
             raise UserError(
-                f"init: {init} was trained on {len(known)} classes that {split} holds as new ones ({_few(known)}); "
+                f"init: {init} was trained on {len(known)} classes that {split} holds as new ones ({which}); "
                 "start from a run that has not seen them"
             )
 
@@ -180,8 +182,3 @@ def _size(manifest: Manifest, row: Row) -> int:
 def _content(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _few(names: Iterable[str]) -> str:
-    names = list(names)
-    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from vidlib.basics.errors import UserError
 from vidlib.basics.paths import atomic_write
+from vidlib.basics.words import few
 
 META = "vidlib"
 
@@ -48,9 +49,8 @@ def put_trainable(method: nn.Module, state: Mapping[str, Tensor], source: str = 
         if state[name].shape != own[name].shape
     ]
     if problems:
-        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise UserError(
-            f"{source} does not fit {type(method).__name__}: it {'; '.join(problems[:3])}{more}; "
+            f"{source} does not fit {type(method).__name__}: it {few(problems, 3, '; ')}; "
             "build the method with the parameters it was trained with"
         )
     with torch.no_grad():

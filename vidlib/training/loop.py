@@ -7,7 +7,7 @@ hooks: shares may then be uneven, and a parameter that no batch used stays witho
 device. With ``together`` every process has its part of each batch instead of whole ones, and a loss over all of it
 (``layers.gathering``).
 
-A batch names the videos that did not decode and what took their places (``data.replacing``); they are written with the
+A batch names the videos that did not decode and what took their places (``data.clips``); they are written with the
 step in metrics.jsonl, whose lines a resumed run keeps or repeats with the steps themselves.
 """
 

@@ -15,13 +15,11 @@ from torch import Tensor, nn
 
 from vidlib import backbones, methods
 from vidlib.basics.errors import UserError
-from vidlib.data import views
 from vidlib.data.catalogue import benchmarks, official, readable
-from vidlib.data.clips import Clips
-from vidlib.data.labelled import LabelledBatch, LabelledBatches
+from vidlib.data.clips import Clips, test_views
+from vidlib.data.labelled import LabelledBatch, LabelledBatches, Sentences, vocabulary
 from vidlib.data.manifest import Manifest
 from vidlib.data.protocols import Plan, plan
-from vidlib.data.sentences import Sentences, vocabulary
 from vidlib.data.transforms import ClipTransform
 from vidlib.methods import VideoTextMethod
 from vidlib.params.video_text import VideoTextParams, VideoTextRunParams
@@ -121,7 +119,7 @@ def open_batches(params: VideoTextRunParams, opened: Opened, part: tuple[int, in
 def open_views(params: VideoTextParams, method: VideoTextMethod, manifest: Manifest, split: str) -> list[Clips]:
     """The test views of a split: one for val, as many as ``params`` ask for otherwise."""
     clips, crops = (1, 1) if split.startswith("val") else (params.test_clips, params.test_crops)
-    return list(views.test_views(manifest, split, params.frames, clips, crops, _look(method)))
+    return list(test_views(manifest, split, params.frames, clips, crops, _look(method)))
 
 
 def _look(method: VideoTextMethod) -> dict[str, Any]:

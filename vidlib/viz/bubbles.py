@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
 from vidlib.basics.errors import UserError
-from vidlib.params.base import closest
+from vidlib.basics.words import closest
 from vidlib.viz import bubbles_frame as frame
 from vidlib.viz import style
 

@@ -21,7 +21,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vidlib.basics.errors import UserError
-from vidlib.params.base import closest
+from vidlib.basics.words import closest
 
 Drawn = TypeVar("Drawn")
 

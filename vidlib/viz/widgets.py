@@ -22,7 +22,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from vidlib.basics.errors import UserError
-from vidlib.params.base import closest
+from vidlib.basics.words import closest
 from vidlib.viz import style
 from vidlib.viz.widgets_ahead import Ahead
 

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from vidlib.basics.errors import UserError
-from vidlib.params.base import closest
+from vidlib.basics.words import closest
 from vidlib.results import runs
 from vidlib.viz import bubbles, curves
 from vidlib.viz.widgets import Control, View
