@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from vidlib.params.base import Params
-from vidlib.params.few_shot import StudyParams
+from vidlib.params.few_shot import OneMethod
 from vidlib.results import runs, trust
 from vidlib.results.accuracy import paired
 from vidlib.studies import few_shot as study
@@ -86,7 +86,7 @@ SLOSHNET = (
 )
 
 
-def run(p: StudyParams, method: str, ablations: Iterable[Ablation], **changes: Any) -> dict[str, runs.Run]:
+def run(p: OneMethod, method: str, ablations: Iterable[Ablation], **changes: Any) -> dict[str, runs.Run]:
     """The runs of all ablations of ``method`` that can be had: trained now where ``p.ablations``, else those on record.
 
     ``changes`` are changes of the run's parameters that the full method and all ablations share.

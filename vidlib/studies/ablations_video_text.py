@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from vidlib.params.video_text import VideoTextRunParams, VideoTextStudyParams
+from vidlib.params.video_text import VideoTextRunParams, VideoTextStudy
 from vidlib.studies import ablations as ablating
 from vidlib.studies import few_shot as study
 from vidlib.studies.ablations import Ablation
@@ -41,20 +41,20 @@ ABLATIONS = {
 }
 
 
-def base(p: VideoTextStudyParams) -> VideoTextRunParams:
+def base(p: VideoTextStudy) -> VideoTextRunParams:
     """The run that ablations change: ``ablation_epochs`` long, judged on val, so that nothing is selected there, and
     how often a notebook selects does not matter."""
     return p.run_params(epochs=p.ablation_epochs, select=False, val_every=1, report="val")
 
 
-def table(p: VideoTextStudyParams) -> pd.DataFrame:
+def table(p: VideoTextStudy) -> pd.DataFrame:
     """``ablating.table`` of the method and all its ablations: trained now where ``p.ablations``, else on record."""
     ablations = ABLATIONS[p.METHOD]
     found = ablating.had(base(p), ablations, video_text.run if p.ablations else video_text.recorded)
     return ablating.table(found, ablations, lambda run: tested(run, "val"))
 
 
-def tradeoff_rows(p: VideoTextStudyParams, found: Found) -> pd.DataFrame:
+def tradeoff_rows(p: VideoTextStudy, found: Found) -> pd.DataFrame:
     """Rows of ``viz.tradeoff``: every configuration with an accuracy on trained and on new classes, in per cent.
 
     The steps as tested, over seeds; the ablations on record, on val.

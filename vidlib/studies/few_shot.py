@@ -23,8 +23,8 @@ from vidlib.data.manifest import Manifest
 from vidlib.layers.attention import capture_attention
 from vidlib.methods import find
 from vidlib.methods.base import tagged
-from vidlib.params.by_recipe import OpenParams, frozen, untrained
-from vidlib.params.few_shot import MAFSARParams, RunParams, StudyParams
+from vidlib.params.by_recipe import ByRecipe, frozen, untrained
+from vidlib.params.few_shot import MAFSARParams, OneMethod, RunParams
 from vidlib.results import published, runs, trust
 from vidlib.results.accuracy import EvalResult, paired, percent
 from vidlib.training import evaluate_episodes, few_shot
@@ -54,12 +54,12 @@ def label(method: str) -> str:
     return LABELS.get(method, method.rpartition(":")[2])
 
 
-def seeds(p: StudyParams) -> range:
+def seeds(p: OneMethod) -> range:
     """The seeds of a study."""
     return range(p.seed, p.seed + p.seeds)
 
 
-def run_methods(p: StudyParams, names: Sequence[str]) -> dict[str, list[runs.Run]]:
+def run_methods(p: OneMethod, names: Sequence[str]) -> dict[str, list[runs.Run]]:
     """One finished run per method and seed, in the order of ``names``; finished ones are reused, the others run now.
 
     Pretrained and untrained, frozen CLIP is the same for every seed and runs once.
@@ -72,7 +72,7 @@ def run_methods(p: StudyParams, names: Sequence[str]) -> dict[str, list[runs.Run
     return found
 
 
-def run_beside(p: OpenParams) -> dict[str, list[runs.Run]]:
+def run_beside(p: ByRecipe) -> dict[str, list[runs.Run]]:
     """The runs of ``p.method``, of those in ``compare``, of itself untrained and of its backbone's frozen features."""
     found = {}
     for name in (p.method, *p.compared):
@@ -244,9 +244,7 @@ def bubble_rows(found: Mapping[str, Sequence[runs.Run]]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def describe(
-    p: StudyParams, manifest: Manifest, found: Mapping[str, Sequence[runs.Run]], of: str, notebook: str
-) -> None:
+def describe(p: OneMethod, manifest: Manifest, found: Mapping[str, Sequence[runs.Run]], of: str, notebook: str) -> None:
     """Print the protocol of the result table: what was tested on what, how often test was read, how to repeat it.
 
     ``of`` is the method studied, ``notebook`` the file's name without its ending.

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from vidlib.params.video_text import VideoTextRunParams, VideoTextStudyParams
+from vidlib.params.video_text import VideoTextRunParams, VideoTextStudy
 from vidlib.results import published, runs, trust
 from vidlib.results.accuracy import paired
 from vidlib.results.recognised import Recognised
@@ -28,11 +28,11 @@ def label(name: str) -> str:
     return LABELS.get(name, name)
 
 
-def seeds(p: VideoTextStudyParams) -> range:
+def seeds(p: VideoTextStudy) -> range:
     return range(p.seed, p.seed + p.seeds)
 
 
-def steps(p: VideoTextStudyParams) -> dict[str, VideoTextRunParams]:
+def steps(p: VideoTextStudy) -> dict[str, VideoTextRunParams]:
     """What is run for the first seed: CLIP as it was pre-trained, prompted, fine-tuned; and the classifier beside it.
 
     The classifier has ActionCLIP's visual tower and no text, so that it has no part in zero_shot.
@@ -52,11 +52,11 @@ def steps(p: VideoTextStudyParams) -> dict[str, VideoTextRunParams]:
     return found
 
 
-def run_steps(p: VideoTextStudyParams) -> dict[str, list[runs.Run]]:
+def run_steps(p: VideoTextStudy) -> dict[str, list[runs.Run]]:
     """The finished runs of ``steps`` for every seed; of frozen CLIP with given weights one serves all seeds."""
     found = {}
     for name, params in steps(p).items():
-        same = name == "pretrained" and p.pretrained and p.protocol != "kshot" and not p.shot
+        same = name == "pretrained" and p.pretrained and p.protocol != "kshot" and not p.train_per_class
         each = [p.seed] if same else seeds(p)
         found[name] = [video_text.run(params.model_copy(update={"seed": seed})) for seed in each]
         found[name] *= p.seeds if same else 1
@@ -121,7 +121,7 @@ def differences(found: Found, of: str) -> pd.DataFrame:
     return pd.DataFrame(rows).round(1)
 
 
-def describe(p: VideoTextStudyParams, found: Found) -> None:
+def describe(p: VideoTextStudy, found: Found) -> None:
     """Print the protocol of the result table: what was done, coverage, seeds, runs, readings of test, the command."""
     run = found[p.METHOD][0]
     print(f"Protocol: {run.result['said']}")
