@@ -53,7 +53,7 @@ def test_what_is_left_open_is_as_the_recipe_says(checkout, capsys):
     p.show()
     said = capsys.readouterr().out
     given, recipe, default = said.splitlines()[:3]
-    assert given == "given: shot 5, method 'trx', clip_grad 0.5"
+    assert given == "given: shot 5, clip_grad 0.5, method 'trx'"
     assert recipe.startswith("recipes/trx/moving_shapes.yaml: ") and "lr 0.0003" in recipe and "dropout" in recipe
     assert default.startswith("defaults: ") and "frames 8" in said and said.count("clip_grad") == 1
     FewShotNotebookParams.parse({"method": "otam", "device": "cpu"}).show()

@@ -5,7 +5,7 @@ settled before the model is validated. ``show`` prints where each value came fro
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, PrivateAttr, field_validator
@@ -76,7 +76,7 @@ class Source:
     given: frozenset[str]
     said: frozenset[str]
     recipe: str
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any]
 
 
 class ByRecipe(OneMethod):
@@ -111,9 +111,8 @@ class ByRecipe(OneMethod):
         given = cls.given(values)
         key = [str(given.get(name, cls.model_fields[name].default)) for name in ("method", "dataset", "shot")]
         said, recipe = recipe_values(*key, {name: value for name, value in given.items() if name != "options"})
-        chosen = {
-            n: v for n, v in plain_options(given.get("options", {})).items() if n not in cls.OWN or n not in given
-        }
+        chosen = plain_options(given.get("options", {}))
+        chosen = {name: value for name, value in chosen.items() if name not in cls.OWN or name not in given}
         options = said.pop("options", {}) | chosen
         own = {name: options[name] for name in cls.OWN if name in options}
         return Source(frozenset(given), frozenset(said), recipe, chosen), said | own | given | {"options": options}
@@ -141,20 +140,18 @@ class ByRecipe(OneMethod):
     def changed(self) -> dict[str, Any]:
         """What the user gave, as a command repeats it: open parameters, and others that are not the default."""
         source = self._source
-        closed = {
-            name: value for name, value in super().changed().items() if name not in self.left_open() | {"options"}
-        }
-        given = {name: value for name, value in self if name in source.given & self.left_open()}
-        return closed | given | ({"options": dict(source.options)} if source.options else {})
+        chosen = super().changed().keys() - self.left_open() - {"options"} | source.given & self.left_open()
+        given = {name: value for name, value in self if name in chosen}
+        return given | ({"options": dict(source.options)} if source.options else {})
 
     def show(self) -> None:
         """Print what was given, what the recipe said, and what neither did, so that it is a default."""
-        source, default, options = self._source, self.differing(), dict(self.options)
-        given = self.changed() | {n: default[n] for n in self.PLACE & default.keys() - source.said}
-        own = {n: getattr(self, n) for n in self.OWN if options.pop(n, None) is not None and n not in source.given}
-        said = {name: value for name, value in self if name in source.said} | own
-        said |= {"options": more} if (more := {n: v for n, v in options.items() if n not in source.options}) else {}
-        rest = {n: v for n, v in self if n in self.left_open() - source.given - said.keys()}
+        source, differing = self._source, self.differing()
+        given = self.changed() | {n: differing[n] for n in self.PLACE & differing.keys() - source.said}
+        more = {n: v for n, v in self.options.items() if n not in source.given and n not in source.options}
+        own = {name: more.pop(name) for name in self.OWN if name in more}
+        said = {n: v for n, v in self if n in source.said} | own | ({"options": more} if more else {})
+        rest = {n: v for n, v in self if n in self.left_open() - source.given - said.keys() - source.options.keys()}
         print(listed("given", given) or "given: nothing that is not the default")
         print(listed(source.recipe, said) or f"{self.method} has no recipe for {self.dataset}")
         print(listed("defaults", rest))
