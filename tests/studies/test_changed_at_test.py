@@ -7,8 +7,8 @@ import torch
 from tests.data.small import write_folder
 from tests.methods.small import make
 from vidlib.methods.sloshnet import SloshNet
+from vidlib.params.by_recipe import SloshNetParams
 from vidlib.params.few_shot import RunParams
-from vidlib.params.papers import SloshNetParams
 from vidlib.results.accuracy import half_width
 from vidlib.studies import changed_at_test, claims, tables
 from vidlib.training import few_shot

@@ -9,8 +9,7 @@ import torch
 
 from tests.data.small import write_folder
 from vidlib.basics.errors import UserError
-from vidlib.params.by_recipe import by_recipe
-from vidlib.params.papers import GgHMParams
+from vidlib.params.by_recipe import GgHMParams, by_recipe
 from vidlib.studies import ablations, changed_at_test, claims
 from vidlib.studies import few_shot as study
 from vidlib.studies import guidance as guiding

@@ -106,7 +106,7 @@ def test_several_views_are_averaged(params):
         ({"options": {"visual_prompt": "conv2d"}}, "visual_prompt must be one of .*conv1d"),
         ({"method": "m2clip", "options": {"heads": ["contrastiv"]}}, "contrastiv.*contrastive"),
         ({"ablation": "unimodel"}, "did you mean 'unimodal'"),
-        ({"protocol": "kshot"}, "shot: kshot trains on that many"),
+        ({"protocol": "kshot"}, "train_per_class: kshot trains on that many"),
         ({"backbone": "resnet-mini", "pretrained": "resnet-mini"}, "adapts a CLIP"),
         ({"dataset": "official:ucf11"}, "did you mean 'ucf101'"),
         ({"options": {"classes": 3}}, "'classes' follows from the other parameters"),
@@ -121,7 +121,8 @@ def test_what_cannot_work_is_refused_before_anything_is_built(params, given, wor
 
 def test_training_starts_from_another_run(params):
     first = video_text.run(params(method="m2clip", options=M2["options"]))
-    p = params(method="m2clip", options=M2["options"], protocol="kshot", shot=1, init=str(first.folder), epochs=0)
+    few = {"protocol": "kshot", "train_per_class": 1}
+    p = params(method="m2clip", options=M2["options"], init=str(first.folder), epochs=0, **few)
     opened = video_text.open_run(p)
     stored, _ = checkpoints.read(first.path("checkpoint.safetensors"))
     own = checkpoints.trainable_state(opened.method)

@@ -18,7 +18,7 @@ from vidlib.basics.words import few
 from vidlib.cli import data, run_cli
 from vidlib.methods import released
 from vidlib.methods.released import CLASSES, files, formats
-from vidlib.params.predict import PredictParams
+from vidlib.params.tools import PredictParams
 from vidlib.training import checkpoints
 
 STATISTICS = r"(running_mean|running_var|num_batches_tracked|pe\.pe)$"  # buffers by their names

@@ -29,7 +29,7 @@ TRAINED_ON = "kinetics400"  # before a zero-shot test
 BACKBONES = {"ViT-B/16": "ViT-B-16", "ViT-B/32": "ViT-B-32"}
 VIEWS = {(4, 3): (3, 3)}  # the four crops of M2-CLIP's code lie unevenly; ours are three (its recipe says so)
 SAME_RUN = sorted(VideoTextRunParams.model_fields.keys() - VideoTextRunParams.PLACE - {"seed", "official_split"})
-Key = tuple[str, str, int, str, int, tuple[int, int]]  # data, protocol, shot, backbone, frames, views
+Key = tuple[str, str, int, str, int, tuple[int, int]]  # data, protocol, train_per_class, backbone, frames, views
 
 
 def table(paper: str, root: str | Path = "") -> pd.DataFrame:
@@ -145,7 +145,8 @@ def _key(values: Mapping[str, Any]) -> Key:
     protocol = str(values.get("protocol", "closed_set"))
     if protocol == "zero_shot" and str(values["dataset"]).removeprefix("official:") != TRAINED_ON:
         protocol = "zero_shot, trained on other data"
-    return data, protocol, int(values.get("shot", 0)), backbone, int(values.get("frames", 8)), views
+    each = int(values.get("train_per_class", values.get("shot", 0)))  # the second name in earlier records
+    return data, protocol, each, backbone, int(values.get("frames", 8)), views
 
 
 def _ours(method: str, records: pd.DataFrame, key: Key) -> dict[str, Any] | None:

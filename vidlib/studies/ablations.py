@@ -12,8 +12,8 @@ import pandas as pd
 
 from vidlib import methods
 from vidlib.params.base import Params
-from vidlib.params.few_shot import RunParams, StudyParams
-from vidlib.params.video_text import VideoTextRunParams, VideoTextStudyParams
+from vidlib.params.few_shot import OneMethod, RunParams
+from vidlib.params.video_text import VideoTextRunParams, VideoTextStudy
 from vidlib.results import runs, trust
 from vidlib.results.accuracy import paired, seed_interval
 from vidlib.studies.tables import Studied, label, tested
@@ -113,7 +113,7 @@ ABLATIONS = {
         Ablation("without visual classification", "no_visual", group="heads"),
     ),
 }
-AnyStudy = StudyParams | VideoTextStudyParams
+AnyStudy = OneMethod | VideoTextStudy
 
 
 def changes(method: str) -> pd.DataFrame:
@@ -131,7 +131,7 @@ def changes(method: str) -> pd.DataFrame:
 def base(p: AnyStudy, method: str) -> RunParams | VideoTextRunParams:
     """The run of ``method`` that ablations change: judged on val, so that nothing is selected there (the last weights
     count), and of a size that does not follow the notebook's: a laptop recipe's records serve a default run."""
-    if isinstance(p, VideoTextStudyParams):
+    if isinstance(p, VideoTextStudy):
         return p.run_params(epochs=p.ablation_epochs, select=False, val_every=1, report="val")
     size = {"train_episodes": p.ablation_episodes, "test_episodes": TESTS, "val_episodes": 0, "val_every": 1}
     return p.run_params(method, report="val", **size)
@@ -140,7 +140,7 @@ def base(p: AnyStudy, method: str) -> RunParams | VideoTextRunParams:
 def run(p: AnyStudy, method: str) -> dict[str, runs.Run]:
     """The runs of ``method`` and its ablations that can be had, by label: trained now where ``p.ablations``, else
     those on record."""
-    kind = video_text if isinstance(p, VideoTextStudyParams) else few_shot
+    kind = video_text if isinstance(p, VideoTextStudy) else few_shot
     return _had(p, method, kind.run if p.ablations else kind.recorded)
 
 
@@ -178,7 +178,7 @@ def table(done: Mapping[str, runs.Run], method: str) -> pd.DataFrame:
     return rows if rows["of"].any() else rows.drop(columns="of")
 
 
-def tradeoff_rows(p: VideoTextStudyParams, studied: Studied) -> pd.DataFrame:
+def tradeoff_rows(p: VideoTextStudy, studied: Studied) -> pd.DataFrame:
     """Rows of ``viz.tradeoff``: every configuration with an accuracy on trained and on new classes, in per cent.
 
     The steps as tested, over seeds; the ablations on record, on val.

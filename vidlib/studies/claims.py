@@ -14,10 +14,15 @@ import torch
 from vidlib.data.episodes import assemble
 from vidlib.data.manifest import Manifest
 from vidlib.methods import METHODS, FewShotMethod, build
-from vidlib.params.base import ProtocolParams
-from vidlib.params.by_recipe import ComparisonParams, FewShotNotebookParams, OpenParams, YourMethodParams
-from vidlib.params.few_shot import MAFSARParams
-from vidlib.params.papers import GgHMParams, SloshNetParams
+from vidlib.params.by_recipe import (
+    ByRecipe,
+    ComparisonParams,
+    FewShotNotebookParams,
+    GgHMParams,
+    SloshNetParams,
+    YourMethodParams,
+)
+from vidlib.params.few_shot import FewShotParams, MAFSARParams
 from vidlib.results import runs
 from vidlib.results.accuracy import paired
 from vidlib.studies import comparison as comparing
@@ -52,7 +57,7 @@ def _same_episodes(found: Mapping[str, Sequence[runs.Run]]) -> Iterator[str]:
     yield f"holds: all methods met the same test episodes (list {lists.pop()[:12]})"
 
 
-def few_shot(p: OpenParams, manifest: Manifest, found: Mapping[str, Sequence[runs.Run]]) -> Iterator[str]:
+def few_shot(p: ByRecipe, manifest: Manifest, found: Mapping[str, Sequence[runs.Run]]) -> Iterator[str]:
     """What few_shot.ipynb claims of any method; of a user's own only what the protocol owes."""
     yield from _same_episodes(found)
     yield from _finds_itself(p, manifest, found["frozen"][0], "otam")
@@ -206,7 +211,7 @@ def comparison(p: ComparisonParams, found: Mapping[str, Sequence[runs.Run]], mis
     yield f"holds: our modules on ResNet-50 train as many parameters as published, within 1%: {same} M"
 
 
-def _order(p: OpenParams, manifest: Manifest, run: runs.Run) -> Iterator[str]:
+def _order(p: ByRecipe, manifest: Manifest, run: runs.Run) -> Iterator[str]:
     """The first val episodes, with every query as it is and with its frames reversed."""
     method, val = training.open_trained(run, manifest)
     batch = assemble(val.clips, [val.sampler[i] for i in range(2)], val.text, train=False)
@@ -225,7 +230,7 @@ def _order(p: OpenParams, manifest: Manifest, run: runs.Run) -> Iterator[str]:
         yield f"not claimed here: whether it sees the order of frames; {found}"
 
 
-def _learns(p: OpenParams, found: Mapping[str, Sequence[runs.Run]]) -> Iterator[str]:
+def _learns(p: ByRecipe, found: Mapping[str, Sequence[runs.Run]]) -> Iterator[str]:
     world = "moving_shapes_scene" if p.method in ORDER_BLIND else "moving_shapes"
     claim = f"trained by its small recipe it is above itself untrained on the new classes of {world}, intervals apart"
     if p.method not in METHODS or not found[p.method][0].result["cost"]["trainable"]:
@@ -241,7 +246,7 @@ def _learns(p: OpenParams, found: Mapping[str, Sequence[runs.Run]]) -> Iterator[
         yield f"holds: {claim}: {gains} points, seeds: {len(pairs)}"
 
 
-def _finds_itself(p: ProtocolParams, manifest: Manifest, run: runs.Run, metric: str) -> Iterator[str]:
+def _finds_itself(p: FewShotParams, manifest: Manifest, run: runs.Run, metric: str) -> Iterator[str]:
     """With the query being the support video itself, labels, episodes and metric must agree: every query is found."""
     claim = "frozen features recognise a query that is one of the support videos itself (at least 95%)"
     if metric == "trx" or p.shot > 1:

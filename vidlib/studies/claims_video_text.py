@@ -7,7 +7,7 @@ import torch
 from vidlib import methods
 from vidlib.backbones import clip
 from vidlib.layers.gathering import processes
-from vidlib.params.video_text import VideoTextStudyParams
+from vidlib.params.video_text import VideoTextStudy
 from vidlib.results import runs
 from vidlib.results.accuracy import paired
 from vidlib.studies.video_text import label, splits, tested
@@ -29,7 +29,7 @@ M2CLIP_COUNTS = {  # trainable parameters with ViT-B/16 at 8 frames, as the shee
 }
 
 
-def actionclip(p: VideoTextStudyParams, found: Mapping[str, Sequence[runs.Run]]) -> Iterator[str]:
+def actionclip(p: VideoTextStudy, found: Mapping[str, Sequence[runs.Run]]) -> Iterator[str]:
     """The claims of actionclip.ipynb."""
     yield from _same_videos(found)
     yield from _alone(found[p.METHOD][0])
@@ -37,7 +37,7 @@ def actionclip(p: VideoTextStudyParams, found: Mapping[str, Sequence[runs.Run]])
     yield from _learns(p, found)
 
 
-def m2clip(p: VideoTextStudyParams, found: Mapping[str, Sequence[runs.Run]]) -> Iterator[str]:
+def m2clip(p: VideoTextStudy, found: Mapping[str, Sequence[runs.Run]]) -> Iterator[str]:
     """The claims of m2clip.ipynb."""
     yield from _same_videos(found)
     yield from _alone(found[p.METHOD][0])
@@ -71,7 +71,7 @@ def _alone(run: runs.Run) -> Iterator[str]:
     yield f"holds: a video's features do not depend on the other videos (largest difference {off:.1g} of the largest)"
 
 
-def _starts_as_clip(p: VideoTextStudyParams) -> Iterator[str]:
+def _starts_as_clip(p: VideoTextStudy) -> Iterator[str]:
     """Before training the adapters of the image side add exactly nothing."""
     opened = video_text.open_run(p.run_params())
     method = opened.method.eval()
@@ -84,7 +84,7 @@ def _starts_as_clip(p: VideoTextStudyParams) -> Iterator[str]:
     yield f"holds: untrained, its video features are frozen CLIP's (largest difference {off:.1g} of the largest)"
 
 
-def _text_matters(p: VideoTextStudyParams, found: Mapping[str, Sequence[runs.Run]]) -> Iterator[str]:
+def _text_matters(p: VideoTextStudy, found: Mapping[str, Sequence[runs.Run]]) -> Iterator[str]:
     new = "novel" if "novel" in splits(found) else "test"
     claim = "on classes that training never saw it is above chance and above itself with class texts permuted"
     runs_here = found[p.METHOD]
@@ -102,10 +102,10 @@ def _text_matters(p: VideoTextStudyParams, found: Mapping[str, Sequence[runs.Run
     yield f"holds: {claim}, intervals apart, in each of {p.seeds} seeds: {values}; chance {100 * ours.chance:.1f}"
 
 
-def _learns(p: VideoTextStudyParams, found: Mapping[str, Sequence[runs.Run]]) -> Iterator[str]:
+def _learns(p: VideoTextStudy, found: Mapping[str, Sequence[runs.Run]]) -> Iterator[str]:
     claim = "trained it is above itself untrained on videos of trained classes, intervals apart"
     seen = p.protocol in ("closed_set", "base_to_novel")
-    if not seen or p.epochs < TRAINED_ENOUGH or p.dataset != "moving_shapes" or p.shot:
+    if not seen or p.epochs < TRAINED_ENOUGH or p.dataset != "moving_shapes" or p.train_per_class:
         where = f"claimed for closed_set and base_to_novel on moving_shapes, from {TRAINED_ENOUGH} epochs on"
         yield f"not claimed here: {claim}; {where}"
         return

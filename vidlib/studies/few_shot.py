@@ -20,8 +20,8 @@ from vidlib.data.manifest import Manifest
 from vidlib.layers.attention import capture_attention
 from vidlib.methods import find
 from vidlib.methods.base import tagged
-from vidlib.params.by_recipe import OpenParams, frozen, untrained
-from vidlib.params.few_shot import FewShotParams, MAFSARParams, RunParams, StudyParams
+from vidlib.params.by_recipe import ByRecipe, frozen, untrained
+from vidlib.params.few_shot import FewShotParams, MAFSARParams, OneMethod, RunParams
 from vidlib.results import runs, trust
 from vidlib.results.accuracy import Evaluation
 from vidlib.studies.tables import (  # noqa: F401 (the tables, for notebooks)
@@ -46,7 +46,7 @@ from vidlib.viz import attention, filmstrip
 from vidlib.viz.style import show
 
 
-def run_methods(p: StudyParams, names: Sequence[str]) -> dict[str, list[runs.Run]]:
+def run_methods(p: OneMethod, names: Sequence[str]) -> dict[str, list[runs.Run]]:
     """One finished run per method and seed, in the order of ``names``; finished ones are reused, the others run now.
 
     Pretrained and untrained, frozen CLIP is the same for every seed and runs once.
@@ -59,7 +59,7 @@ def run_methods(p: StudyParams, names: Sequence[str]) -> dict[str, list[runs.Run
     return finished
 
 
-def run_beside(p: OpenParams) -> dict[str, list[runs.Run]]:
+def run_beside(p: ByRecipe) -> dict[str, list[runs.Run]]:
     """The runs of ``p.method``, of those in ``compare``, of itself untrained and of its backbone's frozen features."""
     names = (p.method, *p.compared)
     finished = {name: [few_shot.run(p.run_params(name, seed=seed)) for seed in seeds(p)] for name in names}

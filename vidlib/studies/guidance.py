@@ -10,8 +10,8 @@ from vidlib.basics.devices import make_fabric, place
 from vidlib.data.episodes import EpisodeSampler, assemble
 from vidlib.data.manifest import Manifest
 from vidlib.methods.gghm import GgHM
+from vidlib.params.by_recipe import GgHMParams
 from vidlib.params.few_shot import RunParams
-from vidlib.params.papers import GgHMParams
 from vidlib.results import runs
 from vidlib.results.accuracy import paired
 from vidlib.training import evaluate_episodes, few_shot

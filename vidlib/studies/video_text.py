@@ -8,7 +8,7 @@ import pandas as pd
 
 from vidlib.data.clips import Clips
 from vidlib.data.manifest import Manifest
-from vidlib.params.video_text import VideoTextRunParams, VideoTextStudyParams
+from vidlib.params.video_text import VideoTextRunParams, VideoTextStudy
 from vidlib.results import published, runs, trust
 from vidlib.studies.tables import (  # noqa: F401 (the tables, for notebooks)
     Studied,
@@ -31,7 +31,7 @@ from vidlib.viz import filmstrip
 from vidlib.viz.style import show
 
 
-def steps(p: VideoTextStudyParams) -> dict[str, VideoTextRunParams]:
+def steps(p: VideoTextStudy) -> dict[str, VideoTextRunParams]:
     """What is run for the first seed: CLIP as it was pre-trained, prompted, fine-tuned; and the classifier beside it.
 
     The classifier has ActionCLIP's visual tower and no text, so that it has no part in zero_shot.
@@ -51,18 +51,18 @@ def steps(p: VideoTextStudyParams) -> dict[str, VideoTextRunParams]:
     return planned
 
 
-def run_steps(p: VideoTextStudyParams) -> dict[str, list[runs.Run]]:
+def run_steps(p: VideoTextStudy) -> dict[str, list[runs.Run]]:
     """The finished runs of ``steps`` for every seed; of frozen CLIP with given weights one serves all seeds."""
     finished = {}
     for name, params in steps(p).items():
-        same = name == "pretrained" and p.pretrained and p.protocol != "kshot" and not p.shot
+        same = name == "pretrained" and p.pretrained and p.protocol != "kshot" and not p.train_per_class
         each = [p.seed] if same else seeds(p)
         finished[name] = [video_text.run(params.model_copy(update={"seed": seed})) for seed in each]
         finished[name] *= p.seeds if same else 1
     return finished
 
 
-def draw_clips(p: VideoTextStudyParams, manifest: Manifest) -> tuple[Opened, Clips]:
+def draw_clips(p: VideoTextStudy, manifest: Manifest) -> tuple[Opened, Clips]:
     """Show three val videos of different places in the list; the untrained run opened, and the clips of val."""
     opened = video_text.open_run(p.run_params())
     clips = video_text.open_views(p, opened.method, manifest, "val")[0]
@@ -83,7 +83,7 @@ def harmonic_means(studied: Studied) -> pd.Series:
     return pd.Series(values, name="harmonic mean (%)", dtype=float)
 
 
-def describe(p: VideoTextStudyParams, studied: Studied) -> None:
+def describe(p: VideoTextStudy, studied: Studied) -> None:
     """Print the protocol of the result table: what was done, coverage, seeds, runs, readings of test, the command."""
     run = studied[p.METHOD][0]
     print(f"Protocol: {run.result['said']}")

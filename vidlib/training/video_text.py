@@ -138,7 +138,7 @@ def open_plan(params: VideoTextParams) -> Plan:
     made = plan(
         bases[0],
         params.protocol,
-        shot=params.shot,
+        train_per_class=params.train_per_class,
         seed=params.seed,
         other=bases[1] if params.test_dataset else None,
         remove_overlap=params.remove_overlap,

@@ -30,7 +30,7 @@ from vidlib.data.manifest import Manifest
 from vidlib.data.sampling import RULES, segment_indices
 from vidlib.data.transforms import ClipTransform
 from vidlib.params.few_shot import RunParams
-from vidlib.params.predict import DEFAULT_FRAMES, DEFAULT_METHOD, PredictParams
+from vidlib.params.tools import DEFAULT_FRAMES, DEFAULT_METHOD, PredictParams
 from vidlib.params.video_text import VIDEO_TEXT_NAMES, VideoTextRunParams
 from vidlib.results import cost, runs
 from vidlib.studies.predict.files import class_texts, demo, examples, list_files, shown
@@ -128,7 +128,7 @@ def open_few_shot(p: PredictParams) -> Opened:
     if getattr(method, "whole_episode", False):
         raise UserError(f"method: {words} mixes the videos of an episode, so a guess would depend on the other videos")
     nowhere = Manifest("your videos", (), Path(), {})
-    look = few_shot.transforms(params.recipe(), nowhere, method.backbone)["test"]
+    look = few_shot.transforms(params, nowhere, method.backbone)["test"]
     words = f"{words}, {params.frames} frames a video"
     return Opened(method.eval(), params.frames, RULES[params.sampling], look, params.template, words)
 
