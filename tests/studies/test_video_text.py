@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import nbformat
+import pandas as pd
 import pytest
 
 from tests.data.small import write_folder
@@ -121,6 +122,24 @@ def test_claims_that_do_not_hold_fail_where_they_are_made(done, protocol, false)
     world = {"dataset": "moving_shapes", "pretrained": "clip-mini", "seeds": 3, "epochs": 3, "protocol": protocol}
     with pytest.raises(AssertionError, match=false):
         _claims("actionclip", p=p.model_copy(update=world), found=found, best=found["actionclip"][0])
+
+
+@pytest.mark.parametrize("accuracy, held", [(0.9, 5), (0.55, None)])
+def test_claims_hold_where_the_intervals_are_apart(done, monkeypatch, capsys, accuracy, held):
+    p, found = done
+    world = {"dataset": "moving_shapes", "pretrained": "clip-mini", "seeds": 3, "epochs": 3}
+    worth = {"accuracy": accuracy, "interval": 0.1, "chance": 0.5, "above permuted": 0.2, "its interval": 0.1}
+    monkeypatch.setattr(claims_video_text, "text_worth", lambda same: pd.DataFrame([worth]))
+    gained = {"trained": 0.9, "interval": 0.1, "untrained": 0.5, "its interval": 0.1}
+    monkeypatch.setattr(claims_video_text, "gained", lambda after, before: pd.DataFrame([gained]))
+    known = {"p": p.model_copy(update=world), "found": found, "best": found["actionclip"][0]}
+    if held:
+        _claims("actionclip", **known)
+        said = capsys.readouterr().out.splitlines()
+        assert sum(line.startswith("holds") for line in said) == held and "as it came out" in said[-1]
+    else:
+        with pytest.raises(AssertionError, match="on classes that training never saw"):
+            _claims("actionclip", **known)
 
 
 def test_runs_on_other_videos_and_features_that_see_other_videos_fail_the_claims(done, monkeypatch):
