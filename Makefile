@@ -25,8 +25,9 @@ test-browser: $(STAMP)
 	@$(BIN)/python -m tests.browser.finding
 	VIDLIB_BROWSER=all $(BIN)/python -m pytest -q tests/browser
 
-# Store anew the tables that the notebooks keep and their tests compare.
+# Store anew what the notebooks keep and their tests compare: their parameters, as the models have them, and tables.
 tables: $(STAMP)
+	$(BIN)/python -m tests.keep_parameters $(NAMES)
 	$(BIN)/python -m tests.keep_tables $(NAMES)
 
 # The notebooks, executed, as pages of HTML in book/: make book SIZE=default takes the finished runs instead of smoke size.

@@ -1,6 +1,7 @@
 """Every notebook runs: at smoke size here, at its defaults under `make test-notebooks`."""
 
 import json
+import logging
 import os
 import re
 import subprocess
@@ -13,11 +14,13 @@ import papermill
 import pytest
 import yaml
 
+from tests import cells, keep_parameters
 from tests.prepared import BARE, NOTEBOOKS, ROOT, environment, prepare
 from vidlib.params.notebooks import MODELS
 
 COMPUTING = [path for path in NOTEBOOKS if path.stem not in BARE]
 EXERCISES = ("ma_fsar", "sloshnet", "gghm", "actionclip", "m2clip", "few_shot", "datasets")
+BY_HAND = ("ma_fsar", "sloshnet", "gghm")  # notebooks that take one step by hand and assert their own claims
 SMOKE = os.environ.get("VIDLIB_NOTEBOOK_SIZE", "smoke") == "smoke"
 
 
@@ -44,13 +47,55 @@ def test_parameters_cell_and_model_agree(path):
     """papermill's own reading of the cell has every field, with the model's default and type, and says what it is."""
     shown = papermill.inspect_notebook(str(path))
     model = MODELS[path.stem]
-    left_open = model.left_open() if hasattr(model, "left_open") else ()  # None there: as the method's recipe says
     assert set(shown) == set(model.model_fields)
     for name, field in model.model_fields.items():
         assert shown[name]["inferred_type_name"] == type(field.default).__name__, name
-        default = None if name in left_open else field.default
-        assert yaml.safe_load(shown[name]["default"]) == default or eval(shown[name]["default"]) == default
-        assert len(shown[name]["help"]) > 5, name
+        default = None if name in model.left_open() else field.default  # None: as the method's recipe says
+        assert eval(shown[name]["default"]) == default, name
+        assert shown[name]["help"] == field.description and len(field.description) > 5, name
+
+
+@pytest.mark.parametrize("path", COMPUTING, ids=lambda path: path.stem)
+def test_a_person_meets_the_main_parameters_and_a_fold_of_all(path):
+    """As ``make tables`` writes them; what the cell says is what the notebook has without it."""
+    notebook, model = nbformat.read(path, as_version=4), MODELS[path.stem]
+    seen, tagged = keep_parameters.visible(notebook), notebook.cells[keep_parameters.tagged(notebook)]
+    names = re.findall(r"^(\w+):", seen.source, re.M)
+    assert notebook.cells.index(seen) == 1 and len(seen.source.splitlines()) <= 25
+    assert seen.source == keep_parameters.lines(model, names)
+    if tagged is seen:
+        assert set(names) == set(model.model_fields)
+    else:
+        assert tagged.source == keep_parameters.fold(path.stem) and tagged.cell_type == "markdown"
+    given: dict[str, object] = {}
+    exec(seen.source, given)
+    assert dict(model.parse({name: given[name] for name in names})) == dict(model.parse({}))
+
+
+@pytest.mark.parametrize("path", COMPUTING, ids=lambda path: path.stem)
+def test_papermill_knows_every_parameter_and_the_guard_takes_it(path, tmp_path, caplog):
+    model = MODELS[path.stem]
+    defaults = model.parse({}).model_dump()
+    with caplog.at_level(logging.WARNING, logger="papermill"):
+        target = tmp_path / path.name
+        prepared = papermill.execute_notebook(path, target, defaults, prepare_only=True, progress_bar=False)
+    assert [record.getMessage() for record in caplog.records] == []
+    cells = prepared.cells
+    injected = next(i for i, cell in enumerate(cells) if "injected-parameters" in cell.metadata.get("tags", []))
+    assert "from_notebook" in cells[injected + 1].source, "what is given stands between the fold and the guard"
+    given: dict[str, object] = {}
+    exec(cells[injected].source, given)
+    assert dict(model.parse({name: given[name] for name in defaults})) == dict(model.parse({}))
+
+
+def test_a_page_folds_the_parameters_away():
+    """Markdown's rules: the fence is code, with the fold around it, not the text of a paragraph."""
+    from nbconvert.filters.markdown_mistune import markdown2html_mistune
+
+    page = markdown2html_mistune(keep_parameters.fold("gghm"))
+    assert re.match(r"<details><summary>All \d+ parameters</summary>\s*<p>To change one", page)
+    code = page[page.index('<div class="highlight">') : page.index("</div>")]
+    assert "graph_weight" in code and "```" not in page and page.rstrip().endswith("</details>")
 
 
 @pytest.mark.parametrize("path", COMPUTING, ids=lambda path: path.stem)
@@ -87,6 +132,20 @@ def test_exercises_have_answers_folded_away(path):
     # The blank lines are what makes Markdown and equations work inside the fold.
     answers = re.findall(r"^<details><summary>Answer</summary>\n\n.+?\n\n</details>$", last, re.M | re.S)
     assert 2 <= len(questions) == len(answers)
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_a_step_is_taken_by_hand_before_the_loop_that_a_link_shows(name):
+    notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
+    by_hand = "\n".join(cells.under(name, "## The model").values())
+    for part in (".embed(", ".match(", ".losses", ".backward()", "stepping.optimizers(", ".step()", "assert_close("):
+        assert part in by_hand, part
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    links = re.findall(r"\]\((\S+loop\.py)\)", text)
+    assert links and all((ROOT / "notebooks" / link).is_file() for link in links)
+    asserted = cells.under(name, "## Claims")
+    last = [cell.id for cell in notebook.cells if cell.cell_type == "code"][-len(asserted) :]
+    assert list(asserted) == last and all("assert " in source for source in asserted.values())
 
 
 def test_index_leads_to_every_notebook():

@@ -71,3 +71,8 @@ def test_a_command_that_needs_no_torch_starts_without_it(command, bare, folders)
     assert done.stdout.splitlines()[-1] == "loaded:", done.stdout[-200:]
     took = min(seconds for _, seconds in tried)
     assert took < SLOWER * bare, f"{command}: {took:.2f} s, {BARE}: {bare:.2f} s"
+
+
+def test_a_papers_table_needs_no_torch(folders):
+    done, _ = started(COMMAND, "report", "table", "ma_fsar", **folders)
+    assert done.returncode == 0 and "hmdb51" in done.stdout and done.stdout.splitlines()[-1] == "loaded: scipy"

@@ -64,7 +64,7 @@ def test_zero_shot_on_another_data_set_names_and_removes_what_was_trained_on():
 
 @pytest.mark.parametrize("made", [DISJOINT, STANDARD], ids=["disjoint", "standard"])
 def test_kshot_draws_k_videos_by_the_seed_and_tests_on_the_same_ones(made):
-    plans = {(k, seed): plan(made, "kshot", shot=k, seed=seed).manifest for k in (1, 4) for seed in (0, 1)}
+    plans = {(k, seed): plan(made, "kshot", train_per_class=k, seed=seed).manifest for k in (1, 4) for seed in (0, 1)}
     classes = made.classes("test")
     for (k, _), one in plans.items():
         assert one.classes("train") == classes == one.classes("test")
@@ -76,7 +76,7 @@ def test_kshot_draws_k_videos_by_the_seed_and_tests_on_the_same_ones(made):
     with pytest.raises(UserError, match="at least 1"):
         plan(made, "kshot")
     with pytest.raises(UserError, match="training videos; give at most that many"):
-        plan(made, "kshot", shot=20)
+        plan(made, "kshot", train_per_class=20)
 
 
 @pytest.mark.parametrize("made", [DISJOINT, STANDARD], ids=["disjoint", "standard"])
@@ -91,13 +91,13 @@ def test_base_to_novel_trains_on_base_alone(made):
 
 
 def test_what_it_says_counts_what_it_did():
-    said = plan(DISJOINT, "kshot", shot=2, seed=3).said
+    said = plan(DISJOINT, "kshot", train_per_class=2, seed=3).said
     assert said == (
         "all-way 2-shot: the 2 novel classes, half of each class's videos for testing; the 2 videos drawn by seed 3: "
         "train 4 videos of 2 classes, val 10 videos of 2 classes, test 20 videos of 2 classes."
     )
     with pytest.raises(UserError, match="did you mean 'kshot'"):
-        plan(DISJOINT, "k_shot", shot=2)
+        plan(DISJOINT, "k_shot", train_per_class=2)
     with pytest.raises(UserError, match="class 'a' has 1 videos, too few to divide"):
         plan(manifest({"train": ("a", "b"), "test": ("c",)}, videos=1), "closed_set")
 

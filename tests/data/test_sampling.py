@@ -16,7 +16,7 @@ from vidlib.data.sampling import (
     segment_indices,
     trx_indices,
 )
-from vidlib.params.few_shot import RecipeParams
+from vidlib.params.few_shot import FewShotParams
 
 
 class Legacy:
@@ -138,4 +138,4 @@ def test_kinetics_clips_are_spanned_whatever_their_rate(total):
 
 
 def test_every_rule_that_a_recipe_may_name_is_there():
-    assert set(get_args(RecipeParams.model_fields["sampling"].annotation)) == set(RULES)
+    assert set(get_args(FewShotParams.model_fields["sampling"].annotation)) == set(RULES)

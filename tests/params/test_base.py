@@ -1,11 +1,17 @@
 """The contract of notebook cell, recipe and run record: what is refused, and in which words."""
 
+import ast
+from collections.abc import Iterator
+from pathlib import Path
 from typing import get_args
 
 import pytest
 
+from vidlib import params as room
 from vidlib.basics.errors import UserError
-from vidlib.params.few_shot import METHOD_NAMES, FewShotParams, MAFSARParams, Metric, RunParams
+from vidlib.params.base import Params
+from vidlib.params.few_shot import METHOD_NAMES, FewShotParams, MAFSARParams, RunParams
+from vidlib.params.notebooks import MODELS
 
 
 @pytest.mark.parametrize(
@@ -108,7 +114,7 @@ def test_names_agree_with_the_rooms_that_implement_them():
     from vidlib.matching import METRICS
     from vidlib.methods import METHODS
 
-    assert set(get_args(Metric)) == set(METRICS)
+    assert set(get_args(FewShotParams.model_fields["metric"].annotation)) == set(METRICS)
     assert METHOD_NAMES == tuple(METHODS)
 
 
@@ -121,3 +127,49 @@ def test_recipes_are_read_and_refused(tmp_path):
         MAFSARParams.from_file(recipe)
     with pytest.raises(UserError, match="nowhere.yaml does not exist"):
         MAFSARParams.from_file(tmp_path / "nowhere.yaml")
+
+
+def test_only_what_is_not_the_default_is_shown(capsys):
+    MAFSARParams.parse({"shot": 5, "device": "cpu", "compare": "aim"}).show()
+    assert capsys.readouterr().out == "not the defaults: device 'cpu', shot 5\n"
+    MAFSARParams().show()
+    assert capsys.readouterr().out == f"all {len(MAFSARParams.model_fields)} parameters have their defaults\n"
+
+
+def test_options_of_ma_fsar_are_its_own_alone():
+    p = MAFSARParams.parse({"options": "{joint: false}", "train_query": 5, "crop": "window", "optimizer": "adam"})
+    ours, beside = p.run_params(), p.run_params("aim")
+    assert ours.method == "ma_fsar" and ours.options == {"joint": False} and beside.options == {}
+    assert all((run.train_query, run.crop, run.optimizer) == (5, "window", "adam") for run in (ours, beside))
+    assert MAFSARParams().run_params().determining() == RunParams().determining(), "its defaults are a run's"
+
+
+def below(model: type) -> Iterator[type]:
+    for child in model.__subclasses__():
+        yield child
+        yield from below(child)
+
+
+def test_no_parameters_stand_on_more_than_three_others():
+    classes = set(below(Params))
+    assert set(MODELS.values()) <= classes
+    for model in classes:
+        above = [base for base in model.__mro__[1:] if issubclass(base, Params)]
+        assert len(above) <= 3, f"{model.__name__}: {', '.join(base.__name__ for base in above)}"
+        mixed = [base for base in model.__mro__[1:] if base.__module__.startswith("vidlib") and base not in above]
+        fields = {name for base in mixed for name in base.__dict__.get("__annotations__", ()) if name.islower()}
+        assert not fields, f"fields outside of a model: {fields}"
+
+
+def test_no_finished_model_is_written_into():
+    """Nothing in the room assigns to an attribute, but a model as it is made, nor to ``__dict__`` or to options."""
+    for file in sorted(Path(room.__file__).parent.glob("*.py")):
+        tree = ast.parse(file.read_text())
+        made = [n for f in ast.walk(tree) if getattr(f, "name", "") == "model_post_init" for n in ast.walk(f)]
+        for node in ast.walk(tree):
+            targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+            for target in targets if isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign) else ():
+                place = target.value if isinstance(target, ast.Subscript) else target
+                written = isinstance(place, ast.Attribute) and node not in made
+                assert not written, f"{file.name}:{node.lineno} writes {ast.unparse(target)}"
+        assert "__setattr__" not in file.read_text() and "setattr(" not in file.read_text()

@@ -5,12 +5,15 @@ from pathlib import Path
 import pytest
 import yaml
 
+from vidlib import methods
 from vidlib.basics.errors import UserError
-from vidlib.params import by_recipe as open_params
-from vidlib.params import recipes
+from vidlib.params import base, recipes
 from vidlib.params.by_recipe import (
+    MIXED_EPISODES,
     ComparisonParams,
     FewShotNotebookParams,
+    GgHMParams,
+    SloshNetParams,
     YourMethodParams,
     by_recipe,
     frozen,
@@ -18,9 +21,13 @@ from vidlib.params.by_recipe import (
 )
 from vidlib.params.few_shot import METHOD_NAMES, RunParams
 from vidlib.params.video_text import VIDEO_TEXT_NAMES
+from vidlib.studies import ablations
 
 FOLDERS = (Path(__file__).resolve().parents[2] / "recipes").iterdir()
 RECIPES = sorted(file for folder in FOLDERS if folder.name not in VIDEO_TEXT_NAMES for file in folder.glob("*.yaml"))
+
+OF_PAPERS = {"sloshnet": SloshNetParams}
+PAPERS = [file for file in RECIPES if file.parent.name in OF_PAPERS and file.stem != "laptop"]
 
 
 @pytest.fixture
@@ -45,8 +52,12 @@ def test_what_is_left_open_is_as_the_recipe_says(checkout, capsys):
     assert p.options == {"dropout": 0.0}
     p.show()
     said = capsys.readouterr().out
-    assert "lr                 0.0003  (recipes/trx/moving_shapes.yaml)" in said
-    assert "clip_grad          0.5\n" in said
+    given, recipe, default = said.splitlines()[:3]
+    assert given == "given: shot 5, clip_grad 0.5, method 'trx'"
+    assert recipe.startswith("recipes/trx/moving_shapes.yaml: ") and "lr 0.0003" in recipe and "dropout" in recipe
+    assert default.startswith("defaults: ") and "frames 8" in said and said.count("clip_grad") == 1
+    FewShotNotebookParams.parse({"method": "otam", "device": "cpu"}).show()
+    assert "given: device 'cpu'\notam has no recipe for moving_shapes\n" in capsys.readouterr().out
 
 
 def test_what_is_given_wins_and_options_add_up(checkout):
@@ -155,8 +166,6 @@ def test_every_recipe_names_its_notebook_and_can_be_run_from_the_door(file):
     if found == file:
         kept = {name: value for name, value in said.items() if name in RunParams.model_fields and name != "options"}
         assert RunParams.parse(kept | {"method": run.method, "options": run.options}) == run
-    from vidlib import methods
-
     methods.check(run)
 
 
@@ -170,4 +179,65 @@ def test_the_small_recipes_meet_the_same_test_episodes():
 def test_shipped_backbones_are_those_that_load():
     from vidlib import backbones
 
-    assert open_params.SHIPPED == backbones.names()[:2]
+    assert base.SHIPPED == backbones.names()[:2]
+
+
+# ---------------------------------------------------------------- the notebooks of papers: arguments of the method
+
+
+@pytest.mark.parametrize("file", PAPERS, ids=lambda file: f"{file.parent.name}/{file.stem}")
+def test_a_recipe_is_the_same_run_given_left_open_and_through_the_door(file):
+    model = OF_PAPERS[file.parent.name]
+    p = model.from_file(file)
+    there = by_recipe(p.method, {"dataset": p.dataset, "shot": p.shot})
+    assert p.run_params().determining() == there.determining()
+    assert model.parse({"dataset": p.dataset, "shot": p.shot}).run_params().determining() == there.determining()
+
+
+@pytest.mark.parametrize("name", OF_PAPERS)
+def test_own_parameters_are_arguments_of_the_method(name):
+    model = OF_PAPERS[name]
+    assert all(methods.takes(model().run_params(), own) for own in model.OWN)
+    methods.check(model().run_params())
+
+
+def test_own_arguments_given_win_over_the_recipe_and_a_command_repeats_them():
+    p = SloshNetParams.parse({"fusion": "gp1", "cardinalities": "[1, 3]", "options": "{dropout: 0.0}", "lr": 5e-4})
+    assert p.run_params().options == {"fusion": "gp1", "cardinalities": [1, 3], "dropout": 0.0}
+    assert (p.fusion, p.cardinalities, p.run_params().lr) == ("gp1", [1, 3], 5e-4)
+    assert p.changed() == {"fusion": "gp1", "cardinalities": [1, 3], "options": {"dropout": 0.0}, "lr": 5e-4}
+    assert SloshNetParams.parse(p.changed()).run_params().determining() == p.run_params().determining()
+    open_ = SloshNetParams.parse({"fusion": None, "cardinalities": None})
+    assert (open_.fusion, open_.cardinalities) == ("search", [1, 2]) and open_.as_recipe and not p.as_recipe
+    assert SloshNetParams.parse({"dataset": "kinetics100"}).cardinalities == [1]
+
+
+def test_slips_are_named():
+    with pytest.raises(UserError, match="unknown parameter 'fussion'.*'fusion'"):
+        SloshNetParams.parse({"fussion": "gp1"})
+    with pytest.raises(UserError, match="fusion: 'max' is not one of"):
+        SloshNetParams.parse({"fusion": "max"})
+    with pytest.raises(UserError, match="cardinalities"):
+        SloshNetParams.parse({"cardinalities": "one"})
+    with pytest.raises(UserError, match="method: 'otam' is not"):
+        SloshNetParams.parse({"method": "otam"})
+
+
+def test_where_videos_mix_a_small_world_is_tested_on_fewer_episodes():
+    released = SloshNetParams.parse({"variant": "released", "test_episodes": None})
+    assert released.test_episodes == MIXED_EPISODES < SloshNetParams().test_episodes
+    assert released.changed() == {"variant": "released", "test_episodes": MIXED_EPISODES}, "the command says so"
+    assert SloshNetParams.parse({"variant": "released", "test_episodes": 900}).test_episodes == 900
+    assert SloshNetParams.parse({"variant": "released", "dataset": "ssv2_full"}).test_episodes == 10000
+
+
+@pytest.mark.parametrize(("model", "name"), [(SloshNetParams, "sloshnet"), (GgHMParams, "gghm")])
+def test_every_ablation_changes_what_the_notebook_has_chosen(model, name):
+    """Also where the user gives an own parameter of the notebook, which is an option of the run."""
+    own = {"fusion": "gp1"} if name == "sloshnet" else {"alpha": 0.4}
+    base = model.parse(own).run_params(name)
+    listed = ablations.SLOSHNET if name == "sloshnet" else ablations.GGHM
+    for ablation in listed:
+        changed = ablation.of(base)
+        same = methods.arguments(changed) == methods.arguments(base)
+        assert not same or ablation.params or ablation.change == "only_gp1", ablation.label

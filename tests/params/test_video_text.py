@@ -12,6 +12,7 @@ from vidlib.data import protocols
 from vidlib.data.catalogue import official
 from vidlib.layers import ted_adapter, temporal_heads
 from vidlib.methods import actionclip, m2clip
+from vidlib.params.few_shot import RunParams
 from vidlib.params.video_text import (
     HEADS,
     PLACES,
@@ -21,8 +22,9 @@ from vidlib.params.video_text import (
     VISUAL_PROMPTS,
     ActionCLIPParams,
     M2CLIPParams,
+    VideoTextRunParams,
 )
-from vidlib.studies import ablations_video_text
+from vidlib.studies import ablations
 
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = {"actionclip": ActionCLIPParams, "m2clip": M2CLIPParams}
@@ -51,6 +53,8 @@ def test_what_a_notebook_means_can_be_built_and_so_can_every_ablation(name):
         ("actionclip", {"visual_prompt": "conv"}, r"visual_prompt: 'conv' is not one of .*did you mean 'conv1d'"),
         ("actionclip", {"visual_promt": "lstm"}, "unknown parameter 'visual_promt' .*visual_prompt"),
         ("actionclip", {"protocol": "zero-shot"}, "did you mean 'zero_shot'"),
+        ("actionclip", {"protocol": "kshot", "shot": 4}, "shot: .* give train_per_class, training videos per class"),
+        ("m2clip", {"shot": 4}, "train_per_class"),
         ("actionclip", {"tune": "images"}, "tune: 'images' is not one of"),
         ("m2clip", {"heads": "contrastive,mml"}, r"heads: 'mml' is not one of .*did you mean 'mlm'"),
         ("m2clip", {"heads": ""}, "heads: give one or more of"),
@@ -83,7 +87,7 @@ def test_a_recipe_names_its_notebook_and_can_be_built(file):
     methods.check(p.run_params())
     assert (p.frames == int(re.search(r"_(\d+)f", file.stem)[1])) and p.pretrained == "openai"
     if shot := re.search(r"_(\d+)shot", file.stem):
-        assert p.protocol == "kshot" and p.shot == int(shot[1])
+        assert p.protocol == "kshot" and p.train_per_class == int(shot[1])
     assert file.stem.startswith("zero_shot") == (p.protocol == "zero_shot") == bool(p.test_dataset)
 
 
@@ -92,7 +96,7 @@ def test_a_laptop_recipe_makes_what_a_claim_and_the_ablation_table_need(name):
     p = MODELS[name].from_file(ROOT / "recipes" / name / f"{LAPTOP}.yaml")
     default = MODELS[name]()
     assert p.dataset == "moving_shapes" and p.seeds >= 3 and p.ablations and p.protocol == default.protocol
-    assert ablations_video_text.base(p) == ablations_video_text.base(default), "a default run must find these records"
+    assert ablations.base(p, name) == ablations.base(default, name), "a default run must find these records"
 
 
 def test_every_published_cell_of_actionclip_has_a_recipe():
@@ -109,3 +113,12 @@ def test_rand_augment_is_two_numbers_as_papermill_hands_them_over():
     for wrong in ("[2]", "2", [0, 9], [2, 31], ["two", 9]):
         with pytest.raises(UserError, match="rand_augment: .* is not"):
             ActionCLIPParams.parse({"rand_augment": wrong})
+
+
+def test_an_earlier_record_has_its_training_videos_per_class_under_another_name():
+    assert VideoTextRunParams.parse({"protocol": "kshot", "shot": 4}).train_per_class == 4
+
+
+def test_unit_of_val_every_is_said_in_both_families():
+    for model, unit in ((VideoTextRunParams, "epochs"), (RunParams, "training episodes")):
+        assert model.model_fields["val_every"].description.startswith(f"{unit} between two selections")

@@ -164,11 +164,11 @@ def test_weights_that_have_seen_the_test_list_are_no_start(tmp_path: Path, capsy
         p = VideoTextRunParams.parse({**given, "init": init, **more})
         video_text.refuse_test_data(p, video_text.open_plan(p))
 
-    seen, novel = before(), before(protocol="kshot", shot=1)
+    seen, novel = before(), before(protocol="kshot", train_per_class=1)
     with pytest.raises(UserError, match=r"init: \S+ was trained or selected on \d+ of the \d+ test videos \("):
         start(novel, protocol="zero_shot")
     start(seen, protocol="zero_shot")
-    start(seen, protocol="kshot", shot=1)
+    start(seen, protocol="kshot", train_per_class=1)
     with pytest.raises(UserError, match="novel videos"):
         start(novel, protocol="base_to_novel")
     empty = tmp_path / "empty"

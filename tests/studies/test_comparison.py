@@ -93,8 +93,10 @@ def test_a_method_that_cannot_run_on_the_backbone_is_left_out_with_the_reason(sm
 def test_shots_and_ways_embed_val_once_and_train_nothing(small, monkeypatch):
     p, manifest, found, _ = small
     embedded = []
-    honest = comparison.evaluation.embed_videos
-    monkeypatch.setattr(comparison.evaluation, "embed_videos", lambda *a, **k: (embedded.append(1), honest(*a, **k))[1])
+    honest = comparison.evaluate_episodes.embed_videos
+    monkeypatch.setattr(
+        comparison.evaluate_episodes, "embed_videos", lambda *a, **k: (embedded.append(1), honest(*a, **k))[1]
+    )
     before = found["trx"][0].readings()["val"] if "val" in found["trx"][0].readings() else 0
     rows = comparison.by_shots_and_ways(p, manifest, found, shots=(1, 2, 9), ways=(2, 99))
     assert len(embedded) == len(found)

@@ -1,11 +1,11 @@
 """A whole small study on videos that the test writes: runs, tables, ablations, maps, claims."""
 
 import json
-import math
 
 import numpy as np
 import pytest
 
+from tests import cells
 from tests.data.small import write_folder
 from vidlib.params.few_shot import MAFSARParams
 from vidlib.results.accuracy import paired
@@ -14,6 +14,8 @@ from vidlib.studies import few_shot as study
 from vidlib.training import few_shot
 from vidlib.training.evaluate_episodes import evaluate
 from vidlib.viz import ablation
+
+RESULTS = "ma-fsar-claims-2"  # the cell of the claims about accuracy
 
 
 @pytest.fixture(scope="module")
@@ -49,13 +51,6 @@ def test_tables_say_what_the_runs_found(small):
     assert gaps["seed"].tolist() == [0, 1]
 
 
-def test_interval_over_seeds_is_students_t():
-    mean, half = study.seed_interval([0.5, 0.6, 0.7], single=0.01)
-    assert mean == pytest.approx(0.6)
-    assert half == pytest.approx(4.302653 * 0.1 / math.sqrt(3), rel=1e-5)
-    assert study.seed_interval([0.5], single=0.01) == (0.5, 0.01)
-
-
 def test_description_names_protocol_coverage_and_command(small, capsys):
     p, manifest, found = small
     study.describe(p, manifest, found, "ma_fsar", "ma_fsar")
@@ -87,29 +82,43 @@ def test_mixing_and_changes_without_training(small):
     assert mixing.loc[f"{p.mix:g}", "val accuracy (%)"] == pytest.approx(100 * own)
 
 
-def test_ablations_without_a_record_are_not_run(small):
+def test_ablations_without_a_record_are_not_run(small, monkeypatch):
     p, manifest, found = small
-    listed = ablations.MA_FSAR[:2]
-    assert ablations.run(p, "ma_fsar", listed) == {}
-    assert ablations.table({}, listed)["accuracy"].isna().all()
-    trained = ablations.run(p.model_copy(update={"ablations": True}), "ma_fsar", listed)
+    listed = ablations.ABLATIONS["ma_fsar"][:2]
+    monkeypatch.setitem(ablations.ABLATIONS, "ma_fsar", listed)
+    assert ablations.run(p, "ma_fsar") == {}
+    assert ablations.table({}, "ma_fsar")["accuracy"].isna().all()
+    trained = ablations.run(p.model_copy(update={"ablations": True}), "ma_fsar")
     assert list(trained) == ["full method", *(change.label for change in listed)]
     assert all(json.loads(run.path("result.json").read_text()).get("test") is None for run in trained.values())
-    assert ablations.run(p, "ma_fsar", listed).keys() == trained.keys()
-    table = ablations.table(trained, listed)
+    assert ablations.run(p, "ma_fsar").keys() == trained.keys()
+    table = ablations.table(trained, "ma_fsar")
     gap = paired(study.tested(trained[listed[0].label]), study.tested(trained["full method"]))
     assert table.loc[listed[0].label, "difference"] == pytest.approx(100 * gap.difference)
     assert table.loc[listed[0].label, "trained (M)"] < table.loc["full method", "trained (M)"]
-    assert ablation.plot(ablations.drawn(table)) is not None
+    assert ablation.plot(study.drawn(table)) is not None
 
 
-def test_every_named_ablation_builds(small):
+def test_every_named_ablation_builds_and_says_what_it_changes(small):
     p, manifest, found = small
     base = p.run_params("ma_fsar", frames=5)
-    for change in ablations.MA_FSAR:
+    for change in ablations.ABLATIONS["ma_fsar"]:
         params = change.of(base)
         assert params != base
         assert few_shot.open_method(params).trainable()
+    said = ablations.changes("ma_fsar")
+    assert list(said.index) == [change.label for change in ablations.ABLATIONS["ma_fsar"]]
+    assert said.loc["without local adaptation"].tolist() == ["local_adapter=False", ""]
+    assert said.loc["metric TRX"].tolist() == ["", "metric='trx'"]
+
+
+def test_an_episode_is_drawn_in_one_call(small, monkeypatch):
+    p, manifest, found = small
+    shown = []
+    monkeypatch.setattr(study, "show", shown.append)
+    tower, val, episode = study.draw_episode(p, manifest)
+    assert len(shown) == 1 and val.clips.manifest is manifest and val.sampler.split == "val"
+    assert (episode.support == val.sampler[0].support).all() and tower.embed_dim == val.text.shape[1]
 
 
 def test_maps_and_bubbles_come_from_the_trained_runs(small):
@@ -128,7 +137,8 @@ def test_maps_and_bubbles_come_from_the_trained_runs(small):
 def test_claims_say_what_they_do_not_claim_and_fail_when_false(small, monkeypatch):
     p, manifest, found = small
     method = few_shot.open_method(p.run_params("ma_fsar"))
-    lines = list(claims.ma_fsar(p, manifest, found, method))
+    names = {"p": p, "manifest": manifest, "found": found, "method": method, "claims": claims, "few_shot": few_shot}
+    lines = cells.claims("ma_fsar", **names)
     assert sum(line.startswith("holds") for line in lines) == 3
     assert sum(line.startswith("not claimed here") for line in lines) == 2
     from vidlib.matching.otam import OTAM
@@ -136,10 +146,35 @@ def test_claims_say_what_they_do_not_claim_and_fail_when_false(small, monkeypatc
     honest = OTAM.compare
     monkeypatch.setattr(OTAM, "compare", lambda *args: honest(*args).flip(-1))
     with pytest.raises(AssertionError, match="support videos itself"):
-        list(claims.ma_fsar(p, manifest, found, method))
+        cells.claims("ma_fsar", **names)
 
 
-def test_a_small_run_of_the_claimed_parameters_is_too_small(small):
+def test_results_of_the_claimed_parameters_are_too_small_or_hold_or_fail(small, monkeypatch):
     p, manifest, found = small
     tiny = MAFSARParams(train_episodes=4, test_episodes=8)
-    assert any(line.startswith("too small to test") for line in claims._gain(tiny, found))
+    lines = cells.claims("ma_fsar", RESULTS, p=tiny, found=found, claims=claims)
+    assert [line.split(":")[0] for line in lines] == ["too small to test"] * 2
+
+    class Tested:
+        def __init__(self, shuffled: float):
+            self.result = {"test": {"accuracy": 0.8}, "frames_shuffled": {"accuracy": shuffled}}
+
+    def said(gain: float, apart: bool = True, shuffled: float = 0.5, **given) -> list[str]:
+        monkeypatch.setattr(claims, "gains", lambda pairs: [gain])
+        monkeypatch.setattr(claims, "above", lambda ours, floor: apart)
+        monkeypatch.setattr(claims, "by_seed", lambda *names: [("MA-FSAR", "frozen CLIP")])
+        return cells.claims(
+            "ma_fsar", RESULTS, p=MAFSARParams(**given), found={"ma_fsar": [Tested(shuffled)]}, claims=claims
+        )
+
+    assert [line.split(":")[0] for line in said(15.0)] == ["holds"] * 2
+    laptop = {"seeds": 3, "train_episodes": 1200}
+    assert "28 points" in said(28.0, **laptop)[0]
+    for wrong, about in (
+        ({"gain": 14.9}, "at least 15"),
+        ({"gain": 27.9, **laptop}, "at least 28"),
+        ({"gain": 20.0, "apart": False}, "intervals overlap"),
+        ({"gain": 20.0, "shuffled": 0.76}, "loses at least 5"),
+    ):
+        with pytest.raises(AssertionError, match=about):
+            said(**wrong)

@@ -11,7 +11,7 @@ from vidlib.data import video
 from vidlib.data.sampling import segment_indices
 from vidlib.data.transforms import ClipTransform
 from vidlib.params.few_shot import RunParams
-from vidlib.params.predict import PredictParams
+from vidlib.params.tools import PredictParams
 from vidlib.params.video_text import VideoTextRunParams
 from vidlib.studies.predict import files as given
 from vidlib.studies.predict import guess, show

@@ -15,7 +15,7 @@ from vidlib.basics.errors import UserError
 from vidlib.data.catalogue import benchmarks
 from vidlib.params.few_shot import RunParams
 from vidlib.results import runs
-from vidlib.results.accuracy import EvalResult
+from vidlib.results.accuracy import Evaluation
 from vidlib.results.runs import load_all, read_lines
 from vidlib.training import checkpoints, few_shot
 from vidlib.training import processes as apart
@@ -302,7 +302,7 @@ def test_run_from_parameters(params, capsys):
     assert first.readings() == {"val": 2, "test": 3}
     for name in ("test", "frames_shuffled", "texts_permuted"):
         assert result[name]["episodes"] == 6 and result[name]["checksum"] == result["test"]["checksum"]
-    assert EvalResult.load(first.path("episodes.npz")).accuracy == result["test"]["accuracy"]
+    assert Evaluation.load(first.path("episodes.npz")).accuracy == result["test"]["accuracy"]
     assert not first.path("state.safetensors").exists() and first.path("checkpoint.safetensors").is_file()
     assert RunParams.from_file(first.path("params.json")) == params
     again = few_shot.run(params.model_copy(update={"workers": 1, "fresh": False}))
@@ -328,7 +328,7 @@ def test_selected_weights_are_those_of_the_result(params):
     run = few_shot.run(params)
     method, test = few_shot.open_trained(run, benchmarks.load(params.dataset), "test")
     found = evaluate(method, test.clips, test.sampler, 6, test.text, device="cpu")
-    assert np.array_equal(found.per_episode, EvalResult.load(run.path("episodes.npz")).per_episode)
+    assert np.array_equal(found.per_trial, Evaluation.load(run.path("episodes.npz")).per_trial)
     untrained = methods.build(params, few_shot.open_backbone(params))
     meta = checkpoints.load_trainable(untrained, run.path("checkpoint.safetensors"))
     assert meta["step"] == run.result["fit"]["selected"]

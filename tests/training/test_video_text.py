@@ -9,8 +9,7 @@ import torch
 from tests.data.small import write_clip, write_folder
 from vidlib.basics.errors import UserError
 from vidlib.params.video_text import VideoTextRunParams
-from vidlib.results.accuracy import paired
-from vidlib.results.recognised import Recognised
+from vidlib.results.accuracy import Evaluation, paired
 from vidlib.training import checkpoints, video_text
 from vidlib.training.run import identity
 
@@ -57,7 +56,7 @@ def test_a_run_trains_chooses_tests_and_is_found_again(params, given):
     assert not method.training and method.trainable()
     stored, _ = checkpoints.read(run.path("checkpoint.safetensors"))
     assert all(torch.equal(stored[name], value) for name, value in checkpoints.trainable_state(method).items())
-    kept = Recognised.load(run.path("test.npz"))
+    kept = Evaluation.load(run.path("test.npz"))
     assert kept.accuracy == result["test"]["accuracy"] and paired(kept, kept).difference == 0
     assert np.allclose(kept.probabilities.sum(1), 1, atol=1e-5)
 
@@ -107,7 +106,7 @@ def test_several_views_are_averaged(params):
         ({"options": {"visual_prompt": "conv2d"}}, "visual_prompt must be one of .*conv1d"),
         ({"method": "m2clip", "options": {"heads": ["contrastiv"]}}, "contrastiv.*contrastive"),
         ({"ablation": "unimodel"}, "did you mean 'unimodal'"),
-        ({"protocol": "kshot"}, "shot: kshot trains on that many"),
+        ({"protocol": "kshot"}, "train_per_class: kshot trains on that many"),
         ({"backbone": "resnet-mini", "pretrained": "resnet-mini"}, "adapts a CLIP"),
         ({"dataset": "official:ucf11"}, "did you mean 'ucf101'"),
         ({"options": {"classes": 3}}, "'classes' follows from the other parameters"),
@@ -122,7 +121,8 @@ def test_what_cannot_work_is_refused_before_anything_is_built(params, given, wor
 
 def test_training_starts_from_another_run(params):
     first = video_text.run(params(method="m2clip", options=M2["options"]))
-    p = params(method="m2clip", options=M2["options"], protocol="kshot", shot=1, init=str(first.folder), epochs=0)
+    few = {"protocol": "kshot", "train_per_class": 1}
+    p = params(method="m2clip", options=M2["options"], init=str(first.folder), epochs=0, **few)
     opened = video_text.open_run(p)
     stored, _ = checkpoints.read(first.path("checkpoint.safetensors"))
     own = checkpoints.trainable_state(opened.method)
@@ -155,9 +155,9 @@ def test_zero_shot_on_another_data_set_over_its_standard_splits(params, tmp_path
         (root / "annotations" / f"trainlist0{n}.txt").write_text("\n".join(rest))
     run = video_text.run(params(protocol="zero_shot", test_dataset="official:ucf101", epochs=0))
     result = run.result["test"]
-    kept = Recognised.load(run.path("test.npz"))
+    kept = Evaluation.load(run.path("test.npz"))
     assert result["videos"] == 6 and result["classes"] == 2 and set(result["standard_splits"]) == {"1", "2", "3"}
-    each = [kept.per_episode[[i, i + 3]].mean() for i in range(3)]  # rows are sorted by id: A's three, then B's
+    each = [kept.per_trial[[i, i + 3]].mean() for i in range(3)]  # rows are sorted by id: A's three, then B's
     assert list(result["standard_splits"].values()) == each
     assert result["mean"] == pytest.approx(np.mean(each)) and result["deviation"] == pytest.approx(np.std(each))
     assert "official_ucf101" in run.result["said"] and run.result["overlap"] == []

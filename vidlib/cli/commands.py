@@ -154,7 +154,7 @@ def _table(given: argparse.Namespace) -> Iterator[str]:
 
 def _add_predict(parser: argparse.ArgumentParser) -> None:
     """One option for each parameter; pydantic reads the values, so that a notebook and this refuse the same."""
-    from vidlib.params.predict import PredictParams
+    from vidlib.params.tools import PredictParams
 
     for name, field in PredictParams.model_fields.items():
         if name == "videos":
@@ -170,7 +170,7 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
 
 def _predict(given: argparse.Namespace) -> Iterator[str]:
     """Guess, write what was asked for, and say it in lines."""
-    from vidlib.params.predict import PredictParams
+    from vidlib.params.tools import PredictParams
 
     values = {name: value for name, value in vars(given).items() if name in PredictParams.model_fields}
     p = PredictParams.parse(values)  # a wrong value is said before torch is loaded

@@ -92,7 +92,8 @@ def _group(record: Record) -> tuple[str, str]:
     p = record.params
     if "protocol" in p:
         data = p.get("dataset", "")
-        said = p["protocol"] + (f", {p['shot']} per class" if p.get("shot") else "")
+        each = p.get("train_per_class", p.get("shot"))  # the name in earlier records
+        said = p["protocol"] + (f", {each} per class" if each else "")
         data += f", tested on {p['test_dataset']}" if p.get("test_dataset") else ""
     else:
         data, said = p.get("dataset", ""), f"{p.get('way')}-way {p.get('shot')}-shot, {p.get('query')} query per class"

@@ -19,7 +19,7 @@ from vidlib.params.names import label
 from vidlib.params.notebooks import folder
 from vidlib.params.video_text import VIDEO_TEXT_NAMES, VideoTextRunParams
 from vidlib.results import published, runs
-from vidlib.studies import few_shot as study
+from vidlib.results.accuracy import seed_interval
 from vidlib.studies import paper_against_ours
 
 PUBLISHED = "published (%)"
@@ -29,7 +29,7 @@ TRAINED_ON = "kinetics400"  # before a zero-shot test
 BACKBONES = {"ViT-B/16": "ViT-B-16", "ViT-B/32": "ViT-B-32"}
 VIEWS = {(4, 3): (3, 3)}  # the four crops of M2-CLIP's code lie unevenly; ours are three (its recipe says so)
 SAME_RUN = sorted(VideoTextRunParams.model_fields.keys() - VideoTextRunParams.PLACE - {"seed", "official_split"})
-Key = tuple[str, str, int, str, int, tuple[int, int]]  # data, protocol, shot, backbone, frames, views
+Key = tuple[str, str, int, str, int, tuple[int, int]]  # data, protocol, train_per_class, backbone, frames, views
 
 
 def table(paper: str, root: str | Path = "") -> pd.DataFrame:
@@ -132,7 +132,8 @@ def _key(values: Mapping[str, Any]) -> Key:
     protocol = str(values.get("protocol", "closed_set"))
     if protocol == "zero_shot" and str(values["dataset"]).removeprefix("official:") != TRAINED_ON:
         protocol = "zero_shot, trained on other data"
-    return data, protocol, int(values.get("shot", 0)), backbone, int(values.get("frames", 8)), views
+    each = int(values.get("train_per_class", values.get("shot", 0)))  # the second name in earlier records
+    return data, protocol, each, backbone, int(values.get("frames", 8)), views
 
 
 def _ours(method: str, records: pd.DataFrame, key: Key) -> dict[str, Any] | None:
@@ -152,7 +153,7 @@ def _ours(method: str, records: pd.DataFrame, key: Key) -> dict[str, Any] | None
 def _group(part: pd.DataFrame) -> dict[str, Any]:
     part = part.sort_values("result.finished").drop_duplicates("seed", keep="last").sort_values("seed")
     first = part.iloc[0]
-    mean, half = study.seed_interval(part["result.test.accuracy"].tolist(), first["result.test.interval"])
+    mean, half = seed_interval(part["result.test.accuracy"].tolist(), first["result.test.interval"])
     listed = next((line for line in first["result.coverage"] if line["split"] == "test"), {"present": 0, "listed": 0})
     group = {"accuracy": 100 * mean, "half": 100 * half, "seeds": len(part), "finished": part["result.finished"].max()}
     return group | {"coverage": f"{listed['present']:,} of {listed['listed']:,}"}

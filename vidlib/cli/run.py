@@ -18,12 +18,12 @@ from vidlib.basics.errors import UserError
 from vidlib.basics.lock import Lock
 from vidlib.basics.progress import interactive
 from vidlib.data.catalogue.benchmarks import WORLDS
-from vidlib.params.base import ProtocolParams
-from vidlib.params.by_recipe import OpenParams
+from vidlib.params.base import PlaceParams
+from vidlib.params.by_recipe import ByRecipe
 from vidlib.params.few_shot import MAFSARParams, RunParams
 from vidlib.params.notebooks import Request
-from vidlib.params.predict import PredictParams
-from vidlib.params.video_text import VideoTextParams, VideoTextRunParams, VideoTextStudyParams
+from vidlib.params.tools import PredictParams
+from vidlib.params.video_text import VideoTextParams, VideoTextRunParams, VideoTextStudy
 
 if TYPE_CHECKING:
     from vidlib.results.runs import Run
@@ -44,11 +44,11 @@ def checked(request: Request) -> Request:
         guess.checked(p)
     elif isinstance(p, VideoTextParams):
         video_text.checked(p)
-        if isinstance(p, VideoTextStudyParams):
+        if isinstance(p, VideoTextStudy):
             video_text.checked(p.run_params())
         if p.dataset not in WORLDS:
             video_text.open_plan(p)
-    elif isinstance(p, ProtocolParams):
+    elif isinstance(p, PlaceParams):
         few_shot.checked(p)
         if p.dataset not in WORLDS:
             few_shot.open_manifest(p)
@@ -58,11 +58,9 @@ def checked(request: Request) -> Request:
 def main_runs(request: Request) -> list[RunParams | VideoTextRunParams]:
     """The runs of the notebook's own method, one for each seed; none where it studies no single method."""
     p = request.params
-    if isinstance(p, VideoTextStudyParams):
+    if isinstance(p, VideoTextStudy):
         first = p.run_params()
-    elif isinstance(p, MAFSARParams):
-        first = p.run_params("ma_fsar")
-    elif isinstance(p, OpenParams) and p.method:
+    elif isinstance(p, MAFSARParams | ByRecipe) and p.method:
         first = p.run_params()
     else:
         return []

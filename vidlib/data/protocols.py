@@ -39,7 +39,7 @@ def plan(
     manifest: Manifest,
     protocol: str,
     *,
-    shot: int = 0,
+    train_per_class: int = 0,
     seed: int = 0,
     other: Manifest | None = None,
     remove_overlap: bool = True,
@@ -47,7 +47,7 @@ def plan(
     """Apply ``protocol`` to ``manifest``.
 
     Args:
-        shot: training videos per class; 0 is all. kshot wants at least 1.
+        train_per_class: training videos per class; 0 is all. kshot wants at least 1.
         seed: of the videos that kshot and base_to_novel draw.
         other: for zero_shot, another data set to test on (its test split); else the manifest's own test classes.
         remove_overlap: leave out of the test classes that are training classes too; else they stay and are reported.
@@ -58,12 +58,14 @@ def plan(
         raise UserError(f"protocol: {protocol!r} is not one of {', '.join(PROTOCOLS)}{closest(protocol, PROTOCOLS)}")
     if other is not None and protocol != "zero_shot":
         raise UserError(f"test_dataset is for protocol zero_shot, not {protocol}")
-    if protocol == "kshot" and shot < 1:
-        raise UserError("shot: kshot trains on that many videos per class; give at least 1, such as 2, 4, 8 or 16")
+    if protocol == "kshot" and train_per_class < 1:
+        raise UserError(
+            "train_per_class: kshot trains on that many videos per class; give at least 1, such as 2, 4, 8 or 16"
+        )
     made = {"closed_set": _closed, "zero_shot": _zero, "kshot": _kshot, "base_to_novel": _base_to_novel}[protocol]
     if protocol == "zero_shot":
-        return _zero(manifest, other, remove_overlap, shot, seed)
-    return made(manifest, shot, seed)
+        return _zero(manifest, other, remove_overlap, train_per_class, seed)
+    return made(manifest, train_per_class, seed)
 
 
 def disjoint(manifest: Manifest) -> bool:
@@ -71,18 +73,18 @@ def disjoint(manifest: Manifest) -> bool:
     return not set(manifest.classes("train")) & set(manifest.classes("test"))
 
 
-def _closed(manifest: Manifest, shot: int, seed: int) -> Plan:
+def _closed(manifest: Manifest, each: int, seed: int) -> Plan:
     if disjoint(manifest):
         rows = _divided(manifest.videos("train"))
         said = f"closed set: the {_number(rows, 'train')} training classes, each class's videos divided anew"
     else:
         rows = _standard(manifest)
         said = "closed set: the standard test split; val is cut from train"
-    rows = _few(rows, shot, seed)
-    return Plan(replace(manifest, rows=tuple(rows)), _counted(said + _of_shot(shot), rows))
+    rows = _few(rows, each, seed)
+    return Plan(replace(manifest, rows=tuple(rows)), _counted(said + _per_class(each), rows))
 
 
-def _zero(manifest: Manifest, other: Manifest | None, remove_overlap: bool, shot: int, seed: int) -> Plan:
+def _zero(manifest: Manifest, other: Manifest | None, remove_overlap: bool, each: int, seed: int) -> Plan:
     if other is None:
         if not disjoint(manifest):
             raise UserError(
@@ -90,37 +92,37 @@ def _zero(manifest: Manifest, other: Manifest | None, remove_overlap: bool, shot
                 "base_to_novel"
             )
         rows = [row for row in manifest.rows if row.split in ("train", "val", "test")]
-        rows = _few(rows, shot, seed)
+        rows = _few(rows, each, seed)
         said = "zero-shot: trained on seen classes, tested on others, with the texts of those alone"
-        return Plan(replace(manifest, rows=tuple(rows)), _counted(said + _of_shot(shot), rows))
+        return Plan(replace(manifest, rows=tuple(rows)), _counted(said + _per_class(each), rows))
     seen = {normalised(manifest.text(cls)) for cls in manifest.classes("train")}
     shared = tuple(cls for cls in other.classes("test") if normalised(other.text(cls)) in seen)
     tested = [r for r in other.videos("test") if not (remove_overlap and r.cls in shared)]
     if not tested:
         raise UserError(f"protocol zero_shot: every test class of {other.name} is a training class of {manifest.name}")
     own = _divided(manifest.videos("train"), test=0.0) if disjoint(manifest) else _standard(manifest)
-    own = [r for r in _few(own, shot, seed) if r.split != "test"]
+    own = [r for r in _few(own, each, seed) if r.split != "test"]
     merged = _merged(manifest, own, other, tested)
     what = "left out" if remove_overlap else "kept"
     overlap = f"; {len(shared)} class names are in both and {what}" if shared else "; no class name is in both"
     said = f"zero-shot: trained on {manifest.name}, tested on {other.name} with the texts of its classes{overlap}"
-    return Plan(merged, _counted(said + _of_shot(shot), merged.rows), shared)
+    return Plan(merged, _counted(said + _per_class(each), merged.rows), shared)
 
 
-def _kshot(manifest: Manifest, shot: int, seed: int) -> Plan:
+def _kshot(manifest: Manifest, each: int, seed: int) -> Plan:
     if disjoint(manifest):
         rows = _divided(manifest.videos("test"), val=0.25, test=0.5)
         said = (
-            f"all-way {shot}-shot: the {_number(rows, 'train')} novel classes, half of each class's videos for testing"
+            f"all-way {each}-shot: the {_number(rows, 'train')} novel classes, half of each class's videos for testing"
         )
     else:
         rows = _standard(manifest)
-        said = f"all-way {shot}-shot: the standard test split"
-    rows = _few(rows, shot, seed)
-    return Plan(replace(manifest, rows=tuple(rows)), _counted(f"{said}; the {shot} videos drawn by seed {seed}", rows))
+        said = f"all-way {each}-shot: the standard test split"
+    rows = _few(rows, each, seed)
+    return Plan(replace(manifest, rows=tuple(rows)), _counted(f"{said}; the {each} videos drawn by seed {seed}", rows))
 
 
-def _base_to_novel(manifest: Manifest, shot: int, seed: int) -> Plan:
+def _base_to_novel(manifest: Manifest, each: int, seed: int) -> Plan:
     if disjoint(manifest):
         base, novel = _divided(manifest.videos("train")), manifest.videos("test")
         said = "base to novel: base are the training classes, novel the test classes"
@@ -130,10 +132,10 @@ def _base_to_novel(manifest: Manifest, shot: int, seed: int) -> Plan:
         base = [row for row in _standard(manifest) if row.cls in first]
         novel = [row for row in manifest.videos("test") if row.cls not in first]
         said = "base to novel: base is the first half of the classes by name, novel the other"
-    rows = _few(base, shot, seed) + [row._replace(split="novel") for row in novel]
+    rows = _few(base, each, seed) + [row._replace(split="novel") for row in novel]
     if disjoint(manifest) and "val" in manifest.splits:
         rows += [row._replace(split="val_novel") for row in manifest.videos("val")]
-    return Plan(replace(manifest, rows=tuple(rows)), _counted(said + _of_shot(shot), rows))
+    return Plan(replace(manifest, rows=tuple(rows)), _counted(said + _per_class(each), rows))
 
 
 def _order(row: Row, salt: str = "") -> bytes:
@@ -168,15 +170,15 @@ def _standard(manifest: Manifest) -> list[Row]:
     return [*rows, *manifest.videos("val"), *manifest.videos("test")]
 
 
-def _few(rows: list[Row], shot: int, seed: int) -> list[Row]:
-    """``shot`` training videos of each class, drawn by ``seed``; all where it is 0. The other splits stay."""
-    if not shot:
+def _few(rows: list[Row], each: int, seed: int) -> list[Row]:
+    """``each`` training videos of each class, drawn by ``seed``; all where it is 0. The other splits stay."""
+    if not each:
         return rows
     kept = [row for row in rows if row.split != "train"]
     for cls, videos in _by_class(row for row in rows if row.split == "train").items():
-        if len(videos) < shot:
-            raise UserError(f"shot: class {cls!r} has {len(videos)} training videos; give at most that many")
-        kept += sorted(videos, key=lambda row: _order(row, f"{seed}\t"))[:shot]
+        if len(videos) < each:
+            raise UserError(f"train_per_class: class {cls!r} has {len(videos)} training videos; give at most that many")
+        kept += sorted(videos, key=lambda row: _order(row, f"{seed}\t"))[:each]
     return kept
 
 
@@ -200,8 +202,8 @@ def _number(rows: Iterable[Row], split: str) -> int:
     return len({row.cls for row in rows if row.split == split})
 
 
-def _of_shot(shot: int) -> str:
-    return f", {shot} training videos per class" if shot else ""
+def _per_class(each: int) -> str:
+    return f", {each} training videos per class" if each else ""
 
 
 def _counted(said: str, rows: Iterable[Row]) -> str:

@@ -6,12 +6,22 @@ recipes.
 """
 
 import json
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 
 from vidlib.basics import paths
 from vidlib.basics.errors import UserError
@@ -21,16 +31,7 @@ PLAIN = (bool, int, float, str, list, dict, type(None))
 IPYTHON_NAMES = {"In", "Out"}
 WEIGHT_FILES = {".pt", ".pth", ".bin", ".ckpt", ".safetensors"}
 SEEN = "_vidlib_guarded"  # marks a kernel whose guard ran before: later cells' variables are then expected
-
-# Names that Fabric knows; a test holds them against it.
-Precision = Literal["auto", "32-true", "16-mixed", "bf16-mixed", "64-true"]
-
-
-def paper_alone(value: str, method: str) -> str:
-    """The ``variant`` of a method without released code: anything but "released", else ValueError."""
-    if value == "released":
-        raise ValueError(f"variant: {method}'s code was never released; give 'paper'")
-    return value
+SHIPPED = ("clip-mini", "resnet-mini")  # each name is a backbone and its weights
 
 
 def plain_options(value: Any) -> Any:
@@ -45,9 +46,74 @@ def plain_options(value: Any) -> Any:
     return dict(value)
 
 
+def absolute(value: str) -> str:
+    """A path made absolute; empty it stays empty."""
+    return str(paths.absolute(value)) if value else ""
+
+
 def absolute_folder(dataset: str) -> str:
     """``dataset`` with the path of ``folder:PATH`` made absolute."""
     return f"folder:{paths.absolute(dataset[7:])}" if dataset.startswith("folder:") else dataset
+
+
+def _weights_of(value: str, info: ValidationInfo) -> str:
+    """Weights with a file's path made absolute; ValueError where they are another backbone's."""
+    backbone = info.data.get("backbone")
+    if value in SHIPPED and backbone and backbone != value:
+        other = f"pretrained={backbone}" if backbone in SHIPPED else "a tag of that backbone"
+        raise ValueError(
+            f"pretrained: {value}'s weights do not fit backbone '{backbone}'; "
+            f"give {other}, a local file, or an empty string for random weights"
+        )
+    return absolute(value) if Path(value).suffix in WEIGHT_FILES or "/" in value else value
+
+
+# What several classes have as a parameter, declared once: ``lr: LearningRate = 2e-3``. ``-p`` hands lists over as text.
+AsYAML = BeforeValidator(lambda value: yaml.safe_load(value) if isinstance(value, str) else value)
+AbsolutePath = AfterValidator(absolute)
+Dataset = Annotated[
+    str,
+    AfterValidator(absolute_folder),
+    Field(description="moving_shapes, moving_shapes_scene, folder:PATH or a benchmark in data_manifests"),
+]
+Backbone = Annotated[
+    str, Field(description="clip-mini or an open_clip ViT such as ViT-B-16-quickgelu, resnet-mini or a timm ResNet")
+]
+Pretrained = Annotated[
+    str,
+    AfterValidator(_weights_of),
+    Field(
+        validate_default=True,
+        description="clip-mini, resnet-mini, a tag such as openai, a local file, or empty for random weights",
+    ),
+]
+Seed = Annotated[int, Field(ge=0, description="seed of weights, batches or episodes, and augmentation")]
+Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], Field(description="auto, cpu, cuda or mps")]
+Precision = Annotated[
+    Literal["auto", "32-true", "16-mixed", "bf16-mixed", "64-true"],  # Fabric's names
+    Field(description="auto, 32-true, bf16-mixed, 16-mixed or 64-true"),
+]
+Variant = Annotated[
+    Literal["paper", "released"], Field(description="paper, what the paper means, or released, what its code computes")
+]
+Frames = Annotated[int, Field(ge=2, le=64, description="frames per video")]
+LearningRate = Annotated[float, Field(gt=0, description="peak learning rate")]
+WeightDecay = Annotated[float, Field(ge=0, description="AdamW weight decay")]
+Decayed = Annotated[
+    Literal["matrices", "all but norms", "all"],
+    Field(description="what weight_decay acts on: matrices, all but norms, or all"),
+]
+Warmup = Annotated[float, Field(ge=0, lt=1, description="part of the steps in which the learning rate rises")]
+ClipGrad = Annotated[float, Field(ge=0, description="largest gradient norm, 0 for no clipping")]
+Options = Annotated[
+    dict[str, Any],
+    BeforeValidator(plain_options),
+    Field(description="constructor arguments of the method, as in {cardinalities: [2]}"),
+]
+Ablation = Annotated[str, Field(description="a named change of the method, empty for the method itself")]
+Report = Annotated[Literal["test", "val"], Field(description="the split of the final table; ablations read val")]
+Seeds = Annotated[int, Field(ge=1, description="how many seeds, counted up from seed")]
+Ablations = Annotated[bool, Field(description="train the ablations that need training, else read their records")]
 
 
 class Params(BaseModel):
@@ -69,11 +135,13 @@ class Params(BaseModel):
     @classmethod
     def parse(cls, values: Mapping[str, Any], source: str = "") -> Self:
         """Validate ``values``; a ``UserError`` of one sentence names every parameter that is unknown or wrong."""
+        prefix = f"{source}: " if source else ""
         try:
             return cls(**values)
         except ValidationError as error:
-            prefix = f"{source}: " if source else ""
             raise UserError(prefix + "; ".join(cls._sentence(e) for e in error.errors())) from None
+        except ValueError as error:  # of completing what a recipe says, before the model is validated
+            raise UserError(f"{prefix}{error}") from None
 
     @classmethod
     def _sentence(cls, error: Mapping[str, Any]) -> str:
@@ -88,6 +156,11 @@ class Params(BaseModel):
         for wordy, short in (("greater than or equal to", "at least"), ("less than or equal to", "at most")):
             expected = expected.replace(wordy, short)
         return f"{name}: {error['input']!r} is not {expected}"
+
+    @classmethod
+    def left_open(cls) -> frozenset[str]:
+        """The parameters that are None in the notebook, because something else completes them."""
+        return frozenset()
 
     @classmethod
     def from_notebook(cls, namespace: dict[str, Any]) -> Self:
@@ -120,100 +193,53 @@ class Params(BaseModel):
             raise UserError(f"{path} holds no parameters: it should be lines of 'name: value'")
         return cls.parse(values, source=path.name)
 
+    def differing(self) -> dict[str, Any]:
+        """The parameters that are not the defaults."""
+        fields = type(self).model_fields
+        return {name: value for name, value in self if value != fields[name].default}
+
     def changed(self) -> dict[str, Any]:
-        """The parameters that are not the defaults, without those that say where it runs: what a command repeats."""
-        fields, place = type(self).model_fields, getattr(self, "PLACE", ())
-        return {name: value for name, value in self if value != fields[name].default and name not in place}
+        """``differing`` without those that say where it runs: what a command repeats."""
+        place = getattr(self, "PLACE", ())
+        return {name: value for name, value in self.differing().items() if name not in place}
 
     def show(self) -> None:
-        """Print every parameter on a line of its own."""
-        width = max(map(len, type(self).model_fields))
-        for name, value in self:
-            print(f"{name:<{width}}  {value!r}")
+        """Print the parameters that are not the defaults."""
+        count = len(type(self).model_fields)
+        print(listed("not the defaults", self.differing()) or f"all {count} parameters have their defaults")
+
+
+def listed(what: str, values: Mapping[str, Any]) -> str:
+    """``what: name value, name value`` in lines of text; an empty string where there are none."""
+    words = ", ".join(f"{name} {value!r}".replace(" ", "\0") for name, value in values.items())
+    lines = textwrap.wrap(f"{what}: {words}", 120, subsequent_indent="  ", break_on_hyphens=False)
+    return "\n".join(lines).replace("\0", " ") if words else ""
 
 
 def _wanted(kind: type) -> str:
     return {int: "a whole number", float: "a number", str: "a name"}[kind]
 
 
-class EpisodeParams(Params):
-    """What is tested on what, episode by episode."""
-
-    dataset: str = Field("moving_shapes", description="moving_shapes, moving_shapes_scene, folder:PATH or a benchmark")
-    way: int = Field(5, ge=2, description="classes in an episode")
-    shot: int = Field(1, ge=1, description="support videos per class")
-    query: int = Field(1, ge=1, description="query videos per class")
-    test_episodes: int = Field(2000, ge=1, description="test episodes")
-
-    @field_validator("dataset")
-    @classmethod
-    def _absolute_folder(cls, value: str) -> str:
-        return absolute_folder(value)
-
-
 class PlaceParams(Params):
-    """Which seed, and where a run is done."""
+    """What every run has: which data, towers and seed, and where it is done."""
 
-    seed: int = Field(0, ge=0, description="seed of weights, episodes and augmentation")
-    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto, cpu, cuda or mps")
+    dataset: Dataset = "moving_shapes"
+    backbone: Backbone = "clip-mini"
+    pretrained: Pretrained = "clip-mini"
+    seed: Seed = 0
+    device: Device = "auto"
     devices: int = Field(1, ge=1, description="number of devices")
-    precision: Precision = Field("auto", description="auto, 32-true, bf16-mixed, 16-mixed or 64-true")
+    precision: Precision = "auto"
     deterministic: bool = Field(False, description="deterministic kernels on a GPU")
-    workers: int = Field(0, ge=0, description="loader processes, 0 loads in this one")
-    micro_batch: int = Field(0, ge=0, description="videos embedded at once in training, for less memory; 0 for all")
-    runs: str = Field("", description="runs folder, empty for the default")
+    workers: int = Field(0, ge=0, description="loader processes, 0 loads in the training process")
+    micro_batch: int = Field(0, ge=0, description="videos embedded at once in training, for less memory, 0 for all")
+    runs: Annotated[str, AbsolutePath] = Field("", description="folder of the run records, empty for the default")
     fresh: bool = Field(False, description="repeat runs that are finished")
 
     PLACE: ClassVar[frozenset[str]] = frozenset(
         {"device", "devices", "deterministic", "workers", "micro_batch", "runs", "fresh"}
     )
 
-    @field_validator("runs")
-    @classmethod
-    def _absolute_runs(cls, value: str) -> str:
-        return str(paths.absolute(value)) if value else ""
-
     def determining(self) -> dict[str, Any]:
         """Everything that the result depends on: all but where and how often it runs."""
         return {name: value for name, value in self if name not in self.PLACE}
-
-
-class TowerParams(Params):
-    """The pretrained towers."""
-
-    backbone: str = Field("clip-mini", description="clip-mini or an open_clip ViT")
-    pretrained: str = Field("clip-mini", description="clip-mini, an open_clip tag, a local file, or empty for random")
-
-    @field_validator("pretrained")
-    @classmethod
-    def _absolute_weights(cls, value: str) -> str:
-        return str(paths.absolute(value)) if Path(value).suffix in WEIGHT_FILES or "/" in value else value
-
-    @model_validator(mode="after")
-    def _weights_of_that_backbone(self) -> Self:
-        shipped = ("clip-mini", "resnet-mini")  # each name is a backbone and its weights
-        if self.pretrained in shipped and self.backbone != self.pretrained:
-            other = f"pretrained={self.backbone}" if self.backbone in shipped else "a tag of that backbone"
-            raise ValueError(
-                f"pretrained: {self.pretrained}'s weights do not fit backbone '{self.backbone}'; "
-                f"give {other}, a local file, or an empty string for random weights"
-            )
-        return self
-
-
-# Of several bases the last one's fields come first.
-class ProtocolParams(PlaceParams, EpisodeParams):
-    """What is tested on what, and where it runs."""
-
-
-class ExecutionParams(Params):
-    """What one execution adds: constructor arguments, one named change of the method at most, the split it reports."""
-
-    options: dict[str, Any] = Field(default_factory=dict, description="constructor arguments of the method")
-    ablation: str = Field("", description="a named change of the method, empty for the method itself")
-    report: Literal["test", "val"] = Field("test", description="the split of the final table; ablations read val")
-
-    @field_validator("options", mode="before")
-    @classmethod
-    def _plain_options(cls, value: Any) -> Any:
-        return plain_options(value)

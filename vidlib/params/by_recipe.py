@@ -1,39 +1,33 @@
 """Parameters that a recipe completes: what the user leaves open is as the method's own recipe says.
 
-In these notebooks' cells an open parameter is None. What is given wins over the recipe, the recipe over the defaults.
-``show`` prints where each value came from.
+In these notebooks an open parameter is None. What is given wins over the recipe, the recipe over the defaults, which is
+settled before the model is validated. ``show`` prints where each value came from.
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, ModelWrapValidatorHandler, PrivateAttr, field_validator, model_validator
+from pydantic import AfterValidator, Field, PrivateAttr, field_validator
 
-from vidlib.params import recipes
-from vidlib.params.base import ProtocolParams, plain_options
-from vidlib.params.few_shot import METHOD_NAMES, RecipeParams, RunParams, SeedsParams, StudyParams, known_method
+from vidlib.params import base, few_shot, recipes
+from vidlib.params.base import PlaceParams, listed, plain_options
+from vidlib.params.few_shot import METHOD_NAMES, FewShotParams, OneMethod, RunParams, known_method, names
 
-SHIPPED = ("clip-mini", "resnet-mini")  # backbones whose weights have the same name
 FROZEN = "frozen_clip"
-PROTOCOL = frozenset(ProtocolParams.model_fields)
-SAME = PROTOCOL | {"backbone", "pretrained", "template", "frames"}  # what methods side by side share
+TOWER = frozenset({"backbone", "pretrained"})
+PROTOCOL = frozenset(PlaceParams.model_fields) - TOWER | {"way", "shot", "query", "test_episodes"}
+SAME = PROTOCOL | TOWER | {"template", "frames"}  # what methods side by side share
 AMOUNT = frozenset({"train_episodes", "val_episodes", "val_every", "metric"})  # shared where the user gave them
 TRAINING = frozenset(  # what changes nothing where nothing is trained
-    ("train_episodes", "val_episodes", "val_every", "episodes_per_step", "train_shot", "train_query", "query_sum")
-    + (
-        "clip_grad",
-        "optimizer",
-        "lr",
-        "arch_lr",
-        "weight_decay",
-        "decayed",
-        "momentum",
-        "warmup",
-        "schedule",
-        "milestones",
+    (
+        *("train_episodes", "val_episodes", "val_every", "episodes_per_step", "train_shot", "train_query", "query_sum"),
+        *("clip_grad", "optimizer", "lr", "arch_lr", "weight_decay", "decayed", "momentum", "warmup", "schedule"),
+        *("milestones", "flip", "colour", "train_frames"),
     )
-    + ("flip", "colour", "train_frames")
 )
+NOTEBOOK = ("seeds", "compare", "ablations", "ablation_episodes")  # of a recipe, what is its notebook's and no run's
+MIXED_EPISODES = 200  # small test of a variant that mixes the videos of an episode, so that each is embedded anew
 
 
 def recipe_values(method: str, dataset: str, shot: int, given: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
@@ -45,11 +39,11 @@ def recipe_values(method: str, dataset: str, shot: int, given: Mapping[str, Any]
     file = recipes.find(method, dataset, shot)
     said = dict(recipes.read(file)) if file else {}
     options = plain_options(said.pop("options", {}))
-    options |= {n: said.pop(n) for n in said.keys() - RunParams.model_fields.keys() - StudyParams.model_fields.keys()}
+    options |= {n: said.pop(n) for n in said.keys() - {*RunParams.model_fields, *NOTEBOOK}}
     said = {name: value for name, value in said.items() if name in RunParams.model_fields} | {"options": options}
     if given.get("backbone", said.get("backbone")) != said.get("backbone"):
         said.pop("pretrained", None)
-        if given["backbone"] in SHIPPED:
+        if given["backbone"] in base.SHIPPED:
             said["pretrained"] = given["backbone"]
     said = {name: value for name, value in said.items() if name not in {*given, "method"}}
     return said, recipes.short(file) if file else ""
@@ -72,41 +66,56 @@ def untrained(params: RunParams) -> RunParams:
     return RunParams.parse(kept | {"train_episodes": 0, "val_episodes": 0})
 
 
-class OpenParams(RecipeParams, SeedsParams):
-    """A method's name and what the user chose; the rest is as the method's recipe says."""
+@dataclass(frozen=True)
+class Source:
+    """Where values come from: ``given`` by the user, ``said`` by the recipe of name ``recipe`` ("": there is none).
 
-    CLOSED: ClassVar[frozenset[str]] = ProtocolParams.PLACE | {"dataset", "shot", "seed"}
+    ``options``: those that the user gave, without those that have a parameter of their own.
+    """
 
-    method: str = Field("otam", description="which method, or FILE.py:CLASS for one of your own")
-    options: dict[str, Any] = Field({}, description="constructor arguments of the method")
-    _given: frozenset[str] = PrivateAttr(frozenset())
-    _recipe: str = PrivateAttr("")
-    _said: frozenset[str] = PrivateAttr(frozenset())
-    _chosen: dict[str, Any] = PrivateAttr({})  # the options that the user gave
+    given: frozenset[str]
+    said: frozenset[str]
+    recipe: str
+    options: Mapping[str, Any]
+
+
+class ByRecipe(OneMethod):
+    """How a model is completed by its method's recipe: behaviour alone, the fields and ``_source`` are the model's own.
+
+    ``OWN``: what the notebook calls a parameter and the method an argument. Left open, it is the recipe's.
+    """
+
+    OWN: ClassVar[tuple[str, ...]] = ()
+    CLOSED: ClassVar[frozenset[str]] = PlaceParams.PLACE | {"dataset", "shot", "seed"}
+
+    def __init__(self, /, **values: Any) -> None:
+        source, complete = self.completed(values)
+        self.__pydantic_validator__.validate_python(complete, self_instance=self, context=source)
+
+    def model_post_init(self, source: Source) -> None:
+        self._source = source
 
     @classmethod
     def left_open(cls) -> frozenset[str]:
-        """The parameters that are None in the notebook's cell."""
-        return frozenset(RecipeParams.model_fields) - cls.CLOSED
+        """The parameters that are None in the notebook."""
+        return frozenset(FewShotParams.model_fields) - cls.CLOSED | set(cls.OWN)
 
-    @model_validator(mode="wrap")
     @classmethod
-    def _complete(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        if not isinstance(values, Mapping):
-            return handler(values)
-        given = {name: value for name, value in values.items() if value is not None}
+    def given(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """What of ``values`` the user chose."""
+        return {name: value for name, value in values.items() if value is not None}
+
+    @classmethod
+    def completed(cls, values: Mapping[str, Any]) -> tuple[Source, dict[str, Any]]:
+        """Where values come from, and ``values`` with what the recipe says for those left open, not yet validated."""
+        given = cls.given(values)
         key = [str(given.get(name, cls.model_fields[name].default)) for name in ("method", "dataset", "shot")]
         said, recipe = recipe_values(*key, {name: value for name, value in given.items() if name != "options"})
         chosen = plain_options(given.get("options", {}))
-        options = {**said.pop("options", {}), **chosen}
-        self = handler({**said, **given, "options": options})
-        self._given, self._recipe, self._said, self._chosen = frozenset(given), recipe, frozenset(said), chosen
-        return self
-
-    @field_validator("method")
-    @classmethod
-    def _known_method(cls, value: str) -> str:
-        return known_method(value)
+        chosen = {name: value for name, value in chosen.items() if name not in cls.OWN or name not in given}
+        options = said.pop("options", {}) | chosen
+        own = {name: options[name] for name in cls.OWN if name in options}
+        return Source(frozenset(given), frozenset(said), recipe, chosen), said | own | given | {"options": options}
 
     @property
     def as_recipe(self) -> bool:
@@ -115,93 +124,152 @@ class OpenParams(RecipeParams, SeedsParams):
         closed = {name: getattr(self, name) for name in self.CLOSED - {"shot"}}
         return bool(recipe) and self.run_params() == RunParams.parse({**said, **closed, "method": self.method})
 
-    @property
-    def planned(self) -> tuple[str, ...]:
-        """The methods that will run, where they are known yet."""
-        return tuple(filter(None, (self.method, *self.compared)))
-
     def run_params(self, method: str = "", **changes: Any) -> RunParams:
         """The parameters of one run of ``method``, default ``self.method``.
 
         Another method trains as its own recipe says, on the same data, episodes, backbone and frames, and as long as
         the user said, if the user said.
         """
-        own = {name: value for name, value in self if name in RunParams.model_fields} | changes
+        own = {name: value for name, value in self if name in RunParams.model_fields}
+        own["options"] = self.options | {name: getattr(self, name) for name in self.OWN if name in self._source.given}
         if method in ("", self.method):
-            return RunParams.parse(own)
-        return by_recipe(method, {n: v for n, v in own.items() if n in SAME | (AMOUNT & self._given) | changes.keys()})
+            return RunParams.parse(own | changes)
+        shared = SAME | (AMOUNT & self._source.given)
+        return by_recipe(method, {name: value for name, value in own.items() if name in shared} | changes)
 
     def changed(self) -> dict[str, Any]:
         """What the user gave, as a command repeats it: open parameters, and others that are not the default."""
-        given = {name: value for name, value in self if name in self._given & self.left_open()}
-        given |= {"options": self._chosen} if self._chosen else {}
-        return {n: v for n, v in super().changed().items() if n not in self.left_open() | {"options"}} | given
+        source = self._source
+        chosen = super().changed().keys() - self.left_open() - {"options"} | source.given & self.left_open()
+        given = {name: value for name, value in self if name in chosen}
+        return given | ({"options": dict(source.options)} if source.options else {})
 
     def show(self) -> None:
-        """Print every parameter; one that the recipe gave with the recipe's name."""
-        width = max(map(len, type(self).model_fields))
-        if not self._recipe:
-            print(f"{self.method} has no recipe for {self.dataset}: what was not given is a default")
-        for name, value in self:
-            source = f"  ({self._recipe})" if name in self._said else ""
-            print(f"{name:<{width}}  {value!r}{source}")
+        """Print what was given, what the recipe said, and what neither did, so that it is a default."""
+        source, differing = self._source, self.differing()
+        given = self.changed() | {n: differing[n] for n in self.PLACE & differing.keys() - source.said}
+        more = {n: v for n, v in self.options.items() if n not in source.given and n not in source.options}
+        own = {name: more.pop(name) for name in self.OWN if name in more}
+        said = {n: v for n, v in self if n in source.said} | own | ({"options": more} if more else {})
+        rest = {n: v for n, v in self if n in self.left_open() - source.given - said.keys() - source.options.keys()}
+        print(listed("given", given) or "given: nothing that is not the default")
+        print(listed(source.recipe, said) or f"{self.method} has no recipe for {self.dataset}")
+        print(listed("defaults", rest))
 
 
-class FewShotNotebookParams(OpenParams):
+class FewShotNotebookParams(ByRecipe, FewShotParams):
     """Parameters of notebooks/few_shot.ipynb."""
 
+    method: few_shot.Method = "otam"
+    options: base.Options = {}
+    compare: few_shot.Compare = ""
+    seeds: base.Seeds = 1
+    _source: Source = PrivateAttr()
 
-class YourMethodParams(OpenParams):
+
+class YourMethodParams(ByRecipe, FewShotParams):
     """Parameters of notebooks/your_method.ipynb."""
 
-    method: str = Field("", description="FILE.py:CLASS of your method, empty for the one written here")
-    compare: str = Field("otam", description="trained methods to stand beside it, as in otam,trx")
-    _written: bool = PrivateAttr(False)
+    method: Annotated[str, AfterValidator(lambda value: known_method(value) if value else value)] = Field(
+        "", description="FILE.py:CLASS of your method, empty for the one written here"
+    )
+    options: base.Options = Field({}, description="constructor arguments of the method, as in {width: 64}")
+    compare: few_shot.Compare = "otam"
+    seeds: base.Seeds = 1
+    _source: Source = PrivateAttr()
 
-    @field_validator("method")
     @classmethod
-    def _known_method(cls, value: str) -> str:
-        return known_method(value) if value else value
+    def given(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in super().given(values).items() if name != "method" or value}
 
     def named(self, method: str) -> Self:
         """The same with ``method``, where it was left empty; a command then leaves it empty too."""
-        if self.method:
-            return self
-        named = self.model_copy(update={"method": known_method(method)})
-        named._written = True
-        return named
+        return self if self.method else self.model_copy(update={"method": known_method(method)})
 
     def changed(self) -> dict[str, Any]:
         """What the user gave; a method that the notebook wrote is not."""
-        return {n: v for n, v in super().changed().items() if n != "method" or not self._written}
+        return {n: v for n, v in super().changed().items() if n != "method" or n in self._source.given}
 
 
-class ComparisonParams(ProtocolParams):
+class SloshNetParams(ByRecipe, FewShotParams):
+    """Parameters of notebooks/sloshnet.ipynb. ``variant`` released is tested on fewer episodes of a small world."""
+
+    method: Literal["sloshnet"] = Field("sloshnet", description="SloshNet alone; few_shot.ipynb takes the others")
+    fusion: Literal["search", "even", "gp1", "gp2", "sum", "last"] = Field(
+        "search", description="search, or a fixed fusion: even, gp1, gp2, sum, or last for the deepest map alone"
+    )
+    cardinalities: Annotated[list[int], base.AsYAML] = Field(
+        [1], description="how many frames the matcher's tuples have, as in [1, 2]"
+    )
+    options: base.Options = Field({}, description="other constructor arguments of SloshNet, as in {long_term: false}")
+    compare: few_shot.Compare = ""
+    seeds: base.Seeds = 1
+    ablations: base.Ablations = False
+    ablation_episodes: few_shot.AblationEpisodes = 300
+    _source: Source = PrivateAttr()
+
+    OWN: ClassVar[tuple[str, ...]] = ("fusion", "cardinalities")
+
+    @classmethod
+    def given(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        given = super().given(values)
+        small = str(given.get("dataset", "moving_shapes")).startswith(("moving_shapes", "folder:"))
+        return ({"test_episodes": MIXED_EPISODES} if small and given.get("variant") == "released" else {}) | given
+
+
+class GgHMParams(ByRecipe, FewShotParams):
+    """Parameters of notebooks/gghm.ipynb."""
+
+    method: Literal["gghm"] = Field("gghm", description="GgHM alone; few_shot.ipynb takes the others")
+    alpha: float = Field(0.5, ge=0, le=1, description="weight of tuples against frames, 0 is frames alone, 1 tuples")
+    graph_weight: float = Field(1.0, ge=0, description="weight of the loss on the graph's edges")
+    finetune: Literal["full", "frozen"] = Field(
+        "full", description="full trains the trunk as papers do, frozen leaves it"
+    )
+    beside: str = Field("moving_shapes_scene", description="a second world for frames against tuples, or empty")
+    variant: few_shot.paper_alone("GgHM") = "paper"
+    options: base.Options = Field(
+        {}, description="other constructor arguments of GgHM, as in {gap: 4, transductive: true}"
+    )
+    compare: few_shot.Compare = ""
+    seeds: base.Seeds = 1
+    ablations: base.Ablations = False
+    ablation_episodes: few_shot.AblationEpisodes = 300
+    _source: Source = PrivateAttr()
+
+    OWN: ClassVar[tuple[str, ...]] = ("alpha", "graph_weight", "finetune")
+
+    @property
+    def worlds(self) -> tuple[str, ...]:
+        """Where frames are set against tuples: the data set, and beside an embedded world the other one."""
+        beside = self.beside if self.dataset.startswith("moving_shapes") else ""
+        return tuple(dict.fromkeys(filter(None, (self.dataset, beside))))
+
+
+class ComparisonParams(PlaceParams):
     """Parameters of notebooks/comparison.ipynb: one protocol, every method by its own recipe."""
 
     methods: str = Field("all", description="all, or some as in otam,trx, FILE.py:CLASS among them")
-    against: str = Field("otam", description="the method that the others are set against")
+    against: few_shot.Method = Field("otam", description="the method that the others are set against")
     train: bool = Field(True, description="train what has no record, else list it as missing")
     train_episodes: int = Field(20, ge=0, description="training episodes of each, 0 for as many as its recipe says")
-    test_episodes: int = Field(1000, ge=1, description="test episodes")
-    backbone: str = Field("", description="one backbone for all, empty for each recipe's own")
-    pretrained: str = Field("", description="its weights, empty for the recipe's own or those of that name")
-    seeds: int = Field(1, ge=1, description="how many seeds, counted up from seed")
+    way: few_shot.Way = 5
+    shot: few_shot.Shot = 1
+    query: few_shot.Query = 1
+    test_episodes: few_shot.TestEpisodes = 1000
+    backbone: base.Backbone = Field("", description="one backbone for all, empty for each recipe's own")
+    pretrained: base.Pretrained = Field("", description="its weights, empty for the recipe's own or those of that name")
+    seeds: base.Seeds = 1
     shape_episodes: int = Field(200, ge=1, description="val episodes of each number of shots and ways")
     published: str = Field("SSv2-Small", description="the data set of the published panel, such as SSv2-Full or HMDB51")
 
     @field_validator("methods")
     @classmethod
     def _known_methods(cls, value: str) -> str:
-        names = [known_method(name.strip(), "methods") for name in value.split(",") if name.strip() not in ("", "all")]
-        if not names and "all" not in value:
+        known = [known_method(name, "methods") for name in names(value) if name != "all"]
+        if not known and "all" not in value:
             raise ValueError("methods: give all, or some as in otam,trx")
-        return "all" if "all" in value else ",".join(names)
-
-    @field_validator("against")
-    @classmethod
-    def _known_method(cls, value: str) -> str:
-        return known_method(value, "against")
+        return "all" if "all" in value else ",".join(known)
 
     @property
     def compared(self) -> tuple[str, ...]:
@@ -217,7 +285,7 @@ class ComparisonParams(ProtocolParams):
     def run_params(self, method: str, **changes: Any) -> RunParams:
         """The parameters of ``method``'s run: its recipe under this protocol."""
         given = {name: value for name, value in self if name in PROTOCOL} | changes
-        given |= {name: value for name in ("backbone", "pretrained") if (value := getattr(self, name))}
+        given |= {name: value for name in TOWER if (value := getattr(self, name))}
         if self.train_episodes:  # too few for a selection on val to mean anything
             given |= {"train_episodes": self.train_episodes, "val_episodes": 0}
         return by_recipe(method, given)

@@ -1,16 +1,15 @@
-"""Parameters of few-shot runs, recipes and notebooks."""
+"""Parameters of few-shot runs and recipes, and of the notebooks whose defaults are their own."""
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-import yaml
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
 from vidlib.basics import paths
 from vidlib.basics.words import closest
-from vidlib.params.base import ExecutionParams, Params, ProtocolParams, TowerParams, paper_alone
+from vidlib.params import base
+from vidlib.params.base import PlaceParams
 
 # Names that later rooms implement; a test holds them against METRICS and METHODS.
-Metric = Literal["otam", "bimhm", "trx", "prototype", "cosine"]
 METHOD_NAMES = (
     *("ma_fsar", "sloshnet", "gghm", "clip_fsar", "aim"),
     *("otam", "trx", "strm", "hyrsm", "molo", "protonet", "bimhm", "frozen_clip"),
@@ -28,96 +27,115 @@ def known_method(value: str, field: str = "method") -> str:
     return value
 
 
-class FewShotParams(TowerParams, ProtocolParams):
-    """What every few-shot notebook and run shares."""
+def names(value: str) -> tuple[str, ...]:
+    """The names in a text with commas between them."""
+    return tuple(name.strip() for name in value.split(",") if name.strip())
 
-    template: str = Field("a photo of {}", description="the sentence around a class name")
-    variant: Literal["paper", "released"] = Field("paper", description="paper or released")
-    metric: Metric = Field("otam", description="otam, bimhm, trx, prototype or cosine")
-    metric_scale: float = Field(4.0, gt=0, description="factor on the metric's logits before softmax")
-    frames: int = Field(8, ge=2, le=64, description="frames per video")
-    train_episodes: int = Field(450, ge=0, description="training episodes")
-    val_episodes: int = Field(100, ge=0, description="val episodes at each selection, 0 keeps the last weights")
-    val_every: int = Field(225, ge=1, description="training episodes between selections")
-    episodes_per_step: int = Field(1, ge=1, description="episodes per optimiser step")
-    lr: float = Field(2e-3, gt=0, description="peak learning rate")
-    weight_decay: float = Field(1e-2, ge=0, description="AdamW weight decay")
-    warmup: float = Field(0.1, ge=0, lt=1, description="part of the steps in which the learning rate rises")
-    clip_grad: float = Field(1.0, ge=0, description="largest gradient norm, 0 for no clipping")
-    mix: float = Field(0.1, ge=0, le=1, description="weight of the text terms in loss and score")
 
-    @field_validator("template")
-    @classmethod
-    def _has_a_place_for_the_name(cls, value: str) -> str:
-        if value.count("{}") != 1:
-            raise ValueError(f"template: {value!r} should have one {{}} where the class name goes")
+def known_methods(value: str, info: ValidationInfo) -> str:
+    """Methods with commas between them; ValueError where one is none."""
+    return ",".join(known_method(name, info.field_name) for name in names(value))
+
+
+def paper_alone(method: str) -> Any:
+    """The type of ``variant`` of a method without released code, which refuses "released"."""
+
+    def check(value: str) -> str:
+        if value == "released":
+            raise ValueError(f"variant: {method}'s code was never released; give 'paper'")
         return value
 
-    @model_validator(mode="after")
-    def _possible(self) -> Self:
-        if self.metric == "trx" and self.frames < 3:
-            raise ValueError(
-                f"frames: {self.frames} are too few for metric trx, which compares triples; give at least 3"
-            )
-        return self
-
-    def run_params(self, method: str, **changes: Any) -> "RunParams":
-        """The parameters of one run of ``method``: the fields that a run knows, with ``changes``."""
-        shared = {name: value for name, value in self if name in RunParams.model_fields}
-        return RunParams.parse({**shared, "method": method, **changes})
-
-    def recipe(self) -> "RecipeParams":
-        """These parameters with what a recipe chooses besides, its defaults where these have none."""
-        if isinstance(self, RecipeParams):
-            return self
-        return RecipeParams.parse({name: value for name, value in self if name in RecipeParams.model_fields})
+    said = Field(description=f"paper alone, since {method}'s code was never released")
+    return Annotated[base.Variant, AfterValidator(check), said]
 
 
-class RecipeParams(FewShotParams):
-    """What the recipes of the papers with a trunk to tune choose besides: optimiser, augmentation, frames."""
+def _one_place(template: str) -> str:
+    if template.count("{}") != 1:
+        raise ValueError(f"template: {template!r} should have one {{}} where the class name goes")
+    return template
 
+
+Method = Annotated[
+    str,
+    AfterValidator(lambda value, info: known_method(value, info.field_name)),
+    Field(description="which method, or FILE.py:CLASS for one of your own"),
+]
+Compare = Annotated[
+    str, AfterValidator(known_methods), Field(description="trained methods to stand beside it, as in otam,trx")
+]
+Metric = Annotated[
+    Literal["otam", "bimhm", "trx", "prototype", "cosine"], Field(description="otam, bimhm, trx, prototype or cosine")
+]
+Way = Annotated[int, Field(ge=2, description="classes in an episode")]
+Shot = Annotated[int, Field(ge=1, description="support videos per class")]
+Query = Annotated[int, Field(ge=1, description="query videos per class")]
+TestEpisodes = Annotated[int, Field(ge=1, description="test episodes, the papers use 10000")]
+AblationEpisodes = Annotated[int, Field(ge=1, description="training episodes of each ablation")]
+
+
+class FewShotParams(PlaceParams):
+    """What every few-shot run shares, and what the recipes of the papers with a trunk to tune choose besides."""
+
+    way: Way = 5
+    shot: Shot = 1
+    query: Query = 1
+    test_episodes: TestEpisodes = 2000
+    template: Annotated[str, AfterValidator(_one_place)] = Field(
+        "a photo of {}", description="the sentence around a class name"
+    )
+    variant: base.Variant = "paper"
+    metric: Metric = "otam"
+    metric_scale: float = Field(4.0, gt=0, description="factor on the metric's logits before softmax")
+    frames: base.Frames = 8
+    train_episodes: int = Field(450, ge=0, description="training episodes")
+    val_episodes: int = Field(100, ge=0, description="val episodes at each selection, 0 keeps the last weights")
+    val_every: int = Field(225, ge=1, description="training episodes between two selections of weights on val")
+    episodes_per_step: int = Field(1, ge=1, description="episodes per optimiser step")
+    lr: base.LearningRate = 2e-3
+    weight_decay: base.WeightDecay = 1e-2
+    warmup: base.Warmup = 0.1
+    clip_grad: base.ClipGrad = 1.0
+    mix: float = Field(0.1, ge=0, le=1, description="weight of the text terms in loss and score")
     freeze_bn: bool = Field(True, description="a ResNet's BatchNorm keeps its statistics, scales and shifts")
     train_shot: int = Field(0, ge=0, description="support videos per class in training, 0 for as many as shot")
     train_query: int = Field(0, ge=0, description="query videos per class in training, 0 for as many as query")
     optimizer: Literal["adamw", "adam", "sgd"] = Field("adamw", description="adamw, adam or sgd")
     momentum: float = Field(0.9, ge=0, lt=1, description="momentum of sgd")
-    decayed: Literal["matrices", "all but norms", "all"] = Field(
-        "matrices", description="what weight_decay acts on: matrices, all but norms, or all"
-    )
+    decayed: base.Decayed = "matrices"
     schedule: Literal["cosine", "constant", "steps"] = Field(
         "cosine", description="learning rate after the warm-up: cosine, constant or steps"
     )
-    milestones: list[tuple[float, float]] = Field(
+    milestones: Annotated[list[tuple[float, float]], base.AsYAML] = Field(
         [], description="of schedule steps: [place, part of lr] in order; a place is an episode, or a share below 1"
     )
     arch_lr: float = Field(3e-3, gt=0, description="peak learning rate of a searched architecture's own Adam")
     query_sum: bool = Field(False, description="gradients of the sum over an episode's queries instead of the mean")
     crop: Literal["area", "window", "squashed window"] = Field(
-        "area", description="area of random size, or a window of the enlarged picture, its shape kept or squashed"
+        "area", description="area of random size, or window or squashed window of the enlarged picture"
     )
     flip: Literal["auto", "all", "queries", "none"] = Field(
-        "auto", description="who is mirrored in training; auto is all where direction does not tell the class"
+        "auto", description="who is mirrored in training: all, queries, none; auto: all where direction tells nothing"
     )
-    colour: Literal["none", "queries"] = Field("none", description="who changes colour in training")
+    colour: Literal["none", "queries"] = Field("none", description="who changes colour in training: none or queries")
     normalise: Literal["backbone", "grey", "none", "grey/backbone"] = Field(
-        "backbone", description="input statistics: the backbone's, 0.45 and 0.225, none, or training/test"
+        "backbone", description="input statistics: backbone (its own), grey (0.45, 0.225), none, or training/test"
     )
     sampling: Literal["segments", "even segments", "ends", "span"] = Field(
-        "segments", description="rule of the frames: TSN's segments, CLIP-FSAR's, TRX's, CLIP-FSAR's on Kinetics"
+        "segments", description="frames: segments (TSN), even segments (CLIP-FSAR), ends (TRX), span (its Kinetics)"
     )
-    train_frames: Literal["random", "random supports"] = Field("random", description="whose training frames vary")
+    train_frames: Literal["random", "random supports"] = Field(
+        "random", description="whose training frames vary: random (all) or random supports"
+    )
     test_frames: Literal["fixed", "random", "random supports"] = Field(
         "fixed", description="whose test frames vary by episode; anything but fixed embeds every episode anew"
     )
 
-    @field_validator("milestones", mode="before")
-    @classmethod
-    def _milestones_in_words(cls, value: Any) -> Any:
-        """papermill's ``-p`` hands over text: ``-p milestones "[[0.5, 0.1]]"``."""
-        return yaml.safe_load(value) if isinstance(value, str) else value
-
     @model_validator(mode="after")
-    def _milestones_belong_to_steps(self) -> Self:
+    def _fits_together(self) -> Self:
+        if self.metric == "trx" and self.frames < 3:
+            raise ValueError(
+                f"frames: {self.frames} are too few for metric trx, which compares triples; give at least 3"
+            )
         if bool(self.milestones) != (self.schedule == "steps"):
             raise ValueError(
                 f"milestones: {self.milestones} with schedule '{self.schedule}'; give milestones with schedule steps, "
@@ -126,59 +144,55 @@ class RecipeParams(FewShotParams):
         return self
 
 
-class RunParams(ExecutionParams, RecipeParams):
+class RunParams(FewShotParams):
     """One execution of a few-shot method with one seed."""
 
-    method: str = Field("ma_fsar", description="which method, or FILE.py:CLASS for one of your own")
-
-    @field_validator("method")
-    @classmethod
-    def _known_method(cls, value: str) -> str:
-        return known_method(value)
+    method: Method = "ma_fsar"
+    options: base.Options = {}
+    ablation: base.Ablation = ""
+    report: base.Report = "test"
 
 
-class SeedsParams(Params):
-    """What a notebook about runs adds: over how many seeds, and which methods stand beside."""
-
-    seeds: int = Field(1, ge=1, description="how many seeds, counted up from seed")
-    compare: str = Field("", description="trained methods to stand beside it, as in otam,trx")
+class OneMethod:
+    """What a notebook that studies one method can do; its fields (``compare``, ``options``) are the model's own."""
 
     @property
     def compared(self) -> tuple[str, ...]:
         """The methods named in ``compare``, in order."""
-        return tuple(name.strip() for name in self.compare.split(",") if name.strip())
+        return names(self.compare)
 
-    @field_validator("compare")
-    @classmethod
-    def _known_methods(cls, value: str) -> str:
-        names = filter(None, (part.strip() for part in value.split(",")))
-        return ",".join(known_method(name, "compare") for name in names)
+    @property
+    def planned(self) -> tuple[str, ...]:
+        """The methods that will run, where they are known yet."""
+        return tuple(filter(None, (self.method, *self.compared)))
+
+    def run_params(self, method: str = "", **changes: Any) -> RunParams:
+        """The parameters of one run of ``method``, default the notebook's own, which alone has its ``options``."""
+        shared = {name: value for name, value in self if name in RunParams.model_fields}
+        if method not in ("", self.method):
+            shared["options"] = {}
+        return RunParams.parse({**shared, "method": method or self.method, **changes})
 
 
-class StudyParams(SeedsParams):
-    """What a notebook that studies one method adds besides: ablations."""
-
-    ablations: bool = Field(False, description="train the ablations that need training, else read their records")
-    ablation_episodes: int = Field(300, ge=1, description="training episodes of each ablation")
-
-
-class MAFSARParams(FewShotParams, StudyParams):
+class MAFSARParams(OneMethod, FewShotParams):
     """Parameters of notebooks/ma_fsar.ipynb."""
 
-    compare: str = Field("aim", description="trained methods to stand beside it, as in aim,clip_fsar")
+    variant: paper_alone("MA-FSAR") = "paper"
+    options: base.Options = Field({}, description="constructor arguments of MA-FSAR, as in {joint: false, ratio: 0.5}")
+    compare: Compare = "aim"
+    seeds: base.Seeds = 1
+    ablations: base.Ablations = False
+    ablation_episodes: AblationEpisodes = 300
 
-    @field_validator("variant")
-    @classmethod
-    def _only_the_paper(cls, value: str) -> str:
-        return paper_alone(value, "MA-FSAR")
+    method: ClassVar[str] = "ma_fsar"
 
 
-class WorldParams(Params):
-    """Parameters of notebooks/moving_shapes.ipynb."""
+class ExploreParams(OneMethod, FewShotParams):
+    """Parameters of notebooks/explore.ipynb: the runs of ma_fsar.ipynb, so that nothing is trained twice."""
 
-    flavour: Literal["moving_shapes", "moving_shapes_scene"] = Field("moving_shapes", description="which world")
-    examples: int = Field(6, ge=1, le=24, description="actions shown as filmstrips")
-    stills: int = Field(1024, ge=64, description="held-out stills for the retrieval accuracy")
-    retrain: bool = Field(False, description="train clip-mini again from scratch")
-    retrain_steps: int = Field(0, ge=0, description="training steps, 0 for as many as the shipped weights had")
-    seed: int = Field(0, ge=0, description="seed of what is drawn here")
+    variant: paper_alone("MA-FSAR") = "paper"
+    options: base.Options = Field({}, description="constructor arguments of MA-FSAR, as in {joint: false, ratio: 0.5}")
+    compare: Compare = Field("aim", description="trained methods beside MA-FSAR, each on a ViT, as in aim,clip_fsar")
+    seeds: base.Seeds = 1
+
+    method: ClassVar[str] = "ma_fsar"

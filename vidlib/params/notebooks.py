@@ -12,39 +12,22 @@ import yaml
 from vidlib.basics import paths
 from vidlib.basics.errors import UserError
 from vidlib.basics.words import closest
-from vidlib.params import (
-    by_recipe,
-    papers,
-    recipes,
-    tools,
-)
-from vidlib.params import (
-    explore as explore_params,
-)
-from vidlib.params import (
-    few_shot as few_shot_params,
-)
-from vidlib.params import (
-    predict as predict_params,
-)
-from vidlib.params import (
-    video_text as video_text_params,
-)
+from vidlib.params import by_recipe, few_shot, recipes, tools, video_text
 from vidlib.params.base import Params, plain_options
 
 MODELS: dict[str, type[Params]] = {
-    "ma_fsar": few_shot_params.MAFSARParams,
+    "ma_fsar": few_shot.MAFSARParams,
     "few_shot": by_recipe.FewShotNotebookParams,
     "your_method": by_recipe.YourMethodParams,
-    "sloshnet": papers.SloshNetParams,
-    "gghm": papers.GgHMParams,
+    "sloshnet": by_recipe.SloshNetParams,
+    "gghm": by_recipe.GgHMParams,
     "comparison": by_recipe.ComparisonParams,
-    "actionclip": video_text_params.ActionCLIPParams,
-    "m2clip": video_text_params.M2CLIPParams,
-    "moving_shapes": few_shot_params.WorldParams,
-    "your_videos": predict_params.PredictParams,
+    "actionclip": video_text.ActionCLIPParams,
+    "m2clip": video_text.M2CLIPParams,
+    "moving_shapes": tools.WorldParams,
+    "your_videos": tools.PredictParams,
     "datasets": tools.DatasetsParams,
-    "explore": explore_params.ExploreParams,
+    "explore": few_shot.ExploreParams,
 }
 NAMED = re.compile(r"papermill notebooks/(\w+)\.ipynb")
 
@@ -111,7 +94,7 @@ def notebook_of(file: Path) -> str:
     """The notebook that a recipe names in its comment, else that of its folder's name; UserError where neither does."""
     named = NAMED.search("".join(line for line in file.read_text(encoding="utf-8").splitlines(True) if line[0] == "#"))
     name = named[1] if named else file.parent.name
-    if not named and name in few_shot_params.METHOD_NAMES and name not in MODELS:
+    if not named and name in few_shot.METHOD_NAMES and name not in MODELS:
         name = "few_shot"
     if name not in MODELS:
         raise UserError(f"recipe {recipes.short(file)} names no notebook: say which with --notebook {'|'.join(MODELS)}")
@@ -134,8 +117,7 @@ def request(recipe: str, changes: Mapping[str, Any] | None = None, notebook: str
             raise UserError(f"recipe {file} cannot be read as YAML: {' '.join(str(error).split())}") from None
     name = notebook or (notebook_of(file) if file else recipe)
     kind = MODELS[name]
-    left_open = kind.left_open() if hasattr(kind, "left_open") else ()
-    changes = {key: None if value == "None" and key in left_open else value for key, value in (changes or {}).items()}
+    changes = {n: None if value == "None" and n in kind.left_open() else value for n, value in (changes or {}).items()}
     params = kind.parse({**said, **changes})
     plain = params.model_dump(mode="json")
     given = {key: value if value is None else plain[key] for key, value in {**said, **changes}.items()}

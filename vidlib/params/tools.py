@@ -1,44 +1,109 @@
-"""Parameters of notebooks/datasets.ipynb."""
+"""Parameters of the notebooks that study no method: the benchmarks, your own videos, the embedded world."""
 
-from typing import Any
+from typing import Annotated, Any, Literal, Self
 
-import yaml
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from vidlib.basics import paths
-from vidlib.params.base import ProtocolParams, TowerParams
-from vidlib.params.few_shot import Metric, RunParams
+from vidlib.params import base
+from vidlib.params.base import Params, PlaceParams
+from vidlib.params.few_shot import Metric, Query, RunParams, Shot, TestEpisodes, Way, known_method
+
+DEFAULT_METHOD, DEFAULT_FRAMES = "frozen_clip", 8
 
 
-class DatasetsParams(TowerParams, ProtocolParams):
+def _shares(value: Any) -> Any:
+    numbers = isinstance(value, list) and all(type(v) in (int, float) for v in value)
+    if not value or not numbers or not all(0 < v < 1 for v in value):
+        raise ValueError(f"missing: {value!r} is not a list of shares between 0 and 1, as in [0.1, 0.3]")
+    return value
+
+
+class DatasetsParams(PlaceParams):
     """Which videos are taken away from which benchmark, and how a frozen backbone is tested on what is left."""
 
-    dataset: str = Field(
+    dataset: base.Dataset = Field(
         "moving_shapes_scene", description="whose videos go missing: moving_shapes_scene, folder:PATH or a benchmark"
     )
-    metric: Metric = Field("bimhm", description="otam, bimhm, trx, prototype or cosine")
-    frames: int = Field(8, ge=2, le=64, description="frames per video")
-    test_episodes: int = Field(1000, ge=1, description="val episodes of each test")
-    missing: list[float] = Field([0.1, 0.3, 0.5], description="shares of the val videos that are taken away")
+    missing: Annotated[list[float], BeforeValidator(_shares), base.AsYAML] = Field(
+        [0.1, 0.3, 0.5], description="shares of the val videos that are taken away"
+    )
     repeats: int = Field(20, ge=2, description="how often each share is taken away, each time other videos")
-    lists: str = Field("", description="folder of published lists for the audit, empty for those that vidlib keeps")
-
-    @field_validator("lists")
-    @classmethod
-    def _absolute_lists(cls, value: str) -> str:
-        return str(paths.absolute(value)) if value else ""
-
-    @field_validator("missing", mode="before")
-    @classmethod
-    def _shares(cls, value: Any) -> Any:
-        """papermill's ``-p`` hands over text: ``-p missing "[0.1, 0.2]"``."""
-        value = yaml.safe_load(value) if isinstance(value, str) else value
-        numbers = isinstance(value, list) and all(type(v) in (int, float) for v in value)
-        if not value or not numbers or not all(0 < v < 1 for v in value):
-            raise ValueError(f"missing: {value!r} is not a list of shares between 0 and 1, as in [0.1, 0.3]")
-        return value
+    lists: Annotated[str, base.AbsolutePath] = Field(
+        "", description="folder of published lists for the audit, empty for those that vidlib keeps"
+    )
+    way: Way = 5
+    shot: Shot = 1
+    query: Query = 1
+    test_episodes: TestEpisodes = Field(1000, description="val episodes of each test")
+    metric: Metric = "bimhm"
+    frames: base.Frames = 8
 
     def run_params(self) -> RunParams:
         """The parameters of the frozen backbone that is tested."""
         shared = {name: value for name, value in self if name in RunParams.model_fields}
         return RunParams.parse({**shared, "method": "frozen_clip"})
+
+
+class WorldParams(Params):
+    """Parameters of notebooks/moving_shapes.ipynb."""
+
+    flavour: Literal["moving_shapes", "moving_shapes_scene"] = Field(
+        "moving_shapes", description="which world, moving_shapes or moving_shapes_scene"
+    )
+    examples: int = Field(6, ge=1, le=24, description="actions shown as filmstrips")
+    stills: int = Field(1024, ge=64, description="held-out stills for the retrieval accuracy")
+    retrain: bool = Field(False, description="train clip-mini again from scratch")
+    retrain_steps: int = Field(0, ge=0, description="training steps, 0 for as many as the shipped weights had")
+    seed: int = Field(0, ge=0, description="seed of what is drawn here")
+
+
+class PredictParams(Params):
+    """``vidlib predict`` and your_videos.ipynb: texts of the classes (zero-shot) or example videos of them (few-shot);
+    with a run, the rest is the run's."""
+
+    videos: Annotated[
+        list[str],
+        BeforeValidator(lambda value: [value] if value and isinstance(value, str) else value or []),
+        AfterValidator(lambda value: [str(paths.absolute(path)) for path in value]),
+    ] = Field([], description="a folder or files, empty for a few clips of the embedded world")
+    classes: str = Field("", description="zero-shot: class texts with commas between, or a file of one a line")
+    support: Annotated[str, base.AbsolutePath] = Field(
+        "", description="few-shot: a folder with one directory of example videos per class"
+    )
+    method: Annotated[str, AfterValidator(lambda value: known_method(value) if value else "")] = Field(
+        "", description="few-shot method, empty for the run's own or frozen_clip"
+    )
+    backbone: base.Backbone = "clip-mini"
+    pretrained: base.Pretrained = "clip-mini"
+    run: Annotated[str, base.AbsolutePath] = Field(
+        "", description="folder of a finished run, empty for the untrained backbone"
+    )
+    frames: int = Field(0, ge=0, le=64, description="frames per video, 0 for the run's own or 8")
+    top: int = Field(3, ge=1, description="classes listed for each video")
+    csv: Annotated[str, base.AbsolutePath] = Field(
+        "", description="file that the guesses are written to, empty for none"
+    )
+    device: base.Device = "auto"
+    precision: base.Precision = "auto"
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.classes and self.support:
+            raise ValueError("classes and support: give one of them, texts (zero-shot) or example videos (few-shot)")
+        if self.videos and not (self.classes or self.support):
+            raise ValueError(
+                'classes or support: give the classes\' texts, as in classes "a dog running,opening a door", '
+                "or a folder with one directory of example videos per class"
+            )
+        if not self.videos and (self.classes or self.support):
+            raise ValueError("videos: give a folder or files to tell; classes and support alone tell nothing")
+        if self.classes and self.method:
+            raise ValueError(
+                "method: that of class texts is ActionCLIP's or the run's; give a method with support only"
+            )
+        return self
+
+    @property
+    def few_shot(self) -> bool:
+        return bool(self.support)

@@ -48,21 +48,21 @@ def incomplete(result: Mapping[str, Any]) -> str:
     return f"{', '.join(dict.fromkeys(lacking))} videos" if lacking else ""
 
 
-def beside(found: Mapping[Any, Sequence[Any]], result: Mapping[str, Any]) -> dict[str, str]:
-    """The table cell that says what ``result``'s data lack: none where the data of all runs ``found`` are complete."""
-    lacking = any(incomplete(run.result) for same in found.values() for run in same)
+def beside(studied: Mapping[Any, Sequence[Any]], result: Mapping[str, Any]) -> dict[str, str]:
+    """The table cell that says what ``result``'s data lack: none where the data of all runs studied are complete."""
+    lacking = any(incomplete(run.result) for same in studied.values() for run in same)
     return {"data": incomplete(result) or "complete"} if lacking else {}
 
 
 def replaced(lines: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Of a run's metrics, the training videos that did not decode: video, class, cause, times, what took its place."""
-    found: dict[str, dict[str, Any]] = {}
+    lost: dict[str, dict[str, Any]] = {}
     for each in (each for line in lines for each in line.get("replaced", ())):
         new = {"video": each["video"], "class": each["cls"], "cause": each["cause"], "times": 0, "by": []}
-        one = found.setdefault(each["video"], new)
+        one = lost.setdefault(each["video"], new)
         one["times"] += 1
         one["by"] = sorted({*one["by"], each["by"]})
-    return [found[video] for video in sorted(found)]
+    return [lost[video] for video in sorted(lost)]
 
 
 def replaced_line(result: Mapping[str, Any]) -> str:
@@ -77,9 +77,9 @@ def replaced_line(result: Mapping[str, Any]) -> str:
     return f"{number} training {videos}, replaced {times} times by another of the class: {named}{more}"
 
 
-def replaced_lines(found: Mapping[Any, Sequence[Any]]) -> Iterator[str]:
+def replaced_lines(studied: Mapping[Any, Sequence[Any]]) -> Iterator[str]:
     """``replaced_line`` of every run of a study that has one."""
-    for run in {run.id: run for same in found.values() for run in same}.values():
+    for run in {run.id: run for same in studied.values() for run in same}.values():
         if said := replaced_line(run.result):
             yield f"Run {run.id}: {said}."
 

@@ -9,12 +9,11 @@ import torch
 from vidlib.basics.devices import make_fabric, place
 from vidlib.data.episodes import EpisodeSampler, assemble
 from vidlib.data.manifest import Manifest
-from vidlib.methods import FewShotMethod
 from vidlib.methods.gghm import GgHM
+from vidlib.params.by_recipe import GgHMParams
 from vidlib.params.few_shot import RunParams
-from vidlib.params.papers import GgHMParams
 from vidlib.results import runs
-from vidlib.results.accuracy import EvalResult, paired
+from vidlib.results.accuracy import paired
 from vidlib.training import evaluate_episodes, few_shot
 from vidlib.training.few_shot import EVALUATION_SEED, Split
 
@@ -41,9 +40,9 @@ def by_alpha(p: GgHMParams, trained: Sequence[runs.Run]) -> tuple[pd.DataFrame, 
         run.count_reading("val", "hybrid weight")
         for weights, model in (("trained", method), ("untrained", few_shot.open_method(params))):
             settings = {"fabric": fabric, "keep_parts": True, "label": f"{params.dataset}, {weights}"}
-            found = evaluate_episodes.evaluate(model, val.clips, val.sampler, p.test_episodes, val.text, **settings)
+            plain = evaluate_episodes.evaluate(model, val.clips, val.sampler, p.test_episodes, val.text, **settings)
             row = {"world": params.dataset, "weights": weights}
-            mixed = {alpha: at_alpha(model, found, alpha) for alpha in ALPHAS}
+            mixed = {alpha: evaluate_episodes.mix(model, plain, alpha) for alpha in ALPHAS}
             rows += [
                 row | {"alpha": alpha, "accuracy": 100 * r.accuracy, "interval": 100 * r.interval}
                 for alpha, r in mixed.items()
@@ -53,11 +52,6 @@ def by_alpha(p: GgHMParams, trained: Sequence[runs.Run]) -> tuple[pd.DataFrame, 
             row |= {"tuples minus frames": 100 * gap.difference, "± (paired 95%)": 100 * gap.interval}
             gaps.append(row | {"best alpha": max(ALPHAS, key=lambda alpha: mixed[alpha].accuracy)})
     return pd.DataFrame(rows), pd.DataFrame(gaps).set_index(["world", "weights"])
-
-
-def at_alpha(method: FewShotMethod, found: EvalResult, alpha: float) -> EvalResult:
-    """``found``, which kept its parts, under another hybrid weight."""
-    return found.remix(lambda parts: method.mix({k: torch.from_numpy(v) for k, v in parts.items()}, alpha).numpy())
 
 
 def one_episode(

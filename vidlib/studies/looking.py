@@ -12,7 +12,7 @@ from vidlib.data.manifest import Manifest
 from vidlib.layers.attention import capture_attention
 from vidlib.methods import VideoTextMethod
 from vidlib.results import runs
-from vidlib.studies.video_text import label
+from vidlib.studies.tables import label
 from vidlib.training import few_shot, video_text
 from vidlib.training.evaluate_videos import embed_videos
 from vidlib.viz import attention, filmstrip, gradcam
@@ -33,12 +33,12 @@ def text_similarities(run: runs.Run, split: str) -> tuple[np.ndarray, list[str]]
 
 
 def attention_maps(
-    found: Mapping[str, runs.Run], split: str = "val", row: int = 0
+    trained: Mapping[str, runs.Run], split: str = "val", row: int = 0
 ) -> tuple[np.ndarray, dict[str, Tensor], dict[str, Tensor], str]:
     """The frames of one video; of each run the class token's last-layer maps [T gh gw] and the weight of each frame
     in what the temporal attention of its head looks at [T] (none for heads without one); the video's class."""
     frames, maps, times, cls = None, {}, {}, ""
-    for name, run in found.items():
+    for name, run in trained.items():
         params, opened = video_text.open_trained(run)
         method = opened.method
         clips = video_text.open_views(params, method, opened.manifest, split)[0]
@@ -78,15 +78,15 @@ class _frame_weights:  # noqa: N801 (a context manager)
         self.attn = blocks[-1].attn if blocks is not None else None
 
     def __enter__(self) -> list[Tensor]:
-        found: list[Tensor] = []
+        frames: list[Tensor] = []
         if self.attn is not None:
 
             def look(module: nn.Module, given: tuple, kwargs: dict, _: object) -> None:
                 weights = module.forward(*given, **{**kwargs, "need_weights": True})[1]  # [1 T T], heads averaged
-                found.append(weights[0].mean(0).detach())
+                frames.append(weights[0].mean(0).detach())
 
             self.handle = self.attn.register_forward_hook(look, with_kwargs=True)
-        return found
+        return frames
 
     def __exit__(self, *_: object) -> None:
         if self.attn is not None:

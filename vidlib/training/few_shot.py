@@ -20,8 +20,8 @@ from vidlib.data.episodes import EpisodeBatch, EpisodeDataset, EpisodeSampler
 from vidlib.data.manifest import Manifest
 from vidlib.data.sampling import RULES
 from vidlib.data.transforms import ClipTransform
-from vidlib.params.base import ProtocolParams
-from vidlib.params.few_shot import FewShotParams, RecipeParams, RunParams
+from vidlib.params.base import PlaceParams
+from vidlib.params.few_shot import FewShotParams, RunParams
 from vidlib.results import runs, trust
 from vidlib.training import processes
 from vidlib.training import run as running
@@ -32,7 +32,7 @@ GREY = (0.45,) * 3, (0.225,) * 3  # mean and deviation in the released code of H
 COLOUR = {"jitter": 0.5, "hue": 0.25, "grey": 0.3}  # of queries, in the same code
 VARY = {"fixed": (), "random": ROLES, "random supports": ("support",)}  # whose frames are drawn at random
 EVALUATION_SEED = 0  # of val and test episodes: every method and every training seed meets the same ones
-P = TypeVar("P", bound=ProtocolParams)
+P = TypeVar("P", bound=PlaceParams)
 
 
 @dataclass
@@ -71,7 +71,7 @@ def checked(params: P) -> P:
     return params
 
 
-def open_manifest(params: ProtocolParams) -> Manifest:
+def open_manifest(params: PlaceParams) -> Manifest:
     """The videos of ``params.dataset`` without those that cannot be read, which its note names: in every split of a
     user's folder, in val and test of a benchmark. Episodes to evaluate on are drawn from what is left."""
     manifest = benchmarks.load(params.dataset)
@@ -95,8 +95,8 @@ def open_method(params: RunParams) -> methods.FewShotMethod:
 
 def open_split(params: FewShotParams, manifest: Manifest, backbone: Backbone, name: str) -> Split:
     """Clips, episodes and class texts of split ``name`` as ``params`` ask for them."""
-    chosen, training = params.recipe(), name == "train"
-    looks = transforms(chosen, manifest, backbone)
+    training = name == "train"
+    looks = transforms(params, manifest, backbone)
     clips = Clips(
         manifest,
         name,
@@ -105,34 +105,34 @@ def open_split(params: FewShotParams, manifest: Manifest, backbone: Backbone, na
         looks["test"],
         params.seed,
         transform_query=looks["query"] if training else None,
-        pick=RULES[chosen.sampling],
-        vary_train=VARY[chosen.train_frames],
-        vary_test=() if training else VARY[chosen.test_frames],
+        pick=RULES[params.sampling],
+        vary_train=VARY[params.train_frames],
+        vary_test=() if training else VARY[params.test_frames],
     )
     seed, shot, query = EVALUATION_SEED, params.shot, params.query
     if training:
-        seed, shot, query = params.seed, chosen.train_shot or shot, chosen.train_query or query
+        seed, shot, query = params.seed, params.train_shot or shot, params.train_query or query
     sampler = EpisodeSampler(manifest, name, params.way, shot, query, seed)
     texts = [manifest.text(cls) for cls in sampler.classes]
     return Split(clips, sampler, backbone.encode_text(texts, (params.template,)))
 
 
-def transforms(chosen: RecipeParams, manifest: Manifest, backbone: Backbone) -> dict[str, ClipTransform]:
-    """What ``chosen`` makes of a training support's frames, a training query's, and a test video's."""
+def transforms(params: FewShotParams, manifest: Manifest, backbone: Backbone) -> dict[str, ClipTransform]:
+    """What ``params`` make of a training support's frames, a training query's, and a test video's."""
     statistics = {"backbone": (backbone.mean, backbone.std), "grey": GREY, "none": ((0.0,) * 3, (1.0,) * 3)}
-    learn, test = (dict(zip(("mean", "std"), statistics[name], strict=True)) for name in _both(chosen.normalise))
+    learn, test = (dict(zip(("mean", "std"), statistics[name], strict=True)) for name in _both(params.normalise))
     size: dict[str, Any] = {"size": backbone.image_size}
-    if chosen.crop == "area":  # in the worlds a place can tell the class
+    if params.crop == "area":  # in the worlds a place can tell the class
         cut = {"scale": (0.8, 1.0) if manifest.name in benchmarks.WORLDS else (0.5, 1.0)}
     else:
         cut = {"scale": None}
-        size |= {"resize": round(backbone.image_size * 256 / 224), "squash": chosen.crop == "squashed window"}
+        size |= {"resize": round(backbone.image_size * 256 / 224), "squash": params.crop == "squashed window"}
     mirrored = {"auto": () if manifest.directional else ROLES, "all": ROLES, "queries": ("query",), "none": ()}
-    coloured = {"queries": ("query",), "none": ()}[chosen.colour]
+    coloured = {"queries": ("query",), "none": ()}[params.colour]
     found = {"test": ClipTransform(**size, **test, train=False)}
     for role in ROLES:
         colour = COLOUR if role in coloured else {}
-        flip = role in mirrored[chosen.flip]
+        flip = role in mirrored[params.flip]
         found[role] = ClipTransform(**size, **learn, **cut, **colour, train=True, flip=flip)
     return found
 

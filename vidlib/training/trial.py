@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from lightning.fabric import Fabric
 
-from vidlib.basics.devices import make_fabric, place
+from vidlib.basics.devices import make_fabric, place, ready
 from vidlib.params.few_shot import RunParams
 from vidlib.params.video_text import VideoTextRunParams
 from vidlib.results import cost, runs
@@ -97,7 +97,7 @@ def _few_shot(params: RunParams, fabric: Fabric) -> Measured:
     if not whole:
         found = evaluate_episodes.match_episodes(method, found, split.sampler, listed, split.text, **given)
     match = 0.0 if whole else (time.perf_counter() - began) / TEN
-    arrays = (found.per_episode, found.episode, found.truth, found.predicted, found.margin)
+    arrays = (found.per_trial, found.episode, found.truth, found.predicted, found.margin)
     kept = sum(array.nbytes for array in arrays) / TEN
     said = {name: getattr(method, name, default) for name, default in DEFAULTS.items()}
     said |= {"whole": whole, "steps_per_epoch": 0, "trained": trained}
@@ -135,7 +135,7 @@ def _labelled(params: VideoTextRunParams, fabric: Fabric) -> Measured:
 def _training(method: Any, source: Any, work: Work, fabric: Fabric) -> dict[str, Any]:
     """Peak of memory of one whole step, then ten batches through the loop: seconds each, and what it wrote."""
     settings = work.fit_settings() | {"schedule": "constant", "milestones": (), "together": work.TOGETHER}
-    fabric.to_device(fabric.strategy.precision.convert_module(method))
+    ready(fabric, method)
     names = ("lr", "weight_decay", "momentum", "decayed", "arch_lr", "layer_decay")
     given = {name: settings[name] for name in names if name in settings}
     optimizers = stepping.optimizers(method, settings.get("optimizer", "adamw"), **given)

@@ -24,7 +24,7 @@ from vidlib.data.transforms import ClipTransform
 from vidlib.methods import VideoTextMethod
 from vidlib.params.video_text import VideoTextParams, VideoTextRunParams
 from vidlib.results import runs, trust
-from vidlib.results.recognised import Recognised, harmonic
+from vidlib.results.accuracy import Evaluation, harmonic
 from vidlib.training import checkpoints, processes
 from vidlib.training import run as running
 from vidlib.training.evaluate_videos import recognise
@@ -138,7 +138,7 @@ def open_plan(params: VideoTextParams) -> Plan:
     made = plan(
         bases[0],
         params.protocol,
-        shot=params.shot,
+        train_per_class=params.train_per_class,
         seed=params.seed,
         other=bases[1] if params.test_dataset else None,
         remove_overlap=params.remove_overlap,
@@ -250,14 +250,14 @@ class LabelledClips(running.Work):
         return result
 
 
-def _by_standard_split(params: VideoTextRunParams, manifest: Manifest, found: Recognised) -> dict[str, Any]:
+def _by_standard_split(params: VideoTextRunParams, manifest: Manifest, found: Evaluation) -> dict[str, Any]:
     """Of a test on a data set with several standard splits: top-1 on the test list of each, mean and deviation."""
     name = params.test_dataset.removeprefix(official.PREFIX)
     lists = official.test_lists(name) if name != params.test_dataset else {}
     if not lists:
         return {}
     ids = [row.video.partition(":")[2] for row in manifest.videos(found.split)]
-    hits = {n: found.per_episode[[video in listed for video in ids]] for n, listed in lists.items()}
+    hits = {n: found.per_trial[[video in listed for video in ids]] for n, listed in lists.items()}
     each = {str(n): float(values.mean()) for n, values in hits.items() if len(values)}
     return {
         "standard_splits": each,

@@ -8,10 +8,12 @@ import itertools
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from IPython.display import display
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colorbar import Colorbar
@@ -20,6 +22,9 @@ from matplotlib.figure import Figure
 from vidlib.basics.paths import atomic_write
 from vidlib.viz.paper import drawn, figure, is_paper, narrow, new_figure, page, paper, remember, sizes
 from vidlib.viz.point_labels import discs, place_labels, place_words
+
+if TYPE_CHECKING:
+    from vidlib.results.runs import Run
 
 # From Okabe and Ito's palette, ordered from dark to light so that grey keeps the order.
 INK, BLUE, RED, GREEN, ORANGE, SKY, GREY = "#222222", "#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#8A8A8A"
@@ -132,6 +137,14 @@ def save(
     with atomic_write(folder / f"{name}.csv") as temporary:
         data.to_csv(temporary, index=False)
     return folder / f"{name}.{formats[0]}"
+
+
+def show(figure: Figure, run: "Run | None" = None, name: str = "", data: pd.DataFrame | None = None) -> None:
+    """Display a figure, whatever the backend; with ``run``, write it and the table that it drew to the run's folder."""
+    if run is not None:
+        save(figure, run.path("figures"), name, data)
+    display(figure)
+    plt.close(figure)
 
 
 def smooth(values: Sequence[float], window: int) -> np.ndarray:
