@@ -18,7 +18,7 @@ import pandas as pd
 
 from benchmarks.measure import verdict
 from vidlib.params.few_shot import RunParams
-from vidlib.training import opening
+from vidlib.training import few_shot
 from vidlib.viz import widgets, widgets_clips, widgets_runs
 
 CLAIM = 0.2
@@ -31,8 +31,8 @@ def clips_views() -> dict[str, widgets.View]:
     opened = {}
     for name in ("ma_fsar", "aim"):
         params = RunParams.parse({"method": name})
-        method = opening.open_method(params).eval()
-        split = opening.open_split(params, opening.open_manifest(params), method.backbone, "val")
+        method = few_shot.open_method(params).eval()
+        split = few_shot.open_split(params, few_shot.open_manifest(params), method.backbone, "val")
         opened[name] = method, split
     return {
         "episodes": widgets_clips.episodes(*opened["ma_fsar"]),

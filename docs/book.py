@@ -15,7 +15,7 @@ import nbformat
 
 from tests import prepared
 from vidlib.basics import paths
-from vidlib.params.base import closest
+from vidlib.basics.words import closest
 
 SAID = {
     "smoke": "Executed at smoke size: it shows how a notebook looks, and **numbers that were computed mean nothing**.",

@@ -101,6 +101,16 @@ def test_rooms_import_only_from_floors_below():
     assert broken == []
 
 
+def test_figures_know_no_params_no_methods_and_no_training():
+    """What a figure shows is handed in as arrays and tables; params.base alone may help with words."""
+    broken = []
+    for path in (ROOT / "vidlib" / "viz").rglob("*.py"):
+        strangers = {name for name in _imports(path) if name[0] in ("params", "methods", "training")}
+        named = {name for name in strangers if name[:2] != ("params", "base")}
+        broken += [f"{path.name} imports {'.'.join(name)}" for name in named]
+    assert broken == []
+
+
 def _inside_data(names: tuple[str, ...]) -> int:
     return DATA.index(names[1] if len(names) > 1 and names[1] in DATA else "")
 

@@ -10,7 +10,8 @@ from vidlib.basics.errors import UserError
 from vidlib.cli import estimate, sweep
 from vidlib.cli import run as running
 from vidlib.params.notebooks import request
-from vidlib.training import opening, trial, video_text
+from vidlib.results.identity import Identity
+from vidlib.training import few_shot, trial, video_text
 from vidlib.training.trial import Measured
 
 GIVEN = Measured(
@@ -76,7 +77,7 @@ def _text(value) -> str:
 
 def test_extrapolation_is_the_sum_that_it_says(asked):
     params = running.main_runs(asked())[0]
-    sampler = opening.EpisodeSampler(opening.open_manifest(params), "test", 2, 1, 1, opening.EVALUATION_SEED)
+    sampler = few_shot.EpisodeSampler(few_shot.open_manifest(params), "test", 2, 1, 1, few_shot.EVALUATION_SEED)
     videos = {int(row) for i in range(5) for row in [*sampler[i].support, *sampler[i].query]}
     roles = {(int(row), role) for i in range(5) for role in ("support", "query") for row in getattr(sampler[i], role)}
     assert len(roles) >= len(videos)
@@ -125,7 +126,7 @@ def test_records_of_earlier_runs_tell_what_training_takes(asked, tmp_path):
     it = asked()
     params = running.main_runs(it)[0]
     assert estimate.trained_before(it, params) is None
-    run = estimate.runs.open_run(params.determining(), {"device": "cpu"}, tmp_path / "runs")
+    run = estimate.runs.open_run(Identity("x", params.determining(), root=str(tmp_path / "runs")))
     run.finish({"fit": {"seconds": 80.0}})
     assert estimate.trained_before(it, params) == pytest.approx(80 / 3600)
     longer = params.model_copy(update={"train_episodes": 80, "seed": 3})

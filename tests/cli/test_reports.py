@@ -17,6 +17,7 @@ from vidlib.params.few_shot import RunParams
 from vidlib.params.notebooks import request, settings
 from vidlib.params.video_text import ActionCLIPParams, VideoTextRunParams
 from vidlib.results import runs
+from vidlib.results.identity import Identity
 from vidlib.studies import paper_against_ours
 from vidlib.viz import style
 
@@ -27,7 +28,7 @@ VOID = {"meta", "img"}
 def record(root, params, accuracy: float, half: float = 0.01, **more) -> runs.Run:
     """A finished run's folder without a run: the result is given."""
     found = {"accuracy": accuracy, "interval": half, "episodes": 10000, "interval_note": "a & b", "checksum": "abc"}
-    run = runs.open_run(params.determining(), {"device": "cpu"}, root)
+    run = runs.open_run(Identity(params.method, params.determining(), root=str(root)))
     fit = {"seconds": 60.0, "steps": 10, "selected": 10, "val_accuracy": 0.5}
     result = {"test": found, "fit": fit, "cost": {"trainable": 5, "gmacs": 1.0}, "coverage": COVERAGE}
     return run.finish(result | more)
@@ -82,7 +83,7 @@ def test_the_page_holds_every_run_from_the_best_down(tmp_path):
 
 def test_what_a_user_named_is_escaped_and_trouble_is_listed(tmp_path):
     record(tmp_path, RunParams(dataset="folder:/a/<script>alert(1)</script>&b"), 0.5)
-    runs.open_run({"method": "otam"}, {}, tmp_path).close()
+    runs.open_run(Identity("otam", {"method": "otam"}, root=str(tmp_path))).close()
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "params.json").write_text("{")
     (tmp_path / "notebooks").mkdir()

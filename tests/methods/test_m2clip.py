@@ -448,7 +448,7 @@ def test_hits_follow_the_score():
     [
         ({"heads": ()}, "heads is empty; give one or more of 'contrastive', 'cross_modal', 'visual', 'mlm'"),
         ({"heads": ("crossmodal",)}, "heads has 'crossmodal', which is unknown; did you mean 'cross_modal'"),
-        ({"heads": ("zzz",)}, "heads has 'zzz'.*choose from 'contrastive'"),
+        ({"heads": ("zzz",)}, "heads has 'zzz'.*known are contrastive"),
         ({"heads": "mlm"}, "heads must be a list of names, got 'mlm'"),
         ({"heads": ("visual",), "weights": {"mlm": 1.0}}, "weights has 'mlm'"),
         ({"ted": ("differences",)}, "ted has 'differences'.*'difference'"),

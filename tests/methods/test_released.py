@@ -14,9 +14,8 @@ from vidlib.backbones.clip_resnet import CLIPResNetBackbone
 from vidlib.basics.errors import UserError
 from vidlib.methods import released
 from vidlib.methods.released import files, trunks
-from vidlib.training import checkpoints
 
-load = checkpoints.load_released
+load = released.load_released
 
 
 def clip_of(method: str, frames: int = 8) -> torch.Tensor:

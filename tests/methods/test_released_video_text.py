@@ -13,9 +13,8 @@ from vidlib.basics.errors import UserError
 from vidlib.methods import released
 from vidlib.methods.m2clip import M2CLIP
 from vidlib.methods.released import files, trunks
-from vidlib.training import checkpoints
 
-load = checkpoints.load_released
+load = released.load_released
 TOWERS = ("ViT-B-32-quickgelu", "ViT-B-16-quickgelu", "ViT-L-14-quickgelu", "ViT-L-14-336-quickgelu")
 SMALL = {"actionclip": official.actionclip_backbone, "m2clip": official.m2clip_backbone}
 STATES = [("actionclip", prompt) for prompt in official.VISUAL_PROMPTS]

@@ -9,7 +9,7 @@ from vidlib.basics.errors import UserError
 from vidlib.methods import yours
 from vidlib.params.few_shot import RunParams
 from vidlib.studies import few_shot as study
-from vidlib.training import few_shot, opening
+from vidlib.training import few_shot
 
 SOURCE = '''
 """Mine: the mean of frames, through one layer."""
@@ -129,7 +129,7 @@ def test_the_content_of_the_file_tells_runs_apart_and_its_place_does_not(file, t
     assert few_shot.recorded(params) is None
 
     file.unlink()  # the run keeps the source it was made from
-    method, _ = few_shot.open_trained(run, opening.open_manifest(params))
+    method, _ = few_shot.open_trained(run, few_shot.open_manifest(params))
     assert type(method).__name__ == "Mine" and torch.isfinite(method.layer.weight).all()
     assert yours.digest(f"{moved}:Mine") != yours.digest(f"{_write(tmp_path, 'other.py')}:Mine")
 

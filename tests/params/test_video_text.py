@@ -24,7 +24,7 @@ from vidlib.params.video_text import (
     M2CLIPParams,
     VideoTextRunParams,
 )
-from vidlib.studies import ablations_video_text
+from vidlib.studies import ablations
 
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = {"actionclip": ActionCLIPParams, "m2clip": M2CLIPParams}
@@ -44,7 +44,7 @@ def test_names_are_those_of_the_rooms():
 @pytest.mark.parametrize("name", MODELS)
 def test_what_a_notebook_means_can_be_built_and_so_can_every_ablation(name):
     for ablation in ("", *methods.ABLATIONS[name]):
-        methods.check_video_text(MODELS[name]().run_params(ablation=ablation))
+        methods.check(MODELS[name]().run_params(ablation=ablation))
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_a_recipe_names_its_notebook_and_can_be_built(file):
     assert not re.search(r"https?:|@|/mnt|/home|/work", text)
     p = model.from_file(file)
     assert p.dataset.removeprefix("official:") in official.OFFICIAL
-    methods.check_video_text(p.run_params())
+    methods.check(p.run_params())
     assert (p.frames == int(re.search(r"_(\d+)f", file.stem)[1])) and p.pretrained == "openai"
     if shot := re.search(r"_(\d+)shot", file.stem):
         assert p.protocol == "kshot" and p.train_per_class == int(shot[1])
@@ -96,7 +96,7 @@ def test_a_laptop_recipe_makes_what_a_claim_and_the_ablation_table_need(name):
     p = MODELS[name].from_file(ROOT / "recipes" / name / f"{LAPTOP}.yaml")
     default = MODELS[name]()
     assert p.dataset == "moving_shapes" and p.seeds >= 3 and p.ablations and p.protocol == default.protocol
-    assert ablations_video_text.base(p) == ablations_video_text.base(default), "a default run must find these records"
+    assert ablations.base(p, name) == ablations.base(default, name), "a default run must find these records"
 
 
 def test_every_published_cell_of_actionclip_has_a_recipe():

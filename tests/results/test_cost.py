@@ -19,13 +19,35 @@ def tower(device: str = "cpu", **change: int) -> VisionTransformer:
 # ---------------------------------------------------------------- multiply-adds
 
 
+def vit_gmacs(
+    image: int,
+    patch: int,
+    width: int,
+    layers: int,
+    mlp_ratio: float = 4.0,
+    embed_dim: int = 0,
+    extra: int = 0,
+) -> float:
+    """Closed form of one frame through a ViT, in GMACs.
+
+    ``image`` and ``patch`` are sides in pixels; every block sees (image/patch)^2 patches, one class token and ``extra``
+    tokens; ``embed_dim`` > 0 adds CLIP's projection of the class token. With N tokens of width D a block has 4ND^2
+    (query, key, value, output), 2N^2D (scores, weighted sum) and 2rND^2 (MLP of ratio r) multiply-adds.
+    """
+    patches = (image // patch) ** 2
+    tokens = patches + 1 + extra
+    embedding = patches * 3 * patch**2 * width
+    block = 4 * tokens * width**2 + 2 * tokens**2 * width + 2 * tokens * width * int(width * mlp_ratio)
+    return (embedding + layers * block + width * embed_dim) / 1e9
+
+
 def test_gmacs_of_vit_b_16_equal_the_closed_form():
     shape = open_clip.get_model_config("ViT-B-16")["vision_cfg"]
     vit = tower(
         "meta", image_size=224, patch_size=16, width=shape["width"], layers=shape["layers"], heads=12, output_dim=512
     )
     counted = cost.gmacs(vit, torch.zeros(2, 3, 224, 224, device="meta")) / 2
-    assert counted == pytest.approx(cost.vit_gmacs(224, 16, 768, 12, 4.0, 512), rel=1e-12)
+    assert counted == pytest.approx(vit_gmacs(224, 16, 768, 12, 4.0, 512), rel=1e-12)
     assert counted == pytest.approx(17.563, abs=5e-4)  # 35.13 GFLOPs, halved
 
 
@@ -36,7 +58,7 @@ def test_gmacs_do_not_depend_on_mode_freezing_or_gradients(frozen, training, gra
     vit = tower().train(training).requires_grad_(not frozen)
     with torch.set_grad_enabled(grad):
         counted = cost.gmacs(vit, torch.randn(3, 3, 32, 32)) / 3
-    assert counted == pytest.approx(cost.vit_gmacs(32, 8, 64, 2, 4.0, 48), rel=1e-12)
+    assert counted == pytest.approx(vit_gmacs(32, 8, 64, 2, 4.0, 48), rel=1e-12)
     assert torch.backends.mha.get_fastpath_enabled()
 
 
@@ -44,7 +66,7 @@ def test_extra_tokens_in_the_closed_form():
     vit = tower()
     x = torch.randn(1, 17 + 2, 64)
     blocks = cost.gmacs(vit.transformer, x)
-    closed = [cost.vit_gmacs(32, 8, 64, layers, 4.0, 0, extra=2) for layers in (0, 2)]
+    closed = [vit_gmacs(32, 8, 64, layers, 4.0, 0, extra=2) for layers in (0, 2)]
     assert blocks == pytest.approx(closed[1] - closed[0], rel=1e-12)
 
 
@@ -53,11 +75,6 @@ def test_gmacs_of_a_function_with_keywords():
         return a @ b
 
     assert cost.gmacs(product, torch.randn(10, 20), b=torch.randn(20, 30)) == pytest.approx(10 * 20 * 30 / 1e9)
-
-
-def test_a_patch_that_does_not_fit_is_named():
-    with pytest.raises(UserError, match="patch: 7 does not divide"):
-        cost.vit_gmacs(32, 7, 64, 2)
 
 
 # ---------------------------------------------------------------- parameters

@@ -13,28 +13,25 @@ import pytest
 from vidlib.basics import digests, lock
 from vidlib.basics.errors import UserError
 from vidlib.results import runs
+from vidlib.results.identity import Identity
 
 HOW = {"method": "ma_fsar", "lr": 1e-3, "seed": 0}
 
 
-def opened(root, determining=HOW, **rest):
-    return runs.open_run(determining, {"device": "cpu"}, root, say=lambda line: None, **rest)
+def named(root, values=HOW, **contents) -> Identity:
+    return Identity("ma_fsar", values, contents, {**values, "device": "cpu"}, str(root))
 
 
-def test_id_depends_on_what_determines_the_result(tmp_path, monkeypatch):
-    same = [
-        runs.open_run(dict(reversed(HOW.items())), {"device": "cuda", "workers": 3}, tmp_path / "elsewhere").id,
-        opened(tmp_path).id,
-    ]
-    assert len(set(same)) == 1 and same[0].startswith("ma_fsar-")
-    others = [
-        opened(tmp_path, HOW | {"lr": 2e-3}).id,
-        opened(tmp_path, digests={"split test": "abc"}).id,
-        opened(tmp_path, digests={"split test": "abd"}).id,
-    ]
-    monkeypatch.setattr(runs, "code_digest", lambda: "another source")
-    others.append(opened(tmp_path).id)
-    assert len({*same, *others}) == 5
+def opened(root, values=HOW, fresh=False, say=lambda line: None):
+    return runs.open_run(named(root, values), fresh=fresh, say=say)
+
+
+def test_id_depends_on_what_determines_the_result(tmp_path):
+    one = named(tmp_path).id
+    assert one == Identity("ma_fsar", dict(reversed(HOW.items())), {}, {"device": "cuda"}, "elsewhere").id
+    assert one.startswith("ma_fsar-") and opened(tmp_path).id == one
+    others = [named(tmp_path, HOW | {"lr": 2e-3}), named(tmp_path, test="abc"), named(tmp_path, test="abd")]
+    assert len({one, *(other.id for other in others)}) == 4
 
 
 def test_digests_follow_content_not_place(tmp_path):
@@ -43,11 +40,11 @@ def test_digests_follow_content_not_place(tmp_path):
         (tmp_path / name / "deep" / "x.bin").write_bytes(bytes(200_000))
         (tmp_path / name / "m.py").write_text("x = 1\n")
     assert digests.folder_digest(tmp_path / "a") == digests.folder_digest(tmp_path / "b")
-    assert digests.code_digest(tmp_path / "a") == digests.code_digest(tmp_path / "b")
+    assert digests.package_digest(tmp_path / "a") == digests.package_digest(tmp_path / "b")
     assert digests.file_digest(tmp_path / "a/m.py") == digests.file_digest(tmp_path / "b/m.py")
     (tmp_path / "b/m.py").write_text("x = 2\n")
-    digests.code_digest.cache_clear()
-    assert digests.code_digest(tmp_path / "a") != digests.code_digest(tmp_path / "b")
+    digests.package_digest.cache_clear()
+    assert digests.package_digest(tmp_path / "a") != digests.package_digest(tmp_path / "b")
     with open(tmp_path / "b/deep/x.bin", "r+b") as file:
         file.seek(-5, os.SEEK_END)
         file.write(b"y")
@@ -55,39 +52,48 @@ def test_digests_follow_content_not_place(tmp_path):
     assert digests.folder_digest(tmp_path / "a") != digests.folder_digest(tmp_path / "b")
 
 
-def test_source_digest_tells_classes_apart(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "users_method_a.py").write_text("class Mine:\n    def f(self):\n        return 1\n")
-    (tmp_path / "users_method_b.py").write_text("class Mine:\n    def f(self):\n        return 2\n")
-    import users_method_a
-    import users_method_b
-
-    assert digests.source_digest(users_method_a.Mine) != digests.source_digest(users_method_b.Mine)
-    typed = type("Typed", (), {"__module__": "__main__", "f": eval("lambda self: 1")})
-    with pytest.raises(UserError, match="Typed cannot be read"):
-        digests.source_digest(typed)
-
-
 def test_new_interrupted_finished_reused(tmp_path):
     said = []
-    with runs.open_run(HOW, {"device": "cpu"}, tmp_path, say=said.append) as run:
+    with opened(tmp_path, say=said.append) as run:
         assert run.state == "new"
         runs.append_line(run.path("metrics.jsonl"), {"step": 1, "loss": 0.5})
         run.count_reading("val", "selection at step 1")
         run.path(".part-left.json").write_text("half")
         with pytest.raises(UserError, match="interrupted|new"):
             run.result  # noqa: B018
-    with runs.open_run(HOW, {"device": "cpu"}, tmp_path, say=said.append) as run:
+    with opened(tmp_path, say=said.append) as run:
         assert run.state == "interrupted" and "goes on" in said[-1] and not run.path(".part-left.json").exists()
         run.count_reading("test", "final table")
         run.count_reading("test", "frames shuffled")
         run.finish({"test": {"accuracy": 0.5}})
         assert run.state == "finished"
-    again = runs.open_run(HOW, {"device": "cpu"}, tmp_path, say=said.append)
+    again = opened(tmp_path, say=said.append)
     assert again.state == "finished" and again.result["test"] == {"accuracy": 0.5}
     assert again.result["finished"][:16] in said[-1] and "fresh" in said[-1]
     assert again.readings() == {"val": 1, "test": 2} and list(again.metrics()["loss"]) == [0.5]
     assert again.params == HOW | {"device": "cpu"}
+
+
+def test_other_versions_are_said_where_a_run_is_reused(tmp_path):
+    run, said = opened(tmp_path).finish({}), []
+    opened(tmp_path, say=said.append)
+    assert " with " not in said[-1]
+    then = run.environment
+    then["versions"] |= {"torch": "1.0", "numpy": "0.9"}
+    runs.write_json(run.path("environment.json"), then)
+    assert opened(tmp_path, say=said.append).state == "finished", "compared, not hashed"
+    assert f"with torch 1.0 (here {runs.versions(['torch'])['torch']}) and is reused" in said[-1]
+
+
+def test_runs_of_an_older_identity_are_read_and_told_apart(tmp_path):
+    old = tmp_path / "ma_fsar-0123456789abcdef"
+    old.mkdir()
+    runs.write_json(old / "params.json", HOW)
+    runs.write_json(old / "environment.json", {"digests": {"vidlib": "abc"}, "versions": {}})
+    runs.write_json(old / "result.json", {"test": {"accuracy": 0.3}, "finished": "2026-01-01T00:00:00+00:00"})
+    opened(tmp_path).finish({"test": {"accuracy": 0.4}})
+    table = runs.load_all(tmp_path).set_index("identity")
+    assert table["result.test.accuracy"].to_dict() == {1: 0.3, 2: 0.4}
 
 
 def test_fresh_repeats_and_keeps_the_old_record(tmp_path):

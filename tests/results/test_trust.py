@@ -17,7 +17,8 @@ from vidlib.params.video_text import VideoTextRunParams
 from vidlib.results import runs, trust
 from vidlib.studies import comparison
 from vidlib.studies import few_shot as study
-from vidlib.training import few_shot, opening, planning
+from vidlib.training import few_shot, video_text
+from vidlib.training.run import identity
 
 SIZE = {"way": 2, "frames": 2, "train_episodes": 4, "val_episodes": 1, "val_every": 4, "test_episodes": 4}
 TOWER = {"backbone": "clip-mini", "pretrained": "clip-mini", "device": "cpu", "workers": 0}
@@ -46,7 +47,7 @@ def partial(tmp_path_factory):
 
 def test_a_result_holds_what_was_really_used(partial) -> None:
     p, found = partial
-    result, manifest = found["otam"][0].result, opening.open_manifest(p)
+    result, manifest = found["otam"][0].result, few_shot.open_manifest(p)
     lines = {line["split"]: line for line in result["coverage"]}
     assert lines["test"]["used"] == 11 and list(lines["test"]["left_out"]) == ["Diving/2.avi"]
     assert lines["train"]["used"] == 12 and lines["train"]["listed"] == 9154 and not lines["train"]["left_out"]
@@ -79,7 +80,7 @@ def test_what_was_replaced_in_training_is_in_the_result_and_in_the_protocol(part
 
 def test_a_test_video_that_fails_later_stops_the_evaluation_with_its_name(partial) -> None:
     p, found = partial
-    manifest = opening.open_manifest(p)
+    manifest = few_shot.open_manifest(p)
     method, test = few_shot.open_trained(found["otam"][0], manifest, "test")
     row = manifest.videos("test")[0]
     kept = manifest.path(row).read_bytes()
@@ -136,7 +137,7 @@ def test_a_copy_of_a_test_video_among_ones_own_training_videos_is_refused(tmp_pa
     folder = write_folder(tmp_path / "clips", classes=7, clips=3)
     given = {**SIZE, **TOWER, "dataset": f"folder:{folder}", "method": "protonet", "runs": str(tmp_path / "runs")}
     p = few_shot.RunParams.parse(given)
-    manifest = opening.open_manifest(p)
+    manifest = few_shot.open_manifest(p)
     for split, verb in (("train", "trained"), ("val", "selected")):
         own, tested = manifest.path(manifest.videos(split)[0]), manifest.path(manifest.videos("test")[1])
         kept = own.read_bytes()
@@ -161,7 +162,7 @@ def test_weights_that_have_seen_the_test_list_are_no_start(tmp_path: Path, capsy
 
     def start(init: str, **more) -> None:
         p = VideoTextRunParams.parse({**given, "init": init, **more})
-        planning.refuse_test_data(p, planning.open_plan(p))
+        video_text.refuse_test_data(p, video_text.open_plan(p))
 
     seen, novel = before(), before(protocol="kshot", train_per_class=1)
     with pytest.raises(UserError, match=r"init: \S+ was trained or selected on \d+ of the \d+ test videos \("):
@@ -211,7 +212,7 @@ def test_the_name_of_incomplete_data_carries_their_coverage(tmp_path: Path) -> N
 def test_worlds_are_not_asked(monkeypatch) -> None:
     monkeypatch.setattr(trust, "refuse_shared", lambda *_, **__: pytest.fail("rendered by vidlib, apart by making"))
     p = VideoTextRunParams.parse({"dataset": benchmarks.WORLDS[0], "pretrained": ""})
-    planning.refuse_test_data(p, plan(_listed(), "zero_shot"))
+    video_text.refuse_test_data(p, plan(_listed(), "zero_shot"))
 
 
 def _listed() -> Manifest:
@@ -223,7 +224,8 @@ def test_prefetched_frames_make_another_run(tmp_path, monkeypatch):
     """They were resized once more than decoded ones, so that a result of theirs is not one of decoded frames."""
     params = RunParams(dataset=f"folder:{write_folder(tmp_path / 'clips')}", pretrained="")
     manifest = benchmarks.load(params.dataset)
-    decoded = few_shot._identity(params, manifest)
+    decoded = identity(few_shot.work(params, manifest))
     monkeypatch.setattr(prefetched, "note", lambda name: f"Frames of {name} were prefetched.")
-    kept = few_shot._identity(params, manifest)
-    assert kept[0] == decoded[0] and kept[3] == decoded[3] | {"frames": f"Frames of {manifest.name} were prefetched."}
+    kept = identity(few_shot.work(params, manifest))
+    assert kept.values == decoded.values
+    assert kept.contents == decoded.contents | {"frames": f"Frames of {manifest.name} were prefetched."}

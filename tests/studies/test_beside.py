@@ -12,7 +12,7 @@ from vidlib.methods.protonet import ProtoNet
 from vidlib.params.by_recipe import FewShotNotebookParams
 from vidlib.studies import claims
 from vidlib.studies import few_shot as study
-from vidlib.training import opening
+from vidlib.training import few_shot
 
 
 def _params(root, **given):
@@ -26,7 +26,7 @@ def small(tmp_path_factory):
     root = tmp_path_factory.mktemp("door")
     write_folder(root / "clips", classes=7, clips=3)
     p = _params(root, method="otam", compare="protonet", seeds=2)
-    return root, p, opening.open_manifest(p), study.run_beside(p)
+    return root, p, few_shot.open_manifest(p), study.run_beside(p)
 
 
 def test_a_method_stands_beside_others_itself_untrained_and_frozen_features(small):
@@ -89,8 +89,8 @@ def test_the_claim_that_it_learns_can_fail(small, monkeypatch):
     monkeypatch.setattr(FewShotNotebookParams, "as_recipe", True)
     world = p.model_copy(update={"dataset": "moving_shapes"})
     better, worse = study.tested(found["otam"][0]), study.tested(found["otam"][0])
-    better = dataclasses.replace(better, per_episode=better.per_episode * 0 + 1.0)
-    worse = dataclasses.replace(worse, per_episode=worse.per_episode * 0 + 0.25)
+    better = dataclasses.replace(better, per_trial=better.per_trial * 0 + 1.0)
+    worse = dataclasses.replace(worse, per_trial=worse.per_trial * 0 + 0.25)
     order = iter([better, worse] * 2)
     monkeypatch.setattr(claims.study, "tested", lambda run: next(order))
     (line,) = claims._learns(world, found)

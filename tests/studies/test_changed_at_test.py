@@ -10,8 +10,8 @@ from vidlib.methods.sloshnet import SloshNet
 from vidlib.params.by_recipe import SloshNetParams
 from vidlib.params.few_shot import RunParams
 from vidlib.results.accuracy import half_width
-from vidlib.studies import changed_at_test, claims
-from vidlib.training import few_shot, opening
+from vidlib.studies import changed_at_test, claims, tables
+from vidlib.training import few_shot
 from vidlib.training.evaluate_episodes import evaluate
 
 
@@ -33,7 +33,7 @@ def done(tmp_path_factory):
         device="cpu",
         runs=str(root / "runs"),
     )
-    manifest, run = opening.open_manifest(p), few_shot.run(p)
+    manifest, run = few_shot.open_manifest(p), few_shot.run(p)
     changes = changed_at_test.sloshnet(few_shot.open_trained(run, manifest)[0])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(changed_at_test, "WHOLE", 3)
@@ -44,10 +44,10 @@ def test_every_change_is_alone_and_on_val(done):
     p, manifest, run, changes, found = done
     method, val = few_shot.open_trained(run, manifest)
     plain = evaluate(method, val.clips, val.sampler, 8, val.text, device="cpu")
-    assert np.array_equal(plain.per_episode, found[changed_at_test.AS_TRAINED].per_episode)
+    assert np.array_equal(plain.per_trial, found[changed_at_test.AS_TRAINED].per_trial)
     method.short_term = None
     without = evaluate(method, val.clips, val.sampler, 8, val.text, device="cpu")
-    assert np.array_equal(without.per_episode, found["without the short-term module"].per_episode)
+    assert np.array_equal(without.per_trial, found["without the short-term module"].per_trial)
     assert {result.split for result in found.values()} == {"val"} and run.readings()["val"] == 1
     assert list(found) == [changed_at_test.AS_TRAINED, *(change.label for change in changes)] and len(changes) == 11
 
@@ -56,9 +56,9 @@ def test_what_embeds_every_episode_anew_meets_fewer_and_is_compared_on_those(don
     *_, changes, found = done
     table = changed_at_test.table(found, changes)
     mixed, full = found["with the defect mixes_videos"], found[changed_at_test.AS_TRAINED]
-    assert mixed.mode == "each episode" and len(mixed.per_episode) == 3
-    assert len(found["random frames of supports"].per_episode) == 3
-    gap = mixed.per_episode - full.per_episode[:3]
+    assert mixed.how == "each episode" and len(mixed.per_trial) == 3
+    assert len(found["random frames of supports"].per_trial) == 3
+    gap = mixed.per_trial - full.per_trial[:3]
     row = table.loc["with the defect mixes_videos"]
     assert row["difference"] == pytest.approx(100 * gap.mean()) and row["episodes"] == 3
     assert row["half"] == pytest.approx(100 * half_width(gap))
@@ -87,7 +87,7 @@ def test_each_change_does_what_it_says():
 def test_the_drawing_leaves_out_what_nothing_is_compared_with(done):
     *_, changes, found = done
     table = changed_at_test.table(found, changes)
-    rows = changed_at_test.drawn(table)
+    rows = tables.drawn(table, "test")
     assert list(rows["name"]) == [change.label for change in changes] and (rows["kind"] == "test").all()
     assert np.allclose(rows["high"] - rows["delta"], table["half"].iloc[1:]) and (rows["low"] <= rows["delta"]).all()
 

@@ -14,7 +14,7 @@ from vidlib.results import published, runs
 from vidlib.results.accuracy import paired
 from vidlib.studies import claims, comparison, paper_against_ours
 from vidlib.studies import few_shot as study
-from vidlib.training import few_shot, opening
+from vidlib.training import few_shot
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def small(tmp_path_factory):
         }
     )
     found, missing = comparison.run_all(p)
-    return p, opening.open_manifest(p), found, missing
+    return p, few_shot.open_manifest(p), found, missing
 
 
 def test_every_method_and_the_floor_have_their_runs(small):
@@ -93,8 +93,10 @@ def test_a_method_that_cannot_run_on_the_backbone_is_left_out_with_the_reason(sm
 def test_shots_and_ways_embed_val_once_and_train_nothing(small, monkeypatch):
     p, manifest, found, _ = small
     embedded = []
-    honest = comparison.evaluation.embed_videos
-    monkeypatch.setattr(comparison.evaluation, "embed_videos", lambda *a, **k: (embedded.append(1), honest(*a, **k))[1])
+    honest = comparison.evaluate_episodes.embed_videos
+    monkeypatch.setattr(
+        comparison.evaluate_episodes, "embed_videos", lambda *a, **k: (embedded.append(1), honest(*a, **k))[1]
+    )
     before = found["trx"][0].readings()["val"] if "val" in found["trx"][0].readings() else 0
     rows = comparison.by_shots_and_ways(p, manifest, found, shots=(1, 2, 9), ways=(2, 99))
     assert len(embedded) == len(found)
@@ -189,6 +191,6 @@ def test_the_page_is_written_from_the_records(small):
 
 def test_a_misspelt_name_is_refused_in_the_first_cells():
     with pytest.raises(UserError, match="no argument 'cardinalites'; did you mean 'cardinalities'"):
-        opening.checked(FewShotNotebookParams.parse({"method": "trx", "options": {"cardinalites": [2]}}))
+        few_shot.checked(FewShotNotebookParams.parse({"method": "trx", "options": {"cardinalites": [2]}}))
     with pytest.raises(UserError, match="nowhere.py does not exist"):
-        opening.checked(ComparisonParams.parse({"methods": "otam,nowhere.py:Mine"}))
+        few_shot.checked(ComparisonParams.parse({"methods": "otam,nowhere.py:Mine"}))

@@ -1,7 +1,6 @@
 """A whole small study on videos that the test writes: runs, tables, ablations, maps, claims."""
 
 import json
-import math
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ from vidlib.params.few_shot import MAFSARParams
 from vidlib.results.accuracy import paired
 from vidlib.studies import ablations, claims
 from vidlib.studies import few_shot as study
-from vidlib.training import few_shot, opening
+from vidlib.training import few_shot
 from vidlib.training.evaluate_episodes import evaluate
 from vidlib.viz import ablation
 
@@ -33,7 +32,7 @@ def small(tmp_path_factory):
         device="cpu",
         runs=str(root / "runs"),
     )
-    manifest = opening.open_manifest(p)
+    manifest = few_shot.open_manifest(p)
     return p, manifest, study.run_methods(p, ("frozen_clip", "ma_fsar"))
 
 
@@ -47,13 +46,6 @@ def test_tables_say_what_the_runs_found(small):
     expected = paired(study.tested(found["ma_fsar"][1]), study.tested(found["frozen_clip"][1]))
     assert gaps["points"][1] == pytest.approx(100 * expected.difference, abs=0.05)
     assert gaps["seed"].tolist() == [0, 1]
-
-
-def test_interval_over_seeds_is_students_t():
-    mean, half = study.seed_interval([0.5, 0.6, 0.7], single=0.01)
-    assert mean == pytest.approx(0.6)
-    assert half == pytest.approx(4.302653 * 0.1 / math.sqrt(3), rel=1e-5)
-    assert study.seed_interval([0.5], single=0.01) == (0.5, 0.01)
 
 
 def test_description_names_protocol_coverage_and_command(small, capsys):
@@ -87,29 +79,43 @@ def test_mixing_and_changes_without_training(small):
     assert mixing.loc[f"{p.mix:g}", "val accuracy (%)"] == pytest.approx(100 * own)
 
 
-def test_ablations_without_a_record_are_not_run(small):
+def test_ablations_without_a_record_are_not_run(small, monkeypatch):
     p, manifest, found = small
-    listed = ablations.MA_FSAR[:2]
-    assert ablations.run(p, "ma_fsar", listed) == {}
-    assert ablations.table({}, listed)["accuracy"].isna().all()
-    trained = ablations.run(p.model_copy(update={"ablations": True}), "ma_fsar", listed)
+    listed = ablations.ABLATIONS["ma_fsar"][:2]
+    monkeypatch.setitem(ablations.ABLATIONS, "ma_fsar", listed)
+    assert ablations.run(p, "ma_fsar") == {}
+    assert ablations.table({}, "ma_fsar")["accuracy"].isna().all()
+    trained = ablations.run(p.model_copy(update={"ablations": True}), "ma_fsar")
     assert list(trained) == ["full method", *(change.label for change in listed)]
     assert all(json.loads(run.path("result.json").read_text()).get("test") is None for run in trained.values())
-    assert ablations.run(p, "ma_fsar", listed).keys() == trained.keys()
-    table = ablations.table(trained, listed)
+    assert ablations.run(p, "ma_fsar").keys() == trained.keys()
+    table = ablations.table(trained, "ma_fsar")
     gap = paired(study.tested(trained[listed[0].label]), study.tested(trained["full method"]))
     assert table.loc[listed[0].label, "difference"] == pytest.approx(100 * gap.difference)
     assert table.loc[listed[0].label, "trained (M)"] < table.loc["full method", "trained (M)"]
-    assert ablation.plot(ablations.drawn(table)) is not None
+    assert ablation.plot(study.drawn(table)) is not None
 
 
-def test_every_named_ablation_builds(small):
+def test_every_named_ablation_builds_and_says_what_it_changes(small):
     p, manifest, found = small
     base = p.run_params("ma_fsar", frames=5)
-    for change in ablations.MA_FSAR:
+    for change in ablations.ABLATIONS["ma_fsar"]:
         params = change.of(base)
         assert params != base
-        assert opening.open_method(params).trainable()
+        assert few_shot.open_method(params).trainable()
+    said = ablations.changes("ma_fsar")
+    assert list(said.index) == [change.label for change in ablations.ABLATIONS["ma_fsar"]]
+    assert said.loc["without local adaptation"].tolist() == ["local_adapter=False", ""]
+    assert said.loc["metric TRX"].tolist() == ["", "metric='trx'"]
+
+
+def test_an_episode_is_drawn_in_one_call(small, monkeypatch):
+    p, manifest, found = small
+    shown = []
+    monkeypatch.setattr(study, "show", shown.append)
+    tower, val, episode = study.draw_episode(p, manifest)
+    assert len(shown) == 1 and val.clips.manifest is manifest and val.sampler.split == "val"
+    assert (episode.support == val.sampler[0].support).all() and tower.embed_dim == val.text.shape[1]
 
 
 def test_maps_and_bubbles_come_from_the_trained_runs(small):
@@ -127,7 +133,7 @@ def test_maps_and_bubbles_come_from_the_trained_runs(small):
 
 def test_claims_say_what_they_do_not_claim_and_fail_when_false(small, monkeypatch):
     p, manifest, found = small
-    method = opening.open_method(p.run_params("ma_fsar"))
+    method = few_shot.open_method(p.run_params("ma_fsar"))
     lines = list(claims.ma_fsar(p, manifest, found, method))
     assert sum(line.startswith("holds") for line in lines) == 3
     assert sum(line.startswith("not claimed here") for line in lines) == 2

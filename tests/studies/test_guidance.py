@@ -13,7 +13,7 @@ from vidlib.params.by_recipe import GgHMParams, by_recipe
 from vidlib.studies import ablations, changed_at_test, claims
 from vidlib.studies import few_shot as study
 from vidlib.studies import guidance as guiding
-from vidlib.training import few_shot, opening
+from vidlib.training import few_shot
 from vidlib.training.evaluate_episodes import evaluate
 from vidlib.viz import guidance
 
@@ -37,7 +37,7 @@ def small(tmp_path_factory):
         }
     )
     found = study.run_beside(p)
-    return p, opening.open_manifest(p), found
+    return p, few_shot.open_manifest(p), found
 
 
 @pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.stem)
@@ -118,8 +118,8 @@ def test_every_change_at_test_is_a_change(small):
             torch.manual_seed(0)
             altered.guidance.out.weight.normal_(std=0.1)
         change.alter(altered)
-        features = changed_at_test.evaluation.embed_videos(altered, val.clips, listed, val.text)
-        done = changed_at_test.evaluation.match_episodes(
+        features = changed_at_test.evaluate_episodes.embed_videos(altered, val.clips, listed, val.text)
+        done = changed_at_test.evaluate_episodes.match_episodes(
             altered, features, val.sampler, listed, val.text, keep_parts=True
         )
         logits[change.label] = done.logits[0]
@@ -131,8 +131,8 @@ def test_every_change_at_test_is_a_change(small):
 def test_ablations_build_and_change_the_run(small):
     p, *_ = small
     base = p.run_params("gghm")
-    for change in ablations.GGHM:
-        assert change.of(base) != base and opening.open_method(change.of(base)).trainable()
+    for change in ablations.ABLATIONS["gghm"]:
+        assert change.of(base) != base and few_shot.open_method(change.of(base)).trainable()
 
 
 def test_claims_hold_are_not_made_or_fail(small, monkeypatch):

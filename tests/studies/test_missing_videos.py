@@ -9,7 +9,7 @@ from vidlib.basics.errors import UserError
 from vidlib.data.catalogue import benchmarks
 from vidlib.params.few_shot import MAFSARParams
 from vidlib.studies import missing_videos
-from vidlib.training import evaluate_episodes, opening
+from vidlib.training import evaluate_episodes, few_shot
 from vidlib.viz import missing_videos as figure
 
 
@@ -18,7 +18,7 @@ def small(tmp_path_factory):
     folder = write_folder(tmp_path_factory.mktemp("videos"), classes=6, clips=6)
     given = {"dataset": f"folder:{folder}", "pretrained": "", "frames": 2, "way": 2, "device": "cpu"}
     p = MAFSARParams.parse(given)
-    return p, benchmarks.load(p.dataset), opening.open_method(p.run_params("frozen_clip"))
+    return p, benchmarks.load(p.dataset), few_shot.open_method(p.run_params("frozen_clip"))
 
 
 def test_a_share_of_one_split_is_gone_and_no_other(small):
@@ -40,8 +40,8 @@ def test_what_is_left_is_tested_as_an_evaluation_of_its_own_would(small):
     found = missing_videos.measure(p, manifest, method, "test", (0.0, 0.25), repeats=2, episodes=20)
     assert found["share"].tolist() == [0, 0, 0.25, 0.25] and found["videos"].tolist() == [12, 12, 9, 9]
     left = missing_videos.drop(manifest, "test", 0.25, seed=1)
-    split = opening.open_split(p, left, method.backbone, "test")
-    sampler = missing_videos.EpisodeSampler(left, "test", p.way, p.shot, p.query, opening.EVALUATION_SEED + 1)
+    split = few_shot.open_split(p, left, method.backbone, "test")
+    sampler = missing_videos.EpisodeSampler(left, "test", p.way, p.shot, p.query, few_shot.EVALUATION_SEED + 1)
     alone = evaluate_episodes.evaluate(method, split.clips, sampler, 20, split.text, device="cpu")
     assert found["accuracy"].iloc[3] == pytest.approx(100 * alone.accuracy)
     table = missing_videos.table(found)

@@ -6,18 +6,8 @@ from tests.data.small import write_folder
 from vidlib import methods
 from vidlib.params.video_text import ActionCLIPParams, M2CLIPParams
 from vidlib.results.accuracy import paired
-from vidlib.studies import (
-    ablations,
-    ablations_video_text,
-    claims_video_text,
-    looking,
-)
-from vidlib.studies import (
-    few_shot as study,
-)
-from vidlib.studies import (
-    video_text as study_video_text,
-)
+from vidlib.studies import ablations, claims_video_text, looking, tables
+from vidlib.studies import video_text as study
 from vidlib.training import video_text
 
 SMALL = {"pretrained": "", "frames": 2, "batch": 4, "epochs": 1, "device": "cpu", "val_every": 1}
@@ -29,7 +19,7 @@ def done(tmp_path_factory):
     runs = tmp_path_factory.mktemp("runs")
     given = {**SMALL, "dataset": f"folder:{folder}", "runs": str(runs), "visual_prompt": "transf"}
     p = ActionCLIPParams.parse(given)
-    return p, study_video_text.run_steps(p)
+    return p, study.run_steps(p)
 
 
 def test_the_steps_are_clip_prompted_tuned_and_the_classifier(done):
@@ -41,42 +31,52 @@ def test_the_steps_are_clip_prompted_tuned_and_the_classifier(done):
     assert kinds["prompted"]["options"] == kinds["actionclip"]["options"] == p.options()
     assert found["prompted"][0].result["fit"] is None and found["actionclip"][0].result["fit"]["steps"] > 0
     assert kinds["unimodal"]["ablation"] == "unimodal"
-    assert "unimodal" not in study_video_text.steps(p.model_copy(update={"protocol": "zero_shot"}))
+    assert "unimodal" not in study.steps(p.model_copy(update={"protocol": "zero_shot"}))
 
 
 def test_tables_hold_what_the_runs_found(done):
     p, found = done
-    table = study_video_text.result_table(found)
+    table = study.result_table(found)
     own = found["actionclip"][0].result
     row = table.loc[("ActionCLIP", "new classes")]
     assert (
-        row["top-1"] == study.mean_interval([own], "novel") and row["chance"] == f"{100 * own['novel']['chance']:.1f}%"
+        row["top-1"] == tables.mean_interval([own], "novel") and row["chance"] == f"{100 * own['novel']['chance']:.1f}%"
     )
     assert ("1-of-N classifier", "new classes") not in table.index, "a classifier of fixed classes meets no new ones"
-    gaps = study_video_text.differences(found, "actionclip")
-    tested = [study_video_text.tested(found[name][0], "novel") for name in ("actionclip", "pretrained")]
+    gaps = study.differences(found, "actionclip")
+    tested = [study.tested(found[name][0], "novel") for name in ("actionclip", "pretrained")]
     line = gaps[(gaps["ActionCLIP minus"] == "frozen CLIP, label words") & (gaps["tested on"] == "novel")].iloc[0]
     assert line["points"] == pytest.approx(100 * paired(*tested).difference, abs=0.05)
-    means = study_video_text.harmonic_means(found)
+    means = study.harmonic_means(found)
     assert means["ActionCLIP"] == pytest.approx(100 * own["harmonic"]) and "1-of-N classifier" not in means
-    bubbles = study_video_text.bubble_rows(found)
+    bubbles = study.bubble_rows(found)
     assert set(bubbles["name"]) == {"frozen CLIP, label words", "ActionCLIP", "1-of-N classifier"}
+
+
+def test_clips_are_drawn_in_one_call(done, monkeypatch):
+    p, _ = done
+    shown = []
+    monkeypatch.setattr(study, "show", shown.append)
+    manifest = video_text.open_plan(p).manifest
+    opened, clips = study.draw_clips(p, manifest)
+    assert len(shown) == 3 and clips.manifest is manifest and clips.split == "val"
+    assert opened.method.trainable() and clips.test(0).shape[0] == p.frames
 
 
 def test_ablations_are_judged_on_val_and_absent_ones_are_named(done, monkeypatch):
     p, found = done
-    few = [a for a in ablations_video_text.ABLATIONS["actionclip"] if a.change in ("meanp", "unimodal")]
-    monkeypatch.setitem(ablations_video_text.ABLATIONS, "actionclip", few)
-    nothing = ablations_video_text.table(p)
+    few = [a for a in ablations.ABLATIONS["actionclip"] if a.change in ("meanp", "unimodal")]
+    monkeypatch.setitem(ablations.ABLATIONS, "actionclip", few)
+    nothing = ablations.table(ablations.run(p, "actionclip"), "actionclip")
     assert nothing["accuracy"].isna().all() and list(nothing.index) == ["full method", few[0].label, few[1].label]
     asked = p.model_copy(update={"ablations": True, "ablation_epochs": 1})
-    table = ablations_video_text.table(asked)
+    table = ablations.table(ablations.run(asked, "actionclip"), "actionclip")
     assert table.loc["full method", "difference"] == 0 and table["accuracy"].notna().all()
     assert list(table["of"]) == ["", "objective", "visual prompt"]
-    had = ablations.had(ablations_video_text.base(asked), few, video_text.recorded)
+    had = ablations.run(asked.model_copy(update={"ablations": False}), "actionclip")
     assert set(had) == set(nothing.index)
     assert all(run.readings().keys() == {"val"} for run in had.values()), "test is for the final table"
-    points = ablations_video_text.tradeoff_rows(p.model_copy(update={"ablation_epochs": 1}), found)
+    points = ablations.tradeoff_rows(p.model_copy(update={"ablation_epochs": 1}), found)
     steps = points[points["group"] == "steps, on test"]["name"].tolist()
     assert steps == ["frozen CLIP, label words", "prompted, untrained", "ActionCLIP"]
     assert {"full method", "MeanP"} <= set(points["name"]) and "1-of-N classifier (unimodal)" not in set(points["name"])
@@ -101,7 +101,7 @@ def test_what_is_claimed_of_small_runs_is_only_what_they_can_show(done):
 
 
 def test_published_figures_carry_a_count_of_parameters():
-    rows = study_video_text.published_bubbles()
+    rows = study.published_bubbles()
     assert rows["trainable_M"].notna().all() and rows["accuracy"].between(50, 100).all()
     assert rows["name"].str.contains("ActionCLIP").any() and not rows["name"].duplicated().any()
     assert M2CLIPParams().run_params().method == "m2clip"
@@ -111,8 +111,8 @@ def test_published_figures_carry_a_count_of_parameters():
 def test_every_ablation_changes_what_the_notebook_has_chosen(model):
     """A notebook's own parameters are options of the run; an ablation is a change of them."""
     p = model()
-    base = ablations_video_text.base(p)
-    full = methods.video_text_arguments(base)
-    for ablation in ablations_video_text.ABLATIONS[p.METHOD]:
-        changed = methods.video_text_arguments(ablation.of(base))
+    base = ablations.base(p, p.METHOD)
+    full = methods.arguments(base)
+    for ablation in ablations.ABLATIONS[p.METHOD]:
+        changed = methods.arguments(ablation.of(base))
         assert changed != full or ablation.change == p.options().get("visual_prompt"), ablation.label

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from tests.tiny import Tiny, training
-from vidlib.training import step
+from vidlib.training import loop
 from vidlib.training.loop import fit
 
 PRECISIONS = {"64-true": torch.float64, "32-true": torch.float32}
@@ -14,7 +14,7 @@ PRECISIONS = {"64-true": torch.float64, "32-true": torch.float32}
 
 def steps(folder: Path, precision: str) -> dict[str, torch.Tensor]:
     """The gradients of the first step (NaN where a parameter has none); five episodes in steps of three."""
-    method, found, plain = Tiny(0.3), {}, step.sum_gradients
+    method, found, plain = Tiny(0.3), {}, loop.sum_gradients
 
     def spy(fabric, parameters):
         plain(fabric, parameters)
@@ -22,13 +22,13 @@ def steps(folder: Path, precision: str) -> dict[str, torch.Tensor]:
             if p.requires_grad and name not in found:
                 found[name] = torch.full_like(p, torch.nan) if p.grad is None else p.grad.clone()
 
-    step.sum_gradients = spy
+    loop.sum_gradients = spy
     try:
         fit(
             method,
             training(5),
-            episodes=5,
-            episodes_per_step=3,
+            batches=5,
+            batches_per_step=3,
             lr=1e-2,
             seed=1,
             device="cpu",
@@ -36,7 +36,7 @@ def steps(folder: Path, precision: str) -> dict[str, torch.Tensor]:
             folder=folder,
         )
     finally:
-        step.sum_gradients = plain
+        loop.sum_gradients = plain
     return found
 
 

@@ -8,10 +8,9 @@ from torch import Tensor, distributed
 
 from tests.methods.small import backbone
 from tests.tiny import manifest
-from vidlib.data.labelled import LabelledBatches
-from vidlib.data.sentences import Sentences, vocabulary
+from vidlib.data.labelled import LabelledBatches, Sentences, vocabulary
 from vidlib.methods import VIDEO_TEXT, VideoTextMethod
-from vidlib.training import step as stepping
+from vidlib.training import loop
 from vidlib.training.loop import Fit, fit
 
 PRECISIONS = ("64-true", "32-true")
@@ -65,24 +64,24 @@ def train(name: str, folder: Path, precision: str, steps: int = 2, **more) -> tu
     method, words = make(name)
     part = (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)
     settings = {"lr": 1e-3, "seed": 1, "device": "cpu", "precision": precision, "folder": folder, "together": True}
-    done = fit(method, batches(method, words, part), episodes=steps, **settings | more)
+    done = fit(method, batches(method, words, part), batches=steps, **settings | more)
     return method, done
 
 
 def gradients(name: str, folder: Path, precision: str) -> dict[str, Tensor]:
     """The gradients of the first of two steps, by parameter."""
-    found, plain = {}, stepping.sum_gradients
+    found, plain = {}, loop.sum_gradients
 
     def spy(fabric, parameters):
         plain(fabric, parameters)
         if not found:
             found.update({str(i): p.grad.clone() for i, p in enumerate(parameters) if p.grad is not None})
 
-    stepping.sum_gradients = spy
+    loop.sum_gradients = spy
     try:
         train(name, folder, precision)
     finally:
-        stepping.sum_gradients = plain
+        loop.sum_gradients = plain
     return found
 
 

@@ -26,8 +26,8 @@ def train(folder: str, die: str = "", count: int = 0) -> None:
     fit(
         Tiny(0.3),
         training(EPISODES),
-        episodes=EPISODES,
-        episodes_per_step=PER_STEP,
+        batches=EPISODES,
+        batches_per_step=PER_STEP,
         lr=2e-2,
         seed=7,
         clip_grad=1.0,

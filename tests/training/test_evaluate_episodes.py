@@ -10,18 +10,17 @@ from scipy import stats
 from tests.tiny import Tiny, TinyClips, sampler, texts
 from vidlib.basics.errors import UserError
 from vidlib.methods.base import Match
-from vidlib.results.accuracy import NEAR, EvalResult, half_width, paired
-from vidlib.training import evaluate_episodes
+from vidlib.results.accuracy import NEAR, Evaluation, half_width, paired
+from vidlib.training import controls, evaluate_episodes
 from vidlib.training.evaluate_episodes import (
     embed_videos,
     evaluate,
     evaluate_each_episode,
     match_episodes,
-    permuted_text,
 )
 
 
-def run(method=None, split="test", episodes=40, noise=1.5, draw=None, **how) -> EvalResult:
+def run(method=None, split="test", episodes=40, noise=1.5, draw=None, **how) -> Evaluation:
     method, draw = method or Tiny().eval(), draw or sampler(split)
     return evaluate(method, TinyClips(split, noise), draw, episodes, texts(split), device="cpu", **how)
 
@@ -36,7 +35,7 @@ def test_embedding_once_equals_embedding_every_episode(shot, query):
     assert np.array_equal(once.predicted[sure], anew.predicted[sure])
     assert np.allclose(once.logits, anew.logits, atol=1e-5)
     assert np.allclose([p["text"] for p in once.parts], [p["text"] for p in anew.parts], atol=1e-5)
-    assert (once.mode, anew.mode) == ("embed once", "each episode") and once.checksum == anew.checksum
+    assert (once.how, anew.how) == ("embed once", "each episode") and once.checksum == anew.checksum
     assert 0.34 < once.accuracy < 1  # well over chance, and not so easy that nothing could differ
 
 
@@ -77,7 +76,7 @@ def test_support_gets_the_text_of_its_own_class():
         evaluate_each_episode(Telling(), TinyClips("test", 0.0), draw, 50, texts("test")),
     ):
         assert result.accuracy == 1.0
-    wrong = evaluate(Telling(), TinyClips("test", 0.0), draw, 50, texts("test"), device="cpu", text_order="permuted")
+    wrong = evaluate(Telling(), TinyClips("test", 0.0), draw, 50, texts("test"), device="cpu", control="texts_permuted")
     assert wrong.accuracy < 0.8
 
 
@@ -95,7 +94,7 @@ def test_matching_in_batches_equals_one_by_one(monkeypatch):
 
 def test_interval_and_tables():
     result = run(episodes=60, draw=sampler("test", query=2))
-    low, high = stats.t.interval(0.95, 59, result.accuracy, stats.sem(result.per_episode))
+    low, high = stats.t.interval(0.95, 59, result.accuracy, stats.sem(result.per_trial))
     assert result.interval == pytest.approx((high - low) / 2) and result.accuracy == pytest.approx((high + low) / 2)
     assert half_width(np.array([0.5])) == math.inf
     table, counts = result.per_class(), result.confusion
@@ -103,17 +102,16 @@ def test_interval_and_tables():
     assert list(table["class"]) == list(result.classes) and table["queries"].sum() == 360
     hits = result.truth == result.predicted
     assert table["accuracy"][2] == pytest.approx(hits[result.truth == 2].mean())
-    assert np.allclose([hits[result.episode == i].mean() for i in range(60)], result.per_episode)
+    assert np.allclose([hits[result.episode == i].mean() for i in range(60)], result.per_trial)
     assert "conditional on one trained model" in str(result)
 
 
 def test_paired_interval_is_of_the_differences():
     a, b = run(), run(noise=3.0)
     compared = paired(a, b)
-    difference = a.per_episode - b.per_episode
+    difference = a.per_trial - b.per_trial
     assert compared.difference == pytest.approx(a.accuracy - b.accuracy) and compared.difference > 0
     assert compared.interval == pytest.approx(half_width(difference))
-    assert compared.apart == (abs(difference.mean()) > half_width(difference))
     with pytest.raises(UserError, match="different episodes"):
         paired(a, run(draw=sampler("test", seed=1)))
     with pytest.raises(UserError, match="different episodes"):
@@ -133,13 +131,14 @@ def test_near_ties_are_counted():
 
 
 def test_shuffled_frames_hurt_and_are_the_same_every_time():
-    plain, shuffled = run(noise=0.3), run(noise=0.3, frame_order="shuffled")
-    assert paired(plain, shuffled).apart and plain.accuracy > shuffled.accuracy + 0.1
-    again = run(noise=0.3, frame_order="shuffled")
+    plain, shuffled = run(noise=0.3), run(noise=0.3, control="frames_shuffled")
+    gap = paired(plain, shuffled)
+    assert gap.difference > gap.interval and plain.accuracy > shuffled.accuracy + 0.1
+    again = run(noise=0.3, control="frames_shuffled")
     assert np.array_equal(shuffled.predicted, again.predicted)
     assert shuffled.controls == {"frame_order": "shuffled", "text_order": "own"}
     clips = TinyClips("test")
-    other = evaluate_episodes.ShuffledFrames(clips, "test")
+    other = controls.ShuffledFrames(clips, "test")
     for row in range(10):
         a, b = clips.test(row), other.test(row)
         assert not torch.equal(a, b) and torch.equal(a.flatten(1).sort(0).values, b.flatten(1).sort(0).values)
@@ -149,28 +148,31 @@ def test_controls_together_are_the_controls_one_by_one():
     method, split = Tiny(), "test"
     given = (method, TinyClips(split), sampler(split), 30, texts(split))
     together = evaluate_episodes.evaluate_with_controls(*given)
-    for name, control in (
-        ("", {}),
-        ("frames_shuffled", {"frame_order": "shuffled"}),
-        ("texts_permuted", {"text_order": "permuted"}),
-    ):
-        alone = evaluate(*given, **control)
+    assert tuple(together) == controls.CONTROLS
+    for name in controls.CONTROLS:
+        alone = evaluate(*given, control=name)
         assert np.array_equal(together[name].predicted, alone.predicted) and together[name].controls == alone.controls
     assert not np.array_equal(together[""].predicted, together["frames_shuffled"].predicted)
     assert not np.array_equal(together[""].predicted, together["texts_permuted"].predicted)
 
 
-def test_permuted_text_leaves_no_class_its_own():
+def test_permuted_texts_leave_no_class_its_own():
     for classes in (2, 5, 24):
         text = torch.randn(classes, 3)
-        other = permuted_text(text)
+        other = controls.permuted(text)
         assert not (text == other).all(1).any()
         assert torch.equal(text.sort(0).values, other.sort(0).values)
-    assert run(text_order="permuted").controls["text_order"] == "permuted"
-    with pytest.raises(UserError, match="text_order"):
-        run(text_order="permutted")
-    with pytest.raises(UserError, match="frame_order"):
-        run(frame_order="random")
+    templates = torch.arange(2 * 5 * 3.0).reshape(2, 5, 3)
+    other = controls.permuted(templates)
+    assert other.shape == templates.shape and not (other == templates).all(-1).any()
+    order = [int((templates[0] == row).all(-1).nonzero()) for row in other[0]]
+    assert torch.equal(other[1], templates[1][order]), "all templates alike"
+
+
+def test_a_control_is_known_or_refused():
+    assert run(control="texts_permuted").controls == {"frame_order": "in order", "text_order": "permuted"}
+    with pytest.raises(UserError, match="control: 'texts_permutted' is not one of frames_shuffled, texts_permuted"):
+        run(control="texts_permutted")
 
 
 def test_remix_gives_the_result_of_another_mix():
@@ -179,17 +181,9 @@ def test_remix_gives_the_result_of_another_mix():
     assert np.array_equal(same.predicted, result.predicted) and same.checksum == result.checksum
     text = result.remix(lambda parts: parts["text"])
     assert np.array_equal(text.predicted[:3], result.episodes[0].class_ids[result.parts[0]["text"].argmax(-1)])
-    assert paired(result, text).episodes == 40
+    assert paired(result, text).trials == 40
     with pytest.raises(UserError, match="keep_parts"):
         run().remix(lambda parts: parts["text"])
-
-
-def test_result_survives_saving(tmp_path):
-    result = run(frame_order="shuffled")
-    result.save(tmp_path / "episodes.npz")
-    other = EvalResult.load(tmp_path / "episodes.npz")
-    assert other.summary() == result.summary() and paired(result, other).difference == 0
-    assert other.classes == result.classes and other.controls == result.controls
 
 
 def test_a_method_that_cannot_be_cut_runs_episode_by_episode():
@@ -197,7 +191,7 @@ def test_a_method_that_cannot_be_cut_runs_episode_by_episode():
         whole_episode = True
 
     result = run(Whole(), episodes=5)
-    assert result.mode == "each episode" and np.array_equal(result.predicted, run(episodes=5).predicted)
+    assert result.how == "each episode" and np.array_equal(result.predicted, run(episodes=5).predicted)
 
 
 def test_clips_that_vary_by_episode_are_read_in_every_episode():
@@ -209,10 +203,10 @@ def test_clips_that_vary_by_episode_are_read_in_every_episode():
 
     given = (Tiny(), Varying("test"), sampler("test"), 12, texts("test"))
     result, still = evaluate(*given, device="cpu"), run(episodes=12)
-    assert result.mode == "each episode" and not np.allclose(result.margin, still.margin)
+    assert result.how == "each episode" and not np.allclose(result.margin, still.margin)
     assert np.array_equal(result.margin, evaluate(*given, device="cpu").margin)
     together = evaluate_episodes.evaluate_with_controls(*given)
-    assert {found.mode for found in together.values()} == {"each episode"}
+    assert {found.how for found in together.values()} == {"each episode"}
     assert not np.array_equal(together["frames_shuffled"].margin, together[""].margin)
 
 

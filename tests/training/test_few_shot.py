@@ -15,13 +15,14 @@ from vidlib.basics.errors import UserError
 from vidlib.data.catalogue import benchmarks
 from vidlib.params.few_shot import RunParams
 from vidlib.results import runs
-from vidlib.results.accuracy import EvalResult
+from vidlib.results.accuracy import Evaluation
 from vidlib.results.runs import load_all, read_lines
-from vidlib.training import checkpoints, few_shot, opening
+from vidlib.training import checkpoints, few_shot
 from vidlib.training import processes as apart
 from vidlib.training import step as stepping
 from vidlib.training.evaluate_episodes import evaluate
-from vidlib.training.few_shot import fit
+from vidlib.training.loop import fit
+from vidlib.training.run import identity
 
 COMMON = {"lr": 1e-2, "seed": 0, "device": "cpu", "precision": "32-true"}
 
@@ -29,7 +30,7 @@ COMMON = {"lr": 1e-2, "seed": 0, "device": "cpu", "precision": "32-true"}
 def test_it_learns_and_leaves_its_record(tmp_path):
     method = Tiny()
     tower = method.backbone.weight.clone()
-    done = fit(method, source_of(61), episodes=61, episodes_per_step=2, clip_grad=1.0, folder=tmp_path, **COMMON)
+    done = fit(method, source_of(61), batches=61, batches_per_step=2, clip_grad=1.0, folder=tmp_path, **COMMON)
     lines = read_lines(tmp_path / "metrics.jsonl")
     assert [line["step"] for line in lines] == list(range(1, 32)) and lines[-1]["episode"] == 61
     assert {"loss", "loss.visual", "loss.text", "accuracy", "lr", "grad_norm", "seconds"} <= lines[0].keys()
@@ -44,8 +45,8 @@ def test_it_learns_and_leaves_its_record(tmp_path):
 def test_loss_is_the_mean_over_the_episodes_of_a_step(tmp_path):
     together, apart = tmp_path / "together", tmp_path / "apart"
     frozen = COMMON | {"lr": 1e-12, "warmup": 0.0}
-    fit(Tiny(0.0), source_of(4), episodes=4, episodes_per_step=4, folder=together, **frozen)
-    fit(Tiny(0.0), source_of(4), episodes=4, episodes_per_step=1, folder=apart, **frozen)
+    fit(Tiny(0.0), source_of(4), batches=4, batches_per_step=4, folder=together, **frozen)
+    fit(Tiny(0.0), source_of(4), batches=4, batches_per_step=1, folder=apart, **frozen)
     losses = [line["loss"] for line in read_lines(apart / "metrics.jsonl")]
     assert read_lines(together / "metrics.jsonl")[0]["loss"] == pytest.approx(sum(losses) / 4, rel=1e-5)
 
@@ -59,7 +60,7 @@ def test_best_on_val_is_kept_and_the_earlier_of_equals(tmp_path):
         return next(answers)
 
     method = Tiny()
-    done = fit(method, source_of(8), episodes=8, folder=tmp_path, validate=validate, val_every=2, **COMMON)
+    done = fit(method, source_of(8), batches=8, folder=tmp_path, validate=validate, val_every=2, **COMMON)
     assert (done.selected, done.val_accuracy) == (4, 0.6)
     assert method.text_scale.item() == seen[1] != seen[3]
     assert [line.get("val_accuracy") for line in read_lines(tmp_path / "metrics.jsonl")][1::2] == [0.2, 0.6, 0.6, 0.4]
@@ -70,7 +71,7 @@ def test_training_beats_the_untrained_method(tmp_path):
         return evaluate(method, TinyClips("val"), sampler("val"), 60, texts("val"), device="cpu").accuracy
 
     before, method = accuracy(Tiny()), Tiny()
-    done = fit(method, source_of(150), episodes=150, folder=tmp_path, validate=accuracy, val_every=50, **COMMON)
+    done = fit(method, source_of(150), batches=150, folder=tmp_path, validate=accuracy, val_every=50, **COMMON)
     assert done.val_accuracy == accuracy(method) > before
 
 
@@ -79,19 +80,19 @@ def test_a_loss_that_is_not_finite_stops_with_its_episode(tmp_path, poison, word
     source = [source_of(8)[i] for i in range(8)]
     source[5].query = source[5].query * poison
     with pytest.raises(UserError, match=rf"{word}.* of episode 5 is .*try"):
-        fit(Tiny(), source, episodes=8, episodes_per_step=2, folder=tmp_path, **COMMON)
+        fit(Tiny(), source, batches=8, batches_per_step=2, folder=tmp_path, **COMMON)
     assert len(read_lines(tmp_path / "metrics.jsonl")) == 2
 
 
 def test_what_cannot_be_trained_says_so(tmp_path):
     with pytest.raises(UserError, match="no trainable parameter"):
-        fit(Tiny().requires_grad_(False), source_of(2), episodes=2, folder=tmp_path, **COMMON)
+        fit(Tiny().requires_grad_(False), source_of(2), batches=2, folder=tmp_path, **COMMON)
     for name in ("schedule", "optimizer", "decayed"):
         with pytest.raises(UserError, match=f"{name}: 'step'"):
-            fit(Tiny(), source_of(2), episodes=2, folder=tmp_path, **{name: "step"}, **COMMON)
-    fit(Tiny(), source_of(2), episodes=2, folder=tmp_path, **COMMON)
+            fit(Tiny(), source_of(2), batches=2, folder=tmp_path, **{name: "step"}, **COMMON)
+    fit(Tiny(), source_of(2), batches=2, folder=tmp_path, **COMMON)
     with pytest.raises(UserError, match="another folder"):
-        fit(Tiny(), source_of(3), episodes=3, folder=tmp_path, **COMMON)
+        fit(Tiny(), source_of(3), batches=3, folder=tmp_path, **COMMON)
 
 
 def test_schedule_rises_then_falls():
@@ -102,7 +103,7 @@ def test_schedule_rises_then_falls():
 
 
 def test_milestones_drop_the_rate_where_they_say():
-    drops = stepping.shares([[0.5, 0.3], [150, 0.1]], episodes=200)
+    drops = stepping.shares([[0.5, 0.3], [150, 0.1]], batches=200)
     assert drops == [(0.5, 0.3), (0.75, 0.1)]
     rates = [stepping.rate_at(step, 100, 0.1, "steps", drops) for step in range(1, 101)]
     assert rates[:10] == [step / 10 for step in range(1, 11)]
@@ -116,7 +117,7 @@ def weights_after(folder, method=None, **how):
     """Every trained weight after four episodes of one step each, without dropout."""
     method = method or Tiny(0.0)
     options = COMMON | {"warmup": 0.0, "schedule": "constant", "weight_decay": 0.0} | how
-    fit(method, source_of(4), episodes=4, folder=folder, **options)
+    fit(method, source_of(4), batches=4, folder=folder, **options)
     return {name: p.detach().clone() for name, p in method.trainable().items()}
 
 
@@ -200,7 +201,7 @@ def test_an_interrupted_run_ends_with_the_same_weights(tmp_path, how):
         return Items()
 
     how = COMMON | how | ({"milestones": [[6, 0.1]]} if "schedule" in how else {})
-    options = how | {"episodes": 12, "episodes_per_step": 2, "checkpoint_every": 2}
+    options = how | {"batches": 12, "batches_per_step": 2, "checkpoint_every": 2}
     whole = Searching()
     fit(whole, source(None), folder=tmp_path / "whole", **options)
     with pytest.raises(Cut):
@@ -255,7 +256,7 @@ def test_only_matrices_decay():
 
 
 def test_bfloat16_and_deterministic_kernels_train(tmp_path):
-    fit(Tiny(), source_of(6), episodes=6, folder=tmp_path, deterministic=True, **COMMON | {"precision": "bf16-mixed"})
+    fit(Tiny(), source_of(6), batches=6, folder=tmp_path, deterministic=True, **COMMON | {"precision": "bf16-mixed"})
     assert not torch.are_deterministic_algorithms_enabled()
     assert all(math.isfinite(line["loss"]) for line in read_lines(tmp_path / "metrics.jsonl"))
 
@@ -263,15 +264,15 @@ def test_bfloat16_and_deterministic_kernels_train(tmp_path):
 def test_episode_randomness_does_not_depend_on_what_came_before(tmp_path):
     """The second half of the episodes alone gives the same losses, dropout included, when weights do not move."""
     frozen = COMMON | {"lr": 1e-12}
-    fit(Tiny(0.5), source_of(6), episodes=6, folder=tmp_path / "a", **frozen)
+    fit(Tiny(0.5), source_of(6), batches=6, folder=tmp_path / "a", **frozen)
     torch.manual_seed(1234)
-    fit(Tiny(0.5), source_of(6), episodes=6, folder=tmp_path / "b", workers=1, **frozen)
+    fit(Tiny(0.5), source_of(6), batches=6, folder=tmp_path / "b", workers=1, **frozen)
     a, b = ([line["loss"] for line in read_lines(tmp_path / name / "metrics.jsonl")] for name in "ab")
     assert a == b and len(set(a)) == 6
 
 
 def test_metrics_are_lines_of_json(tmp_path):
-    fit(Tiny(), source_of(3), episodes=3, folder=tmp_path, **COMMON)
+    fit(Tiny(), source_of(3), batches=3, folder=tmp_path, **COMMON)
     assert [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == [1, 2, 3]
 
 
@@ -301,7 +302,7 @@ def test_run_from_parameters(params, capsys):
     assert first.readings() == {"val": 2, "test": 3}
     for name in ("test", "frames_shuffled", "texts_permuted"):
         assert result[name]["episodes"] == 6 and result[name]["checksum"] == result["test"]["checksum"]
-    assert EvalResult.load(first.path("episodes.npz")).accuracy == result["test"]["accuracy"]
+    assert Evaluation.load(first.path("episodes.npz")).accuracy == result["test"]["accuracy"]
     assert not first.path("state.safetensors").exists() and first.path("checkpoint.safetensors").is_file()
     assert RunParams.from_file(first.path("params.json")) == params
     again = few_shot.run(params.model_copy(update={"workers": 1, "fresh": False}))
@@ -315,10 +316,10 @@ def test_the_run_of_a_moved_folder_is_the_same_run(params, tmp_path):
     ids = []
     for dataset in (params.dataset, f"folder:{moved}"):
         here = params.model_copy(update={"dataset": dataset, "runs": str(tmp_path / "runs"), "seed": 5})
-        with runs.open_run(*few_shot._identity(here, benchmarks.load(dataset))) as run:
+        with runs.open_run(identity(few_shot.work(here))) as run:
             ids.append(run.id)
     (moved / "class1" / "0.mp4").write_bytes((moved / "class2" / "1.mp4").read_bytes())
-    with runs.open_run(*few_shot._identity(here, benchmarks.load(here.dataset))) as run:
+    with runs.open_run(identity(few_shot.work(here))) as run:
         ids.append(run.id)
     assert ids[0] == ids[1] != ids[2]
 
@@ -327,15 +328,15 @@ def test_selected_weights_are_those_of_the_result(params):
     run = few_shot.run(params)
     method, test = few_shot.open_trained(run, benchmarks.load(params.dataset), "test")
     found = evaluate(method, test.clips, test.sampler, 6, test.text, device="cpu")
-    assert np.array_equal(found.per_episode, EvalResult.load(run.path("episodes.npz")).per_episode)
-    untrained = methods.build(params, opening.open_backbone(params))
+    assert np.array_equal(found.per_trial, Evaluation.load(run.path("episodes.npz")).per_trial)
+    untrained = methods.build(params, few_shot.open_backbone(params))
     meta = checkpoints.load_trainable(untrained, run.path("checkpoint.safetensors"))
     assert meta["step"] == run.result["fit"]["selected"]
 
 
 def test_cost_and_coverage_stand_beside_the_result(params):
     result = few_shot.run(params).result
-    method = opening.open_method(params)
+    method = few_shot.open_method(params)
     assert result["cost"]["trainable"] == sum(p.numel() for p in method.trainable().values())
     assert result["cost"]["gmacs"] > 0 and result["cost"]["training_memory"] > 0
     assert [(c["split"], c["present"]) for c in result["coverage"]] == [("train", 9), ("val", 6), ("test", 6)]
@@ -350,13 +351,13 @@ def test_a_record_is_found_only_where_there_is_one(params):
 def test_a_video_that_stops_decoding_is_named_in_one_sentence(params, tmp_path, workers):
     folder = write_folder(tmp_path / "clips", classes=7, clips=3)
     broken = params.model_copy(update={"dataset": f"folder:{folder}", "runs": str(tmp_path), "workers": workers})
-    manifest = opening.open_manifest(broken)
-    method = opening.open_method(broken)
-    train = opening.open_split(broken, manifest, method.backbone, "train")
+    manifest = few_shot.open_manifest(broken)
+    method = few_shot.open_method(broken)
+    train = few_shot.open_split(broken, manifest, method.backbone, "train")
     for row in manifest.videos("train"):
         manifest.path(row).write_bytes(b"damaged after it was listed")
     with pytest.raises(UserError, match=r"^[^\n]*\.mp4[^\n]*$"):
-        fit(method, train.training(2), episodes=2, folder=tmp_path / "run", workers=workers, **COMMON)
+        fit(method, train.training(2), batches=2, folder=tmp_path / "run", workers=workers, **COMMON)
 
 
 def test_command_line_tells_one_sentence(tmp_path, monkeypatch):

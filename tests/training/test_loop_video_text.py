@@ -58,10 +58,10 @@ def test_a_run_that_was_cut_off_ends_with_the_same_weights(tmp_path, name, monke
             raise KeyboardInterrupt
         plain(*given)
 
-    monkeypatch.setattr(step, "take_step", dies)
+    monkeypatch.setattr("vidlib.training.loop.take_step", dies)
     with pytest.raises(KeyboardInterrupt):
         train(name, tmp_path / "cut", "32-true", steps=4, checkpoint_every=2)
-    monkeypatch.setattr(step, "take_step", plain)
+    monkeypatch.setattr("vidlib.training.loop.take_step", plain)
     again, done = train(name, tmp_path / "cut", "32-true", steps=4, checkpoint_every=2)
     assert done.steps == 4 and [line["step"] for line in read_lines(tmp_path / "cut" / "metrics.jsonl")] == [1, 2, 3, 4]
     one, other = checkpoints.trainable_state(whole), checkpoints.trainable_state(again)

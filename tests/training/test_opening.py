@@ -9,7 +9,7 @@ from tests.data.small import write_folder
 from vidlib.basics.errors import UserError
 from vidlib.data import sampling
 from vidlib.params.few_shot import MAFSARParams, RunParams
-from vidlib.training import opening
+from vidlib.training import few_shot
 
 
 @pytest.mark.parametrize(
@@ -29,8 +29,8 @@ def test_what_cannot_work_is_named_at_once(given, words, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("VIDLIB_DATA", str(tmp_path))
     with pytest.raises(UserError) as error:
-        p = opening.checked(MAFSARParams.parse(given))
-        opening.open_manifest(p)
+        p = few_shot.checked(MAFSARParams.parse(given))
+        few_shot.open_manifest(p)
     assert all(word in str(error.value) for word in words), error.value
 
 
@@ -43,21 +43,23 @@ def test_a_folder_with_an_empty_class_or_only_broken_clips_is_refused(tmp_path):
         (broken / f"class{i}" / "a.mp4").write_bytes(b"no video")
     for folder, word in ((empty, "nothing here"), (broken, "decoded")):
         with pytest.raises(UserError, match=word):
-            opening.checked(MAFSARParams.parse({"dataset": f"folder:{folder}", "way": 2}))
+            few_shot.checked(MAFSARParams.parse({"dataset": f"folder:{folder}", "way": 2}))
 
 
 def test_a_seed_gives_one_method_and_another_seed_another():
     base = MAFSARParams(pretrained="").run_params("ma_fsar")
-    one, again, other = (opening.open_method(p).state_dict() for p in (base, base, base.model_copy(update={"seed": 1})))
+    one, again, other = (
+        few_shot.open_method(p).state_dict() for p in (base, base, base.model_copy(update={"seed": 1}))
+    )
     assert all(torch.equal(one[name], again[name]) for name in one)
     assert any(not torch.equal(one[name], other[name]) for name in one)
 
 
 def test_the_template_reaches_the_class_texts(tmp_path):
     p = MAFSARParams.parse({"dataset": f"folder:{write_folder(tmp_path / 'clips')}", "way": 2, "pretrained": ""})
-    manifest, backbone = opening.open_manifest(p), opening.open_backbone(p)
+    manifest, backbone = few_shot.open_manifest(p), few_shot.open_backbone(p)
     texts = [
-        opening.open_split(p.model_copy(update={"template": t}), manifest, backbone, "val").text
+        few_shot.open_split(p.model_copy(update={"template": t}), manifest, backbone, "val").text
         for t in ("a photo of {}", "{}")
     ]
     assert not torch.equal(*texts)
@@ -70,17 +72,17 @@ def small(tmp_path_factory):
     """(parameters, manifest, backbone) of six classes of grey clips, five to a class."""
     folder = write_folder(tmp_path_factory.mktemp("small") / "clips", clips=5)
     params = RunParams(dataset=f"folder:{folder}", way=2, pretrained="", frames=3)
-    return params, opening.open_manifest(params), opening.open_backbone(params)
+    return params, few_shot.open_manifest(params), few_shot.open_backbone(params)
 
 
 def test_a_recipe_chooses_augmentation_and_statistics(small):
     params, manifest, backbone = small
 
     def opened(**chosen):
-        clips = opening.open_split(params.model_copy(update=chosen), manifest, backbone, "train").clips
+        clips = few_shot.open_split(params.model_copy(update=chosen), manifest, backbone, "train").clips
         return clips.transform_train, clips.transform_query, clips.transform_test
 
-    undirected = opening.open_split(params, replace(manifest, directional=False), backbone, "train").clips
+    undirected = few_shot.open_split(params, replace(manifest, directional=False), backbone, "train").clips
     assert undirected.transform_train.flip and undirected.transform_query.flip
     support, query, test = opened()
     assert not support.flip and not query.flip and not query.hue and support.scale == (0.5, 1.0)  # direction may tell
@@ -101,19 +103,19 @@ def test_a_recipe_chooses_frames_and_the_size_of_training_episodes(small):
         update={"sampling": "ends", "train_frames": "random supports", "test_frames": "random"}
         | {"train_shot": 2, "train_query": 3}
     )
-    train, test = (opening.open_split(chosen, manifest, backbone, name) for name in ("train", "test"))
+    train, test = (few_shot.open_split(chosen, manifest, backbone, name) for name in ("train", "test"))
     assert train.clips.pick is test.clips.pick is sampling.trx_indices
     assert train.clips.vary_train == ("support",) and not train.clips.by_episode
     assert test.clips.vary_test == ("support", "query") and test.clips.by_episode
     assert (train.sampler.shots, test.sampler.shots) == ((2, 2), (1, 1))
     assert (len(train.sampler[0].query), len(test.sampler[0].query)) == (2 * 3, 2 * params.query)
-    plain = opening.open_split(params, manifest, backbone, "test").clips
+    plain = few_shot.open_split(params, manifest, backbone, "test").clips
     assert not plain.by_episode and plain.pick is sampling.segment_indices
 
 
 def test_parameters_without_a_recipes_fields_mean_its_defaults(small):
     params, manifest, backbone = small
     notebook = MAFSARParams.parse({name: getattr(params, name) for name in ("dataset", "way", "pretrained", "frames")})
-    ours, theirs = (opening.open_split(p, manifest, backbone, "train") for p in (params, notebook))
+    ours, theirs = (few_shot.open_split(p, manifest, backbone, "train") for p in (params, notebook))
     for i in range(3):
         assert torch.equal(ours.training(3)[i].query, theirs.training(3)[i].query)

@@ -9,10 +9,9 @@ import torch
 from tests.data.small import write_clip, write_folder
 from vidlib.basics.errors import UserError
 from vidlib.params.video_text import VideoTextRunParams
-from vidlib.results import runs
-from vidlib.results.accuracy import paired
-from vidlib.results.recognised import Recognised
+from vidlib.results.accuracy import Evaluation, paired
 from vidlib.training import checkpoints, video_text
+from vidlib.training.run import identity
 
 SMALL = {"pretrained": "", "frames": 2, "batch": 4, "epochs": 1, "device": "cpu", "val_every": 1}
 M2 = {"method": "m2clip", "options": {"width": 8, "text_width": 8}}
@@ -57,7 +56,7 @@ def test_a_run_trains_chooses_tests_and_is_found_again(params, given):
     assert not method.training and method.trainable()
     stored, _ = checkpoints.read(run.path("checkpoint.safetensors"))
     assert all(torch.equal(stored[name], value) for name, value in checkpoints.trainable_state(method).items())
-    kept = Recognised.load(run.path("test.npz"))
+    kept = Evaluation.load(run.path("test.npz"))
     assert kept.accuracy == result["test"]["accuracy"] and paired(kept, kept).difference == 0
     assert np.allclose(kept.probabilities.sum(1), 1, atol=1e-5)
 
@@ -65,10 +64,9 @@ def test_a_run_trains_chooses_tests_and_is_found_again(params, given):
 def test_what_determines_a_run_and_what_does_not(params):
     base = params()
     same = params(workers=1, fresh=True)
-    identity = [video_text._identity(p, video_text.open_plan(p)) for p in (base, same, params(seed=1))]
-    ids = [runs.run_id(determining, digests) for determining, _, _, digests in identity]
-    assert ids[0] == ids[1] != ids[2]
-    assert "folder:" not in json.dumps(identity[0][0])
+    found = [identity(video_text.work(p)) for p in (base, same, params(seed=1))]
+    assert found[0].id == found[1].id != found[2].id
+    assert "folder:" not in json.dumps(found[0].values) and "folder:" in found[0].params["dataset"]
 
 
 def test_untrained_is_tested_without_training(params):
@@ -129,11 +127,8 @@ def test_training_starts_from_another_run(params):
     stored, _ = checkpoints.read(first.path("checkpoint.safetensors"))
     own = checkpoints.trainable_state(opened.method)
     assert all(torch.equal(own[n], v) for n, v in stored.items() if not n.startswith(("classifier.", "word_head.")))
-    ids = [
-        runs.run_id(d, digests)
-        for d, _, _, digests in (video_text._identity(q, opened.plan) for q in (p, p.model_copy(update={"init": ""})))
-    ]
-    assert ids[0] != ids[1]
+    one, other = (identity(video_text.work(q, opened.plan)) for q in (p, p.model_copy(update={"init": ""})))
+    assert one.id != other.id and str(first.folder) not in json.dumps(one.values)
     with pytest.raises(UserError, match="does not fit ActionCLIP: it lacks"):
         video_text.open_run(params(init=str(first.folder), options={"visual_prompt": "lstm"}))
     with pytest.raises(UserError, match="is no folder of a finished run"):
@@ -160,9 +155,9 @@ def test_zero_shot_on_another_data_set_over_its_standard_splits(params, tmp_path
         (root / "annotations" / f"trainlist0{n}.txt").write_text("\n".join(rest))
     run = video_text.run(params(protocol="zero_shot", test_dataset="official:ucf101", epochs=0))
     result = run.result["test"]
-    kept = Recognised.load(run.path("test.npz"))
+    kept = Evaluation.load(run.path("test.npz"))
     assert result["videos"] == 6 and result["classes"] == 2 and set(result["standard_splits"]) == {"1", "2", "3"}
-    each = [kept.per_episode[[i, i + 3]].mean() for i in range(3)]  # rows are sorted by id: A's three, then B's
+    each = [kept.per_trial[[i, i + 3]].mean() for i in range(3)]  # rows are sorted by id: A's three, then B's
     assert list(result["standard_splits"].values()) == each
     assert result["mean"] == pytest.approx(np.mean(each)) and result["deviation"] == pytest.approx(np.std(each))
     assert "official_ucf101" in run.result["said"] and run.result["overlap"] == []

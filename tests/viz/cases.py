@@ -18,6 +18,7 @@ from vidlib.viz import (
     catalogue,
     confusion,
     curves,
+    distribution,
     filmstrip,
     gradcam,
     guidance,
@@ -39,17 +40,17 @@ def wave(*shape: int, seed: int = 0) -> np.ndarray:
 
 def clip(seed: int = 0, frames: int = 8) -> np.ndarray:
     """A square that goes from left to right over a ground of its own colour, uint8 [T 24 32 3]."""
-    found = np.full((frames, 24, 32, 3), (60 + 40 * seed) % 256, np.uint8)
+    made = np.full((frames, 24, 32, 3), (60 + 40 * seed) % 256, np.uint8)
     for t in range(frames):
-        found[t, 8:16, 3 * t : 3 * t + 8] = (230, 180, 40 * (seed % 6))
-    return found
+        made[t, 8:16, 3 * t : 3 * t + 8] = (230, 180, 40 * (seed % 6))
+    return made
 
 
 def _ours() -> pd.DataFrame:
     rows = [("MA-FSAR", 0.31, 57.2, 0.19), ("AIM", 0.22, 49.0, 0.23), ("CLIP-FSAR", 0.97, 52.3, 0.13)]
     rows += [("frozen CLIP", 0.0, 25.1, 0.13), ("TRX", 0.25, 48.2, 0.16)]
-    found = pd.DataFrame(rows, columns=["name", "trainable_M", "accuracy", "gmacs"])
-    return found.assign(low=found["accuracy"] - 1.3, high=found["accuracy"] + 1.3, origin="ours", confidence="measured")
+    table = pd.DataFrame(rows, columns=["name", "trainable_M", "accuracy", "gmacs"])
+    return table.assign(low=table["accuracy"] - 1.3, high=table["accuracy"] + 1.3, origin="ours", confidence="measured")
 
 
 def _printed() -> pd.DataFrame:
@@ -65,27 +66,35 @@ def _printed() -> pd.DataFrame:
 def _metrics(steps: int = 120, seed: int = 0) -> pd.DataFrame:
     at = np.arange(1, steps + 1)
     loss = 1.7 * np.exp(-at / 60) + 0.3 * wave(steps, seed=seed)
-    found = pd.DataFrame({"episode": at, "loss": loss, "accuracy": 0.2 + at / 200 * wave(steps, seed=seed + 1)})
-    found["loss.q2s"], found["loss.q2t"] = 0.7 * loss, 0.3 * loss
-    found["val_accuracy"] = np.where(at % 40 == 0, 0.3 + at / 400, np.nan)
-    return found
+    table = pd.DataFrame({"episode": at, "loss": loss, "accuracy": 0.2 + at / 200 * wave(steps, seed=seed + 1)})
+    table["loss.q2s"], table["loss.q2t"] = 0.7 * loss, 0.3 * loss
+    table["val_accuracy"] = np.where(at % 40 == 0, 0.3 + at / 400, np.nan)
+    return table
+
+
+def _seeds() -> pd.DataFrame:
+    runs = [_metrics(seed=2 * seed).assign(seed=seed) for seed in range(3)]
+    for seed, run in enumerate(runs):
+        run["loss"], run["val_accuracy"] = run["loss"] * (1 + 0.15 * seed), run["val_accuracy"] - 0.04 * seed
+        run["accuracy"] *= 1 + 0.2 * seed
+    return pd.concat(runs)
 
 
 def _ablations() -> pd.DataFrame:
     rows = [("no text token", -4.2, "trained"), ("no temporal adaptation at all", -7.5, "trained")]
     rows += [("frames shuffled", -3.1, "test"), ("metric bimhm", 0.6, "test"), ("no joint adapter", np.nan, "trained")]
-    found = pd.DataFrame(rows, columns=["name", "delta", "kind"])
-    return found.assign(low=found["delta"] - 1.1, high=found["delta"] + 1.1)
+    table = pd.DataFrame(rows, columns=["name", "delta", "kind"])
+    return table.assign(low=table["delta"] - 1.1, high=table["delta"] + 1.1)
 
 
 def _search() -> pd.DataFrame:
     steps = np.arange(1, 41)
-    found = pd.DataFrame({"episode": steps, "loss": 1.0})
+    table = pd.DataFrame({"episode": steps, "loss": 1.0})
     for group in ("s1<s0", "s2<s0", "s2<s1", "out"):
         names = ("s0", "s1", "s2") if group == "out" else ("GP1", "GP2", "Sum")
         for i, name in enumerate(names):
-            found[f"{group}.{name}"] = 1 / 3 + (i - 1) * steps / 200
-    return found
+            table[f"{group}.{name}"] = 1 / 3 + (i - 1) * steps / 200
+    return table
 
 
 def _shapes() -> pd.DataFrame:
@@ -118,8 +127,8 @@ def _hybrid() -> pd.DataFrame:
 
 def _tradeoff() -> pd.DataFrame:
     rows = [("CLIP itself", "steps", 20, 15), ("adapters", "steps", 60, 25), ("no text", "towers", 50, 22)]
-    found = pd.DataFrame(rows, columns=["name", "group", "trained", "new"])
-    return found.assign(trained_half=2.5, new_half=3.0)
+    table = pd.DataFrame(rows, columns=["name", "group", "trained", "new"])
+    return table.assign(trained_half=2.5, new_half=3.0)
 
 
 def _cost() -> np.ndarray:
@@ -130,6 +139,16 @@ def _cost() -> np.ndarray:
 def _maps() -> dict[str, torch.Tensor]:
     names = ("MA-FSAR", "AIM", "frozen CLIP")
     return {name: torch.from_numpy(0.02 * wave(8, 4, 4, seed=i)) for i, name in enumerate(names)}
+
+
+def _per_class() -> pd.DataFrame:
+    rows = [
+        {"method": method, "name": name, "seed": seed, "accuracy": base - 11 * i + 14 * wave(3, seed=i)[seed]}
+        for method, base in (("MA-FSAR", 82), ("frozen CLIP", 45))
+        for i, name in enumerate(CLASSES)
+        for seed in range(3)
+    ]
+    return pd.DataFrame(rows)
 
 
 def _missing() -> pd.DataFrame:
@@ -170,8 +189,8 @@ def _overlaps() -> pd.DataFrame:
 
 def _runs() -> pd.DataFrame:
     names = ("MA-FSAR, 1-shot, seed 0", "AIM, 1-shot, seed 0", "frozen CLIP, 1-shot, seed 0")
-    found = pd.DataFrame({"name": names, "accuracy": (57.2, 49.0, 25.1)})
-    return found.assign(low=found["accuracy"] - 1.3, high=found["accuracy"] + 1.3)
+    table = pd.DataFrame({"name": names, "accuracy": (57.2, 49.0, 25.1)})
+    return table.assign(low=table["accuracy"] - 1.3, high=table["accuracy"] + 1.3)
 
 
 def _episode(width: str) -> Figure:
@@ -187,8 +206,8 @@ def _one_query(width: str) -> Figure:
 
 def _compare(width: str) -> Figure:
     runs = _runs()
-    found = {runs["name"][0]: _metrics(), runs["name"][1]: _metrics(seed=3)}
-    return curves.compare(found, runs, title="Runs side by side", width=width)
+    metrics = {runs["name"][0]: _metrics(), runs["name"][1]: _metrics(seed=3)}
+    return curves.compare(metrics, runs, title="Runs side by side", width=width)
 
 
 COUNTS = np.array([[12, 3, 2, 0], [1, 20, 4, 0], [0, 0, 9, 7], [0, 0, 0, 0]])
@@ -223,6 +242,8 @@ CASES: dict[str, Callable[[str], Axes | Figure | np.ndarray]] = {
     "confusion": lambda w: confusion.plot(COUNTS, CLASSES, title="MA-FSAR on the test classes", width=w),
     "curves": lambda w: curves.training(_metrics(), title="MA-FSAR on moving_shapes, seed 0", way=5, width=w),
     "curves_compare": _compare,
+    "curves_seeds": lambda w: curves.training(_seeds(), title="MA-FSAR on moving_shapes, 3 seeds", way=5, width=w),
+    "distribution": lambda w: distribution.plot(_per_class(), title="MA-FSAR, 3 seeds", chance=20, width=w),
     "filmstrip_clip": lambda w: filmstrip.clip(clip(), title="moving from left to right", width=w),
     "filmstrip_episode": _episode,
     "gradcam": lambda w: gradcam.figure(clip(), _maps(), title="Grad-CAM of one query", width=w),
@@ -233,14 +254,17 @@ CASES: dict[str, Callable[[str], Axes | Figure | np.ndarray]] = {
     "heatmap": lambda w: heatmap.similarities(
         {"before": wave(4, 4), "after": np.eye(4) + 0.3 * wave(4, 4)}, CLASSES, title="Videos and texts", width=w
     ),
-    "missing": lambda w: missing_videos.plot(_missing(), title="Missing videos", width=w),
-    "search": lambda w: architecture_search.plot(_search(), title="SloshNet's search", width=w),
+    "missing_videos": lambda w: missing_videos.plot(_missing(), title="Missing videos", width=w),
+    "architecture_search": lambda w: architecture_search.plot(_search(), title="SloshNet's search", width=w),
     "side_by_side": lambda w: side_by_side.accuracy(_shapes(), way=5, title="Shots and ways", width=w),
     "side_by_side_cost": lambda w: side_by_side.cost(_costs(), title="What an episode costs", width=w),
     "tradeoff": lambda w: tradeoff.plot(
         _tradeoff(), title="Trained against new classes", chance={"trained": 1.6, "new": 6.2}, width=w
     ),
 }
+
+
+AGAIN = ("curves_seeds",)  # a figure function that has a case already, on other data
 
 
 def draw(name: str, width: str) -> Figure:

@@ -31,11 +31,11 @@ def boxes(artists) -> list:
     return [a.get_window_extent(renderer) for a in artists]
 
 
-def overlapping(found: list) -> list[tuple[int, int]]:
+def overlapping(extents: list) -> list[tuple[int, int]]:
     """Pairs of boxes that share more than a sliver."""
     pairs = []
-    for i, one in enumerate(found):
-        for j, other in enumerate(found[:i]):
+    for i, one in enumerate(extents):
+        for j, other in enumerate(extents[:i]):
             common = one.intersection(one, other)
             if common is not None and common.width > 1 and common.height > 1:
                 pairs.append((j, i))

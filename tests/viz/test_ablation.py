@@ -33,8 +33,8 @@ def test_dots_intervals_and_what_was_not_run():
 def test_nothing_overlaps():
     ax = ablation.plot(ROWS, title="a title " * 12, full="MA-FSAR", baseline=57.2)
     below = [t for t in ax.texts if t.get_text().startswith("Not run")]
-    found = boxes([*below, ax.xaxis.label, ax._left_title, *[t for t in ax.texts if t.get_text().startswith("MA-")]])
-    assert not overlapping([*found, ax.get_legend().get_window_extent(), ax.get_window_extent()])
+    extents = boxes([*below, ax.xaxis.label, ax._left_title, *[t for t in ax.texts if t.get_text().startswith("MA-")]])
+    assert not overlapping([*extents, ax.get_legend().get_window_extent(), ax.get_window_extent()])
 
 
 def test_with_nothing_run_it_says_so():

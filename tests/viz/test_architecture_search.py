@@ -47,6 +47,6 @@ def test_a_run_without_a_search_is_refused(metrics):
 
 def test_the_end_names_the_strongest_of_every_choice():
     watched = make("sloshnet").watched() | {"s1<s0.GP1": 0.1, "s1<s0.GP2": 0.7, "s1<s0.Sum": 0.2}
-    table = architecture_search.found(watched)
+    table = architecture_search.standing(watched)
     assert len(table) == 8 and table.loc["s1 from s0", "strongest"] == "GP2"
     assert table.loc["s1 from s0", "weight"] == 0.7 and "Sum 0.200" in table.loc["s1 from s0", "all"]

@@ -15,12 +15,12 @@ def weights(extra: int) -> torch.Tensor:
 
 def test_maps_are_the_class_tokens_row_over_patches():
     w = weights(2)
-    found = attention.class_token_maps(w, GRID)
-    assert found.shape == (4, 2, 3)
+    maps = attention.class_token_maps(w, GRID)
+    assert maps.shape == (4, 2, 3)
     for t in range(4):
         for i in range(2):
             for j in range(3):
-                assert found[t, i, j] == pytest.approx(w[t, :, 0, 1 + 3 * i + j].mean().item(), rel=1e-6)
+                assert maps[t, i, j] == pytest.approx(w[t, :, 0, 1 + 3 * i + j].mean().item(), rel=1e-6)
 
 
 def test_patches_extra_tokens_and_itself_share_the_attention():
@@ -49,19 +49,19 @@ def test_weights_of_another_grid_are_an_error():
 
 def test_figure_has_a_row_per_method_and_one_scale_per_frame(frames):
     mine, other = weights(2), weights(0)
-    found = {"MA-FSAR": attention.class_token_maps(mine, GRID), "AIM": attention.class_token_maps(other, GRID)}
+    maps = {"MA-FSAR": attention.class_token_maps(mine, GRID), "AIM": attention.class_token_maps(other, GRID)}
     masses = {"MA-FSAR": attention.extra_mass(mine, GRID)}
-    fig = attention.maps(frames, found, masses, title="last layer, embedded world")
+    fig = attention.maps(frames, maps, masses, title="last layer, embedded world")
     top, *grid = fig.axes[:3]
     step = 32 + filmstrip.air(32)
     for t in range(4):
         own = slice(t * step, t * step + 32)
         np.testing.assert_array_equal(top.images[0].get_array()[:, own], frames[t])
-        peak = max(found[name][t].max().item() for name in found)
-        for ax, name in zip(grid, found, strict=True):
+        peak = max(maps[name][t].max().item() for name in maps)
+        for ax, name in zip(grid, maps, strict=True):
             drawn = ax.images[-1]
             assert drawn.get_clim() == (0, 1)
-            wanted = attention.upsample(found[name], (24, 32))[t] / peak
+            wanted = attention.upsample(maps[name], (24, 32))[t] / peak
             np.testing.assert_allclose(drawn.get_array()[:, own], wanted, atol=1e-6)
         assert grid[0].get_xticklabels()[t].get_text() == f"extra {100 * masses['MA-FSAR'][t]:.0f}%"
     assert not grid[1].get_xticklabels() and top.get_xticks()[1] == step + 15.5
@@ -71,23 +71,23 @@ def test_figure_has_a_row_per_method_and_one_scale_per_frame(frames):
 
 def test_a_rollout_multiplies_the_layers_residual_and_all():
     one, two = weights(2), weights(1)
-    found = attention.rollout([one, two], GRID)
+    rolled = attention.rollout([one, two], GRID)
     for t in range(4):
         total = torch.eye(7)
         for layer in (one, two):
             own = layer[t, :, :7, :7].mean(0)
             total = (0.5 * own / own.sum(-1, keepdim=True) + 0.5 * torch.eye(7)) @ total
-        torch.testing.assert_close(found[t].flatten(), total[0, 1:])
+        torch.testing.assert_close(rolled[t].flatten(), total[0, 1:])
     with pytest.raises(UserError, match="at least one layer"):
         attention.rollout([], GRID)
 
 
 def test_the_table_holds_every_patch():
-    found = {"AIM": attention.class_token_maps(weights(0), GRID)}
-    table = attention.table(found)
+    maps = {"AIM": attention.class_token_maps(weights(0), GRID)}
+    table = attention.table(maps)
     assert len(table) == 4 * 6 and table["extra"].isna().all()
     assert table.query("frame == 2 and row == 1 and column == 2")["attention"].item() == pytest.approx(
-        found["AIM"][1, 1, 2].item()
+        maps["AIM"][1, 1, 2].item()
     )
 
 

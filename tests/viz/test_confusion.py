@@ -3,7 +3,7 @@ import pytest
 
 from tests.viz.conftest import boxes, overlapping
 from vidlib.basics.errors import UserError
-from vidlib.viz import confusion
+from vidlib.viz import confusion, style
 
 NAMES = ["moving from left to right", "growing", "turning clockwise"]
 COUNTS = np.array([[6, 2, 2], [0, 5, 0], [0, 0, 0]])
@@ -11,11 +11,18 @@ COUNTS = np.array([[6, 2, 2], [0, 5, 0], [0, 0, 0]])
 
 def test_rows_are_shares_of_the_true_class():
     ax = confusion.plot(COUNTS, NAMES, title="embedded world moving_shapes, 5-way 1-shot, test classes")
-    drawn = np.ma.filled(ax.images[0].get_array(), np.nan)
+    drawn = np.ma.filled(ax.collections[0].get_array(), np.nan)
     np.testing.assert_allclose(drawn, [[60, 20, 20], [0, 100, 0], [np.nan] * 3])
-    assert sorted(t.get_text() for t in ax.texts) == ["100", "20", "20", "60"]
+    assert sorted(filter(None, (t.get_text() for t in ax.texts))) == ["100", "20", "20", "60"]
     assert [t.get_text() for t in ax.get_yticklabels()] == NAMES
     assert not overlapping(boxes(ax.get_yticklabels()))
+    words = {t.get_text(): t.get_color() for t in ax.texts}
+    assert words["100"] == "white" and words["60"] == words["20"] == style.INK, "dark on what is light"
+
+
+def test_long_names_of_many_classes_do_not_run_into_each_other():
+    ax = confusion.plot(np.eye(24), [f"pushing something {i} from left to right" for i in range(24)])
+    assert not overlapping(boxes(ax.get_yticklabels())) and not overlapping(boxes(ax.get_xticklabels()))
 
 
 def test_the_table_holds_every_cell():

@@ -37,6 +37,20 @@ def test_a_short_run_is_drawn_as_points(metrics):
     assert named(loss)["total"].get_marker() == "o" and len(named(loss)["total"].get_xdata()) == 4
 
 
+def test_several_seeds_are_their_mean_in_a_band_from_the_lowest_to_the_highest(metrics):
+    loss = {0: 1.0, 1: 2.0, 2: 6.0}
+    seeds = pd.concat([metrics.assign(seed=seed, loss=metrics["loss"] * by) for seed, by in loss.items()])
+    upper, lower = curves.training(seeds)
+    mean = next(line for name, line in named(upper).items() if name == "total (mean of 5 rows, 3 seeds)")
+    middle = list(mean.get_xdata()).index(50)
+    assert mean.get_ydata()[middle] == pytest.approx(3 * 1.5), "the rows' mean at episode 50 is 1.5"
+    band = upper.collections[0].get_paths()[0].vertices
+    reach = band[band[:, 0] == 50][:, 1]
+    assert (reach.min(), reach.max()) == pytest.approx((1.5, 9.0))
+    assert not [line for line in upper.lines if line.get_gid() == "raw"]
+    assert named(lower)["validation classes"].get_ydata().tolist() == [50, 50]
+
+
 def test_missing_columns_are_named(metrics):
     with pytest.raises(UserError, match="accuracy"):
         curves.training(metrics.drop(columns="accuracy"))

@@ -5,13 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from tests.data.small import write_folder
 from tests.methods.small import FRAMES, backbone, batch, make, resnet
 from tests.viz.conftest import boxes, overlapping
 from vidlib.basics.errors import UserError
-from vidlib.data.episodes import assemble
-from vidlib.params.few_shot import RunParams
-from vidlib.training import few_shot, opening
 from vidlib.viz import filmstrip, gradcam
 
 
@@ -39,9 +35,9 @@ def test_a_map_is_the_weighted_activation_of_the_query(name, on):
 
         handle = module.register_forward_hook(hook)
         with torch.no_grad():
-            found = method(whole).logits[0, 1, 2].item()
+            score = method(whole).logits[0, 1, 2].item()
         handle.remove()
-        return found, gradcam._maps(method, outputs[1])[first:]
+        return score, gradcam._maps(method, outputs[1])[first:]
 
     plain, maps = logit()
     exact = _weights(method, whole)
@@ -57,8 +53,8 @@ def test_a_map_is_the_weighted_activation_of_the_query(name, on):
             slope = (logit(change)[0] - plain) / step / maps[0, 0].numel()
             assert slope == pytest.approx(exact[t, d].item(), rel=1e-3, abs=1e-6) and slope != 0
     expected = torch.einsum("td,tdhw->thw", exact, maps).relu()
-    found = gradcam.query_map(method, whole, query=1, cls=2, stage=4)
-    assert torch.allclose(found.double(), expected, rtol=1e-4, atol=1e-7)
+    looked = gradcam.query_map(method, whole, query=1, cls=2, stage=4)
+    assert torch.allclose(looked.double(), expected, rtol=1e-4, atol=1e-7)
 
 
 def _weights(method, whole):
@@ -98,11 +94,11 @@ def test_what_cannot_be_looked_at_is_refused():
 
 
 def test_each_method_has_its_own_scale_in_the_figure(frames):
-    found = {"SloshNet": torch.rand(4, 2, 3), "OTAM": 1e-7 * torch.rand(4, 2, 3)}
-    fig = gradcam.figure(frames, found, title="stage 2")
+    maps = {"SloshNet": torch.rand(4, 2, 3), "OTAM": 1e-7 * torch.rand(4, 2, 3)}
+    fig = gradcam.figure(frames, maps, title="stage 2")
     top, *grid = fig.axes[:3]
     step = 32 + filmstrip.air(32)
-    for ax, value in zip(grid, found.values(), strict=True):
+    for ax, value in zip(grid, maps.values(), strict=True):
         whole = ax.images[-1].get_array()
         drawn = np.stack([whole[:, t * step : t * step + 32] for t in range(4)])
         wanted = torch.nn.functional.interpolate(value[:, None], (24, 32), mode="bilinear")[:, 0] / value.max()
@@ -110,31 +106,5 @@ def test_each_method_has_its_own_scale_in_the_figure(frames):
     labels = [ax.texts[0] for ax in (top, *grid)] + fig.texts + top.get_xticklabels()
     assert not overlapping([*boxes(labels), *(ax.get_window_extent() for ax in (top, *grid))])
     assert "activation" in fig.axes[-1].get_ylabel()
-    table = gradcam.table(found)
+    table = gradcam.table(maps)
     assert len(table) == 2 * 4 * 6 and "activation" in table and "extra" not in table
-
-
-def test_runs_are_looked_at_on_a_query_of_val(tmp_path):
-    p = RunParams(
-        method="sloshnet",
-        dataset=f"folder:{write_folder(tmp_path / 'clips', classes=7, clips=3)}",
-        backbone="resnet-mini",
-        pretrained="",
-        way=2,
-        frames=2,
-        train_episodes=0,
-        val_episodes=0,
-        test_episodes=1,
-        device="cpu",
-        runs=str(tmp_path / "runs"),
-    )
-    manifest = opening.open_manifest(p)
-    run = few_shot.run(p)
-    frames, cls, maps = gradcam.of_runs(manifest, {"SloshNet": run}, query=1, stage=2)
-    method, val = few_shot.open_trained(run, manifest)
-    episode = val.sampler[0]
-    clip = val.clips.test(int(episode.query[1]))
-    assert np.array_equal(frames, filmstrip.to_uint8(clip, method.backbone.mean, method.backbone.std))
-    assert cls == manifest.text(episode.classes[episode.query_labels[1]])
-    whole = assemble(val.clips, [episode], val.text, train=False)
-    assert torch.allclose(maps["SloshNet"], gradcam.query_map(method, whole, 1, 1, stage=2))

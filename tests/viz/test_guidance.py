@@ -18,18 +18,18 @@ def panels() -> dict[str, np.ndarray]:
 
 
 def test_queries_stand_in_the_order_of_their_classes_and_their_class_has_a_frame():
-    found = panels()
-    figure = guidance.similarities(found, TRUTH, NAMES, title="Queries against classes")
+    shown = panels()
+    figure = guidance.similarities(shown, TRUTH, NAMES, title="Queries against classes")
     order = [1, 3, 2, 0]
-    for ax, values in zip(figure.axes, found.values(), strict=False):
+    for ax, values in zip(figure.axes, shown.values(), strict=False):
         assert [text.get_text() for text in ax.texts] == [f"{100 * v:.0f}" for v in values[order].flatten()]
-        framed = [(round(box.get_x() + 0.47), round(box.get_y() + 0.46)) for box in ax.patches]
+        framed = [(round(box.get_x()), round(box.get_y())) for box in ax.patches]
         assert framed == [(TRUTH[query], row) for row, query in enumerate(order)]
         assert not overlapping(boxes(ax.get_xticklabels()))
-    rows = guidance.table(found, TRUTH, NAMES)
+    rows = guidance.table(shown, TRUTH, NAMES)
     assert len(rows) == 2 * 4 * 3
     assert rows.loc[3, ["panel", "query", "true", "class"]].tolist() == ["before guidance", 1, NAMES[0], NAMES[0]]
-    assert rows["share"][5] == found["before guidance"][1, 2]
+    assert rows["share"][5] == shown["before guidance"][1, 2]
 
 
 def test_values_of_another_shape_are_refused():

@@ -10,15 +10,15 @@ NAMES = ["closing", "opening", "turning"]
 
 
 def test_rows_are_centred_and_the_nearest_text_is_marked():
-    found = {"before": np.array([[0.9, 0.8, 0.1], [0.2, 0.1, 0.0], [0.5, 0.5, 0.6]]), "after": np.eye(3)}
-    figure = heatmap.similarities(found, NAMES, title="Videos and texts")
+    cosines = {"before": np.array([[0.9, 0.8, 0.1], [0.2, 0.1, 0.0], [0.5, 0.5, 0.6]]), "after": np.eye(3)}
+    figure = heatmap.similarities(cosines, NAMES, title="Videos and texts")
     panels = figure.axes[:2]
     assert "before: 2 of 3" in panels[0].get_title(loc="left").replace("\n", " ")
     assert "after: 3 of 3" in panels[1].get_title(loc="left").replace("\n", " ")
-    drawn = panels[0].images[0].get_array()
-    assert np.allclose(drawn, found["before"] - found["before"].mean(1, keepdims=True))
-    assert panels[0].images[0].get_clim() == panels[1].images[0].get_clim(), "one scale for both"
-    assert panels[0].lines[0].get_xdata().tolist() == [0, 0, 2]
+    drawn = panels[0].collections[0].get_array()
+    assert np.allclose(drawn, cosines["before"] - cosines["before"].mean(1, keepdims=True))
+    assert panels[0].collections[0].get_clim() == panels[1].collections[0].get_clim(), "one scale for both"
+    assert panels[0].lines[0].get_xdata().tolist() == [0.5, 0.5, 2.5]
     plt.close(figure)
 
 

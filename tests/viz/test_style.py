@@ -48,14 +48,14 @@ def test_labels_of_crowded_points_do_not_overlap_and_are_not_cut_off(seed):
     ax.set_xlim(0, 1)
     ax.set_ylim(0, 1)
     labels = style.place_labels(ax, points, [f"method {i}" + "\nlonger" * (i % 2) for i in range(14)], [5.6] * 14)
-    found = boxes(labels)
-    assert not overlapping(found)
+    extents = boxes(labels)
+    assert not overlapping(extents)
     frame = ax.get_window_extent()
     assert all(
-        frame.x0 - 1 <= b.x0 and b.x1 <= frame.x1 + 1 and frame.y0 - 1 <= b.y0 and b.y1 <= frame.y1 + 1 for b in found
+        frame.x0 - 1 <= b.x0 and b.x1 <= frame.x1 + 1 and frame.y0 - 1 <= b.y0 and b.y1 <= frame.y1 + 1 for b in extents
     )
     centres = ax.transData.transform(points)
-    assert not any(box.contains(*centre) for box in found for centre in centres)
+    assert not any(box.contains(*centre) for box in extents for centre in centres)
 
 
 def test_label_places_are_deterministic():

@@ -17,7 +17,7 @@ from vidlib.basics.errors import UserError
 from vidlib.data.episodes import EpisodeSampler
 from vidlib.data.manifest import Manifest, Row
 from vidlib.results import runs
-from vidlib.training.opening import Split
+from vidlib.training.few_shot import Split
 from vidlib.viz import bubbles, widgets, widgets_ahead, widgets_clips, widgets_runs
 
 
@@ -178,8 +178,8 @@ def test_bubble_view_rings_the_chosen_run_and_names_it(tmp_path):
     names = view.controls["run"].options
 
     def ringed() -> list[str]:
-        found = [c for c in view.figure.axes[0].collections if (c.get_gid() or "").startswith("bubble:")]
-        return [c.get_gid().removeprefix("bubble:") for c in found if c.get_linewidths()[0] > 2]
+        shapes = [c for c in view.figure.axes[0].collections if (c.get_gid() or "").startswith("bubble:")]
+        return [c.get_gid().removeprefix("bubble:") for c in shapes if c.get_linewidths()[0] > 2]
 
     assert ringed() == [names[0]]
     _ = view.set(run=names[1])

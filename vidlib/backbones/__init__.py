@@ -12,12 +12,14 @@ four stages, shallow first), ``has_text``, ``trunk`` (the image tower: what full
 backbone keeps there.
 """
 
-import difflib
+from pathlib import Path
 from types import ModuleType
 
 from vidlib.backbones import clip, resnet
 from vidlib.backbones.clip import CLIPBackbone
 from vidlib.backbones.resnet import ResNetBackbone
+from vidlib.basics.paths import absolute
+from vidlib.basics.words import nearest
 
 Backbone = CLIPBackbone | ResNetBackbone
 
@@ -43,7 +45,15 @@ def load(backbone: str, pretrained: str, freeze_bn: bool = True) -> Backbone:
     return clip.load(backbone, pretrained)
 
 
+def weights_file(backbone: str, pretrained: str) -> Path | None:
+    """The file that ``load`` reads weights from; None for random ones and for a tag, whose file lies elsewhere."""
+    if pretrained and pretrained in (clip.MINI, resnet.MINI):
+        return Path(_backend(backbone).MINI_DIR) / "weights.safetensors"
+    path = absolute(pretrained)
+    return path if pretrained and path.is_file() else None
+
+
 def _backend(backbone: str) -> ModuleType:
     """The file that knows the name, or the nearest name, which its error can then suggest."""
-    nearest = difflib.get_close_matches(backbone, names(), n=1, cutoff=0.4)
-    return resnet if nearest and nearest[0] in resnet.names() else clip
+    near = nearest(backbone, names(), cutoff=0.4)
+    return resnet if near and near[0] in resnet.names() else clip

@@ -8,7 +8,6 @@ OpenAI's weights were trained with QuickGELU: they belong to the names that end 
 the others, because a model saved under such a name would come back with another activation.
 """
 
-import difflib
 import json
 import math
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 
 from vidlib.basics.errors import UserError
 from vidlib.basics.paths import absolute, atomic_write
+from vidlib.basics.words import suggest
 
 MINI = "clip-mini"
 MINI_DIR = Path(__file__).parent / "clip_mini"
@@ -210,18 +210,13 @@ def names() -> tuple[str, ...]:
 def check(backbone: str, pretrained: str) -> None:
     """Raise UserError where ``load`` would for a reason that can be known without building or downloading anything."""
     if backbone not in names():
-        close = difflib.get_close_matches(backbone, names(), n=3, cutoff=0.4)
         if open_clip.get_model_config(backbone) is not None:
             raise UserError(
                 f"backbone {backbone!r} is not a ViT with a class token; choose one such as "
                 "'ViT-B-16-quickgelu' or 'clip-mini'."
             )
-        raise UserError(
-            f"backbone {backbone!r} is unknown; did you mean {' or '.join(map(repr, close))}?"
-            if close
-            else f"backbone {backbone!r} is unknown; choose 'clip-mini' or an open_clip ViT such as "
-            "'ViT-B-16-quickgelu'."
-        )
+        otherwise = "choose 'clip-mini' or an open_clip ViT such as 'ViT-B-16-quickgelu'."
+        raise UserError(f"backbone {backbone!r} is unknown; {suggest(backbone, names(), otherwise, 3, 0.4)}")
     if pretrained == "":
         return
     if pretrained in _tags(backbone):

@@ -6,7 +6,6 @@ Any timm ResNet by its name ("resnet50", "resnet18", ...), and ``resnet-mini``, 
 touches the network unless ``pretrained`` is a timm tag such as "tv_in1k" (torchvision's) or "a1_in1k".
 """
 
-import difflib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 
 from vidlib.basics.errors import UserError
 from vidlib.basics.paths import absolute, atomic_write
+from vidlib.basics.words import few, suggest
 
 MINI = "resnet-mini"
 MINI_DIR = Path(__file__).parent / "resnet_mini"
@@ -104,10 +104,8 @@ def names() -> tuple[str, ...]:
 def check(backbone: str, pretrained: str) -> None:
     """Raise UserError where ``load`` would for a reason that can be known without building or downloading anything."""
     if backbone not in names():
-        hint = _near(backbone, names())
-        raise UserError(
-            f"backbone {backbone!r} is unknown{hint or '; choose resnet-mini or a timm ResNet such as resnet50.'}"
-        )
+        otherwise = "choose resnet-mini or a timm ResNet such as resnet50."
+        raise UserError(f"backbone {backbone!r} is unknown; {suggest(backbone, names(), otherwise, 3, 0.4)}")
     tags = _tags(backbone)
     if pretrained == "" or pretrained in tags:
         return
@@ -115,7 +113,7 @@ def check(backbone: str, pretrained: str) -> None:
     if not path.is_file():
         raise UserError(
             f"pretrained {pretrained!r} is neither a tag of {backbone} ({', '.join(tags) or 'it has none'}) nor "
-            f"a file (tried {path}); '' gives random weights{_near(pretrained, tags) or '.'}"
+            f"a file (tried {path}; '' gives random weights); {suggest(pretrained, tags, 'give one of them.', 3, 0.4)}"
         )
 
 
@@ -191,7 +189,7 @@ def _load_weights(trunk: nn.Module, path: Path, backbone: str) -> dict:
         "has unknown": sorted(state.keys() - own.keys()),
         "has other shapes of": sorted(k for k in state.keys() & own.keys() if state[k].shape != own[k].shape),
     }
-    problems = [f"{what} {_few(keys)}" for what, keys in misfits.items() if keys]
+    problems = [f"{what} {few(keys, 3)}" for what, keys in misfits.items() if keys]
     if problems:
         raise UserError(f"pretrained file {path} does not fit backbone {backbone!r}: it {'; it '.join(problems)}.")
     trunk.load_state_dict(state, strict=False)
@@ -208,15 +206,6 @@ def _read(path: Path) -> tuple[dict[str, Tensor], Mapping[str, str]]:
     if not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError("no state dict")
     return {key.removeprefix("module."): value for key, value in state.items()}, {}
-
-
-def _few(keys: Sequence[str]) -> str:
-    return ", ".join(keys[:3]) + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
-
-
-def _near(name: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
-    return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 
 def _first_line(cause: Exception) -> str:

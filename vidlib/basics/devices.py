@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from lightning.fabric import Fabric
 from lightning.fabric.plugins.precision import DoublePrecision
+from torch import nn
 
 from vidlib.basics.errors import UserError
 
@@ -60,3 +61,8 @@ def place(fabric: Fabric, batch: Any) -> Any:
     batch = fabric.to_device(batch)
     precision = fabric.strategy.precision
     return precision.convert_input(batch) if isinstance(precision, DoublePrecision) else batch
+
+
+def ready(fabric: Fabric, module: nn.Module) -> nn.Module:
+    """``module`` on the device, in the precision, in evaluation mode."""
+    return fabric.to_device(fabric.strategy.precision.convert_module(module)).eval()

@@ -1,13 +1,10 @@
-"""Digests of what determines a result: parameters, files, vidlib's own source, a user's class."""
+"""Digests of JSON values, files, folders, and of vidlib's own source."""
 
 import functools
 import hashlib
-import inspect
 import json
 from pathlib import Path
 from typing import Any
-
-from vidlib.basics.errors import UserError
 
 PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -38,25 +35,6 @@ def folder_digest(path: str | Path, edge: int = 1 << 16) -> str:
 
 
 @functools.cache
-def code_digest(package: Path = PACKAGE) -> str:
-    """Digest of vidlib's own source and of clip-mini's weights; read once in a process."""
-    files = [p for ending in ("py", "json", "safetensors") for p in package.rglob(f"*.{ending}")]
-    return digest([[p.relative_to(package).as_posix(), file_digest(p)] for p in sorted(files)])
-
-
-def source_digest(cls: type) -> str:
-    """Digest of a user's class: its module's file, or its own source where it was defined in a notebook."""
-    module = inspect.getmodule(cls)
-    file = getattr(module, "__file__", None)
-    if file and cls.__module__ != "__main__":
-        return file_digest(file)
-    try:
-        return digest(inspect.getsource(cls))
-    except (OSError, TypeError):  # before Python 3.13 a notebook's class has no source, but its functions have
-        functions = [f for f in vars(cls).values() if inspect.isfunction(f)]
-        try:
-            return digest([inspect.getsource(f) for f in functions])
-        except OSError:
-            raise UserError(
-                f"the source of {cls.__name__} cannot be read, so its runs cannot be told apart: put it into a .py file"
-            ) from None
+def package_digest(package: Path = PACKAGE) -> str:
+    """Digest of all of vidlib's own source; read once in a process."""
+    return digest([[p.relative_to(package).as_posix(), file_digest(p)] for p in sorted(package.rglob("*.py"))])

@@ -14,6 +14,7 @@ from typing import Any
 
 from vidlib.basics import paths
 from vidlib.basics.errors import UserError
+from vidlib.basics.words import few
 from vidlib.cli import data, run_cli
 from vidlib.methods import released
 from vidlib.methods.released import CLASSES, files, formats
@@ -85,7 +86,7 @@ def report_checkpoint(file: str | Path) -> list[tuple[str, str]]:
     state = files.tidy(stored.tensors)
     buffers = sum(value.numel() for name, value in state.items() if re.search(STATISTICS, name))
     numbers = sum(value.numel() for value in state.values())
-    beside = f"; beside it {files.few(stored.beside, LISTED)}" if stored.beside else ""
+    beside = f"; beside it {few(stored.beside, LISTED)}" if stored.beside else ""
     lines = [
         ("file", f"{path}, {path.stat().st_size / 2**20:,.1f} MiB"),
         ("container", f"{stored.container or 'none, the tensors themselves'}{beside}"),
@@ -124,7 +125,7 @@ def _of_released_code(path: Path, state: Mapping[str, Any]) -> list[tuple[str, s
     """Which released code wrote it, and what ``load_released`` would say of it."""
     method = released.recognise(state)
     if not method:
-        first = files.few(sorted({name.split(".", 1)[0] for name in state}), LISTED)
+        first = few(sorted({name.split(".", 1)[0] for name in state}), LISTED)
         return [("method", f"of no released code that vidlib reads; its modules are {first}")]
     found = released.survey(method, state)
     lines = [("method", f"{method}, by its names")]
@@ -134,14 +135,14 @@ def _of_released_code(path: Path, state: Mapping[str, Any]) -> list[tuple[str, s
         lines.append(("remark", found.remark))
     lines.append(("trunk", found.trunk or "none"))
     for word, names in (("missing", found.missing), ("unknown", found.unknown), ("unused", found.unused)):
-        lines.append((word, files.few(names, LISTED) or "none"))
+        lines.append((word, few(names, LISTED) or "none"))
     whole = formats.FORMATS[method].whole
     if CLASSES[method].released_missing and not whole:
         lines.append(("never held", f"what matches {', '.join(CLASSES[method].released_missing)} of {method} here"))
     if not (found.missing or found.unknown):
         backbone = "" if found.backbone else ", backbone=..."
         backbone += ", pretrained=..." if whole and not found.trunk else ""
-        lines.append(("load with", f'vidlib.training.checkpoints.load_released("{method}", "{path}"{backbone})'))
+        lines.append(("load with", f'vidlib.methods.released.load_released("{method}", "{path}"{backbone})'))
     return lines
 
 

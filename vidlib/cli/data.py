@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from vidlib.basics import paths
+from vidlib.basics.words import few
 from vidlib.cli import disk_cli
 
 WIDTH = 100
@@ -165,9 +166,7 @@ def audit(a: str, b: str, source: str | None = None) -> Iterator[str]:
         yield "videos: unknown, for the lists of both are not here or their ids have different sources"
     for (one, two), names in found.names.items():
         if one != two and names and (one.startswith("train") or two.startswith("train")):
-            shown = "; ".join(_readable(a, one, name) for name in names[:12]) + (
-                f"; and {len(names) - 12} more" if len(names) > 12 else ""
-            )
+            shown = few((_readable(a, one, name) for name in names), 12, "; ")
             yield f"{one} of {a} and {two} of {b}: {shown}"
     yield from (f"WARNING {warning}" for warning in found.warnings)
 

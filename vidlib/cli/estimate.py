@@ -21,7 +21,7 @@ from vidlib.params.few_shot import RunParams
 from vidlib.params.notebooks import Request
 from vidlib.params.video_text import VideoTextRunParams
 from vidlib.results import runs
-from vidlib.training import opening, video_text
+from vidlib.training import few_shot, video_text
 from vidlib.training.trial import TEN, AnyRun, Measured, embeddings, measure
 
 MIB = 2**20
@@ -110,12 +110,12 @@ def extrapolate(params: AnyRun, measured: Measured) -> Cost:
 
 
 def _few_shot_seconds(params: RunParams, measured: Measured) -> tuple[float, float, float, float]:
-    manifest, text = opening.open_manifest(params), measured.uses_text
+    manifest, text = few_shot.open_manifest(params), measured.uses_text
 
     def of(split: str, episodes: int) -> tuple[float, float]:
         if not episodes:
             return 0.0, 0.0
-        sampler = EpisodeSampler(manifest, split, params.way, params.shot, params.query, opening.EVALUATION_SEED)
+        sampler = EpisodeSampler(manifest, split, params.way, params.shot, params.query, few_shot.EVALUATION_SEED)
         listed = (sampler[i] for i in range(episodes))
         units = episodes if measured.whole else embeddings(listed, measured.by_role)
         return units * measured.embed, episodes * measured.match

@@ -20,12 +20,10 @@ from vidlib.basics.errors import UserError
 from vidlib.basics.paths import atomic_write
 from vidlib.cli import run
 from vidlib.data.catalogue.benchmarks import WORLDS
-from vidlib.methods import VIDEO_TEXT
 from vidlib.params import notebooks
 from vidlib.params.few_shot import RunParams
 from vidlib.params.video_text import VideoTextRunParams
-from vidlib.studies import few_shot as study
-from vidlib.studies.video_text import LABELS
+from vidlib.studies.tables import label
 
 FILE = "report.html"
 PICTURES = {".png": "image/png", ".svg": "image/svg+xml"}
@@ -235,8 +233,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _name(params: Mapping[str, Any]) -> str:
     method = str(params.get("method", "?"))
-    label = LABELS[method] if method in VIDEO_TEXT else study.label(method)
-    said = [label, params.get("ablation") or "", "released" if params.get("variant") == "released" else ""]
+    said = [label(method), params.get("ablation") or "", "released" if params.get("variant") == "released" else ""]
     return ", ".join(filter(None, said))
 
 

@@ -12,15 +12,15 @@ from typing import Any
 import pandas as pd
 
 from vidlib.basics.errors import UserError
+from vidlib.basics.words import closest
 from vidlib.methods import METHODS, VIDEO_TEXT
 from vidlib.params import recipes
-from vidlib.params.base import closest
 from vidlib.params.notebooks import folder
 from vidlib.params.video_text import VideoTextRunParams
 from vidlib.results import published, runs
-from vidlib.studies import few_shot as study
+from vidlib.results.accuracy import seed_interval
 from vidlib.studies import paper_against_ours
-from vidlib.studies.video_text import LABELS
+from vidlib.studies.tables import label
 
 PUBLISHED = "published (%)"
 COLUMNS = ["dataset", "protocol", "backbone", PUBLISHED, "ours (%)", "± 95%", "seeds", "coverage", "command"]
@@ -35,8 +35,8 @@ Key = tuple[str, str, int, str, int, tuple[int, int]]  # data, protocol, train_p
 def table(paper: str, root: str | Path = "") -> pd.DataFrame:
     """The figures of ``paper`` (a method's name, as in ma_fsar or MA-FSAR) with the columns of ``COLUMNS``, as text;
     numbers in per cent. A UserError names the nearest where there is none of that name."""
-    names = {name: study.label(name) for name in METHODS} | {name: LABELS[name] for name in VIDEO_TEXT}
-    found = [name for name, label in names.items() if paper.lower() in (name.lower(), label.lower())]
+    names = {name: label(name) for name in (*METHODS, *VIDEO_TEXT)}
+    found = [name for name, shown in names.items() if paper.lower() in (name.lower(), shown.lower())]
     if not found:
         raise UserError(f"paper: '{paper}' is not one of {', '.join(names)}{closest(paper, [*names, *names.values()])}")
     records = runs.load_all(root or None)
@@ -104,8 +104,8 @@ def _few_shot(method: str, records: pd.DataFrame) -> list[dict[str, str]]:
 
 
 def _labelled(method: str, records: pd.DataFrame) -> list[dict[str, str]]:
-    figures = published.rows(method=LABELS[method], metric="top1")
-    figures = figures[figures["dataset"].isin(DATASETS) & figures["method"].str.startswith(LABELS[method])]
+    figures = published.rows(method=label(method), metric="top1")
+    figures = figures[figures["dataset"].isin(DATASETS) & figures["method"].str.startswith(label(method))]
     sheets = {_key(recipes.read(file)): file for file in sorted(folder("recipes").glob(f"{method}/*_*.yaml"))}
     rows = []
     for _, figure in figures.iterrows():
@@ -166,7 +166,7 @@ def _ours(method: str, records: pd.DataFrame, key: Key) -> dict[str, Any] | None
 def _group(part: pd.DataFrame) -> dict[str, Any]:
     part = part.sort_values("result.finished").drop_duplicates("seed", keep="last").sort_values("seed")
     first = part.iloc[0]
-    mean, half = study.seed_interval(part["result.test.accuracy"].tolist(), first["result.test.interval"])
+    mean, half = seed_interval(part["result.test.accuracy"].tolist(), first["result.test.interval"])
     listed = next((line for line in first["result.coverage"] if line["split"] == "test"), {"present": 0, "listed": 0})
     group = {"accuracy": 100 * mean, "half": 100 * half, "seeds": len(part), "finished": part["result.finished"].max()}
     return group | {"coverage": f"{listed['present']:,} of {listed['listed']:,}"}

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vidlib.basics import paths
-from vidlib.basics.digests import code_digest, digest, file_digest
+from vidlib.basics.digests import digest, file_digest, package_digest
 from vidlib.basics.errors import UserError
 from vidlib.basics.lock import Lock
 from vidlib.basics.progress import interactive
@@ -26,7 +26,7 @@ from vidlib.params.tools import PredictParams
 from vidlib.params.video_text import VideoTextParams, VideoTextRunParams, VideoTextStudy
 from vidlib.results import runs
 from vidlib.studies.predict import guess
-from vidlib.training import few_shot, opening, video_text
+from vidlib.training import few_shot, video_text
 
 COUNTING = re.compile(r".+: \d+( of \d+)?(, about \d+ s left)?$")  # a line of progress.track
 LAST = 12  # lines of a traceback that are printed
@@ -46,9 +46,9 @@ def checked(request: Request) -> Request:
         if p.dataset not in WORLDS:
             video_text.open_plan(p)
     elif isinstance(p, PlaceParams):
-        opening.checked(p)
+        few_shot.checked(p)
         if p.dataset not in WORLDS:
-            opening.open_manifest(p)
+            few_shot.open_manifest(p)
     return request
 
 
@@ -79,7 +79,7 @@ def runs_folder(request: Request) -> Path:
 
 def executed(request: Request) -> Path:
     """Where the executed copy lies once it is whole."""
-    key = {"notebook": file_digest(request.source), "vidlib": code_digest(), "given": request.determining}
+    key = {"notebook": file_digest(request.source), "vidlib": package_digest(), "given": request.determining}
     return runs_folder(request) / "notebooks" / f"{request.notebook}-{digest(key)[:12]}.ipynb"
 
 

@@ -27,7 +27,7 @@ from vidlib.basics.paths import atomic_write
 from vidlib.cli import estimate
 from vidlib.cli import run as running
 from vidlib.params.notebooks import Request, request
-from vidlib.studies import few_shot as study
+from vidlib.results.accuracy import seed_interval
 
 LOOK_SECONDS = 0.2
 TELL_SECONDS = 30.0
@@ -243,7 +243,7 @@ def write(found: Sequence[Cell], csv: Path) -> None:
             results = [run.result[run.params["report"]] for run in own]
             if results:
                 values = [result["accuracy"] for result in results]
-                row["accuracy"], row["interval"] = study.seed_interval(values, results[0]["interval"])
+                row["accuracy"], row["interval"] = seed_interval(values, results[0]["interval"])
             row |= {"runs": " ".join(run.id for run in own), "notebook": str(running.executed(cell.request))}
         rows.append(row | {"why": cell.why, "command": running.command(cell.request)})
     with atomic_write(csv) as part:

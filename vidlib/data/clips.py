@@ -1,10 +1,15 @@
-"""A split's videos as tensors: frames chosen, decoded, transformed; decoded frames are kept while memory lasts."""
+"""A split's videos as tensors: frames chosen, decoded, transformed; decoded frames are kept while memory lasts.
+
+In training another video of the class takes the place of one that does not decode, by rule, and is named; a test may
+average over several views of a video.
+"""
 
 import hashlib
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,9 +19,11 @@ from torch.utils.data import get_worker_info
 from vidlib.basics.errors import UserError
 from vidlib.data import prefetched, video
 from vidlib.data.manifest import Manifest, in_words
-from vidlib.data.sampling import segment_indices
+from vidlib.data.sampling import segment_indices, view_indices
+from vidlib.data.transforms import ClipTransform
 
 ROLES = ("support", "query")
+PLACES = {1: (0.5,), 3: (0.0, 0.5, 1.0)}  # crops along the longer side
 CONTROLLED = "an evaluation never puts another video in its place: mend the file, or leave it out, and run again"
 
 # A short, small video is remembered whole, so that later episodes draw other frames of it without decoding again.
@@ -48,7 +55,7 @@ class Clips:
     in memory, shared out among loader processes; a copy sent to another process starts empty.
     What was prefetched of the benchmark is read from there as long as the video's file is the same (``prefetched``).
     A video that cannot be decoded raises ``Undecodable``, a UserError naming it, and is not tried again by the same
-    process. No other video ever takes its place here; in training ``replacing`` chooses one and says so.
+    process. No other video ever takes its place here; in training ``train_or_replace`` chooses one and says so.
     """
 
     def __init__(
@@ -175,6 +182,61 @@ class Clips:
     def _room_for(self, size: int) -> bool:
         worker = get_worker_info()
         return self._used + size <= self.cache_bytes // (worker.num_workers if worker else 1)
+
+
+class Replaced(NamedTuple):
+    """``video`` of ``cls`` did not decode for ``cause``; ``by`` was trained on in its place."""
+
+    video: str
+    cls: str
+    cause: str
+    by: str
+
+
+def train_or_replace(
+    clips: Any, row: int, episode: int, slot: int, role: str | None, taken: Container[int]
+) -> tuple[Tensor, int, Replaced | None]:
+    """``clips.train(row, ...)``, or that of the video that takes its place: the clip, its row, what was replaced.
+
+    The rule knows (seed, episode, slot) and which files decode, nothing of processes or of what was drawn before, so
+    that workers and resumed runs agree: of the split's videos of that class, in an order hashed from those three, the
+    first that decodes and is not in the episode already; where none such is left, one that is. ``role``: None of
+    labelled clips. ``taken``: the rows of the episode. UserError where no video of the class decodes.
+    """
+    where = (episode, slot) if role is None else (episode, slot, role)
+    try:
+        return clips.train(row, *where), row, None
+    except Undecodable as error:
+        first = error
+    lost = clips.rows[row]
+    others = [i for i, other in enumerate(clips.rows) if other.cls == lost.cls and i != row]
+    place = f"replace\t{clips.seed}\t{episode}\t{slot}\t"
+    others.sort(key=lambda i: hashlib.sha256(f"{place}{clips.rows[i].video}".encode()).digest())
+    others.sort(key=lambda i: i in taken)
+    for other in others:
+        try:
+            clip = clips.train(other, *where)
+        except Undecodable:
+            continue
+        return clip, other, Replaced(lost.video, lost.cls, first.cause, clips.rows[other].video)
+    raise UserError(f"{first}; no other video of class {lost.cls!r} in split {clips.split} decodes either, mend some")
+
+
+def test_views(
+    manifest: Manifest, split: str, frames: int, clips: int, crops: int, transform: dict[str, Any]
+) -> Iterator[Clips]:
+    """The ``clips`` x ``crops`` views of a split's videos, each as ``Clips`` whose ``test(row)`` gives that view.
+
+    ``crops`` is 1 (the centre) or 3. ``transform``: arguments of ``ClipTransform`` besides train and place.
+    """
+    for view in range(clips):
+        for place in PLACES[crops]:
+            look = ClipTransform(**transform, train=False, place=place)
+            yield Clips(manifest, split, frames, None, look, seed=0, pick=partial(_pick, view, clips))
+
+
+def _pick(view: int, views: int, total: int, frames: int, rng: np.random.Generator | None = None) -> np.ndarray:
+    return segment_indices(total, frames, rng) if rng is not None else view_indices(total, frames, view, views)
 
 
 def _chance(what: str, seed: int, episode: int, slot: int) -> tuple[np.random.Generator, torch.Generator]:

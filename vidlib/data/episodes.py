@@ -15,8 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
 from vidlib.basics.errors import UserError
-from vidlib.data import replacing
-from vidlib.data.clips import Clips
+from vidlib.data.clips import Clips, Replaced, train_or_replace
 from vidlib.data.manifest import Manifest
 
 
@@ -157,22 +156,22 @@ class EpisodeBatch(_OnDevice):
     query: Tensor
     text: Tensor
     targets: Targets | None = None
-    replaced: tuple[replacing.Replaced, ...] = ()
+    replaced: tuple[Replaced, ...] = ()
 
 
 def assemble(clips: Clips, episodes: Sequence[Episode], text: Tensor, train: bool) -> EpisodeBatch:
     """Load the clips of episodes of one shape; ``text`` [K D] follows ``manifest.classes(split)``.
 
     In training a clip's augmentation is seeded by the episode and the clip's place in it (supports, then queries), and
-    the batch carries targets, and a video that does not decode is replaced (``replacing``); in testing there are none,
-    nothing is replaced, and a clip is the same in every episode unless ``clips.by_episode``.
+    the batch carries targets, and a video that does not decode is replaced (``train_or_replace``); in testing there are
+    none, nothing is replaced, and a clip is the same in every episode unless ``clips.by_episode``.
     """
-    replaced: list[replacing.Replaced] = []
+    replaced: list[Replaced] = []
     taken = {e.index: {*e.support.tolist(), *e.query.tolist()} for e in episodes}
 
     def load(row: int, episode: Episode, slot: int, role: str) -> Tensor:
         if train:
-            clip, used, lost = replacing.train(clips, row, episode.index, slot, role, taken[episode.index])
+            clip, used, lost = train_or_replace(clips, row, episode.index, slot, role, taken[episode.index])
             if lost:
                 taken[episode.index].add(used)
                 replaced.append(lost)
@@ -197,7 +196,7 @@ def assemble(clips: Clips, episodes: Sequence[Episode], text: Tensor, train: boo
 
 
 class EpisodeDataset(Dataset):
-    """Episodes ``start`` to ``start + count - 1`` as batches of one, for a ``DataLoader`` with ``collate_fn=collate``.
+    """Episodes ``start`` to ``start + count - 1`` as batches of one, for a ``DataLoader`` with ``batch_size=None``.
 
     Item i is episode ``start + i``; use no shuffling: the sampler is the only source of order.
     """
@@ -215,15 +214,3 @@ class EpisodeDataset(Dataset):
         if not 0 <= i < self.count:
             raise IndexError(i)
         return assemble(self.clips, [self.sampler[self.start + i]], self.text, self.train)
-
-
-def collate(batches: Sequence[EpisodeBatch]) -> EpisodeBatch:
-    """Join batches of episodes of one shape along E."""
-    names = ("support", "support_labels", "query", "text")
-    joined = {name: torch.cat([getattr(b, name) for b in batches]) for name in names}
-    parts = [b.targets for b in batches if b.targets is not None]
-    targets = None
-    if parts:
-        labels, class_ids = (torch.cat([getattr(t, name) for t in parts]) for name in ("query_labels", "class_ids"))
-        targets = Targets(labels, class_ids, parts[0].all_text)
-    return EpisodeBatch(**joined, targets=targets, replaced=sum((b.replaced for b in batches), ()))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from vidlib.basics.errors import UserError
 from vidlib.basics.paths import absolute
+from vidlib.basics.words import few
 from vidlib.data import video
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ class Manifest:
             return self
         if not kept:
             refuse_all_broken(self.name, self.root, len(bad), self.path(bad[0]), causes[bad[0]])
-        names = ", ".join(self.files[row.video] for row in bad[:5]) + (", ..." if len(bad) > 5 else "")
+        names = few(self.files[row.video] for row in bad)
         note = f"{len(bad)} of {len(self.rows)} clips cannot be read and are left out: {names}."
         gone = {row.video: (row.split, self.files[row.video], causes[row]) for row in bad}
         files = {row.video: self.files[row.video] for row in kept}

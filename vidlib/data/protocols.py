@@ -15,8 +15,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from vidlib.basics.errors import UserError
+from vidlib.basics.words import closest
 from vidlib.data.manifest import Manifest, Row, normalised
-from vidlib.params.base import closest
 from vidlib.params.video_text import PROTOCOL_NAMES
 
 PROTOCOLS = PROTOCOL_NAMES

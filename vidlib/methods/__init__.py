@@ -1,14 +1,15 @@
 """The papers' models, one file each; ``METHODS`` names them and ``build`` makes one."""
 
-import difflib
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
 from vidlib.backbones import clip, resnet
 from vidlib.basics.errors import UserError
+from vidlib.basics.words import suggest
 from vidlib.methods import yours
 from vidlib.methods.actionclip import ActionCLIP
 from vidlib.methods.aim import AIM
@@ -30,7 +31,6 @@ from vidlib.methods.video_text import VideoTextMethod
 
 if TYPE_CHECKING:
     from vidlib.backbones import Backbone
-    from vidlib.backbones.clip import CLIPBackbone
     from vidlib.params.few_shot import RunParams
     from vidlib.params.video_text import VideoTextRunParams
 
@@ -51,6 +51,7 @@ METHODS: dict[str, type[FewShotMethod]] = {
 }
 
 VIDEO_TEXT: dict[str, type[VideoTextMethod]] = {"actionclip": ActionCLIP, "m2clip": M2CLIP}
+OF_DATA = ("classes", "vocabulary")  # constructor arguments that follow from a run's videos
 
 # Named changes of a method's constructor arguments; a run records the name.
 ABLATIONS: dict[str, dict[str, dict[str, object]]] = {
@@ -178,48 +179,66 @@ __all__ = [
     "VideoTextMethod",
     "arguments",
     "build",
-    "build_video_text",
-    "check_video_text",
     "check",
     "find",
-    "takes",
-    "video_text_arguments",
+    "source_file",
+    "taken",
 ]
 
 
-def find(name: str) -> type[FewShotMethod]:
+def find(name: str) -> type[FewShotMethod] | type[VideoTextMethod]:
     """The class of a method by its name, or a user's as ``FILE.py:CLASS``; UserError where there is none."""
     if yours.is_file(name):
         return yours.load(name)
-    if name not in METHODS:
-        raise UserError(f"method {name!r} is unknown; {_suggest(name, METHODS)}")
-    return METHODS[name]
+    known = METHODS | VIDEO_TEXT
+    if name not in known:
+        raise UserError(f"method {name!r} is unknown; {suggest(name, known)}")
+    return known[name]
 
 
-def check(params: "RunParams") -> None:
-    """UserError where ``build`` would for a reason that can be known without building anything."""
-    if find(params.method).needs_clip and params.backbone in resnet.names():
+def source_file(name: str) -> Path:
+    """The file that holds a method's class."""
+    return yours.split(name)[0] if yours.is_file(name) else Path(inspect.getfile(find(name)))
+
+
+def check(params: "RunParams | VideoTextRunParams") -> None:
+    """UserError where ``build`` would for a reason that can be known without video and without weights."""
+    kind = find(params.method)
+    if kind.needs_clip and params.backbone in resnet.names():
         _refuse_without_text(params.method, params.backbone)
-    _known_arguments(params.method, arguments(params))
+    arguments(params)
+    if not issubclass(kind, VideoTextMethod):
+        return
+    with torch.device("meta"):  # the constructor knows what fits; nothing is drawn or filled
+        method = build(params, clip.load(params.backbone, ""), **taken(params.method, classes=2, vocabulary=2))
+    if params.protocol == "zero_shot" and not method.uses_text:
+        raise UserError(
+            f"protocol zero_shot: {params.method} scores by a classifier of its training classes here, which cannot "
+            "meet new classes; score by texts instead"
+        )
 
 
-def arguments(params: "RunParams") -> dict[str, object]:
-    """The constructor arguments that ``params`` mean for their method; UserError for an ablation it does not have."""
+def arguments(params: "RunParams | VideoTextRunParams") -> dict[str, object]:
+    """The constructor arguments that ``params`` mean for their method; UserError for an ablation or an argument that it
+    does not have."""
     known = ABLATIONS.get(params.method, {})
     if params.ablation and params.ablation not in known:
         raise UserError(
-            f"ablation {params.ablation!r} is unknown for {params.method}; {_suggest(params.ablation, known)}"
+            f"ablation {params.ablation!r} is unknown for {params.method}; {suggest(params.ablation, known)}"
         )
-    shared = {"frames": params.frames, "variant": params.variant, "mix_weight": params.mix}
-    shared |= {"metric": params.metric, "metric_scale": params.metric_scale}
-    for name in {"frames", "variant", "classes"} & params.options.keys():
+    for name in sorted({"frames", "variant", *OF_DATA} & params.options.keys()):
         raise UserError(f"options: {name!r} follows from the other parameters; leave it out of the options")
-    wanted = _constructor(find(params.method))
-    shared = {name: value for name, value in shared.items() if name in wanted}
-    return shared | params.options | known.get(params.ablation, {})  # a named change is one of what was chosen
+    names = {"frames": "frames", "variant": "variant", "mix": "mix_weight"}
+    names |= {"metric": "metric", "metric_scale": "metric_scale"}
+    shared = {argument: getattr(params, name) for name, argument in names.items() if hasattr(params, name)}
+    chosen = taken(params.method, **shared) | params.options
+    _known_arguments(params.method, chosen)
+    return chosen | known.get(params.ablation, {})  # a named change is one of what was chosen
 
 
-def build(params: "RunParams | str", backbone: "Backbone", **changes: object) -> FewShotMethod:
+def build(
+    params: "RunParams | VideoTextRunParams | str", backbone: "Backbone", **changes: object
+) -> FewShotMethod | VideoTextMethod:
     """The method that ``params`` name, or the one of that name, on ``backbone``, whose ``requires_grad`` it sets anew.
 
     ``changes`` are constructor arguments of the method's class, over those that ``params`` give. UserError for names
@@ -234,69 +253,21 @@ def build(params: "RunParams | str", backbone: "Backbone", **changes: object) ->
     return method(backbone, **chosen)
 
 
-def video_text_arguments(params: "VideoTextRunParams") -> dict[str, object]:
-    """The constructor arguments that ``params`` mean for ActionCLIP or M2-CLIP, known names all; else UserError."""
-    known = ABLATIONS[params.method]
-    if params.ablation and params.ablation not in known:
-        raise UserError(
-            f"ablation {params.ablation!r} is unknown for {params.method}; {_suggest(params.ablation, known)}"
-        )
-    method = VIDEO_TEXT[params.method]
-    for name in {"frames", "variant", "classes", "vocabulary"} & params.options.keys():
-        raise UserError(f"options: {name!r} follows from the other parameters; leave it out of the options")
-    for name in sorted(params.options.keys() - _constructor(method)):
-        raise UserError(f"method {params.method!r} has no argument {name!r}; {_suggest(name, _constructor(method))}")
-    shared = {"frames": params.frames, "variant": params.variant}
-    return shared | params.options | known.get(params.ablation, {})  # a named change is one of what was chosen
+def taken(name: str, **facts: object) -> dict[str, object]:
+    """Those of ``facts`` that the constructor of the method of that name has an argument for."""
+    known = _constructor(find(name))
+    return {argument: value for argument, value in facts.items() if argument in known}
 
 
-def check_video_text(params: "VideoTextRunParams") -> None:
-    """UserError where a run of ``params`` cannot work, for a reason that needs no video and no weights."""
-    if params.backbone in resnet.names():
-        _refuse_without_text(params.method, params.backbone)
-    chosen = video_text_arguments(params)
-    with torch.device("meta"):  # the constructor knows what fits; nothing is drawn or filled
-        method = VIDEO_TEXT[params.method](
-            clip.load(params.backbone, ""), **_facts(params, classes=2, vocabulary=2), **chosen
-        )
-    if params.protocol == "zero_shot" and not method.uses_text:
-        raise UserError(
-            f"protocol zero_shot: {params.method} scores by a classifier of its training classes here, which cannot "
-            "meet new classes; score by texts instead"
-        )
-
-
-def _facts(params: "VideoTextRunParams", **facts: object) -> dict[str, object]:
-    return {name: value for name, value in facts.items() if name in _constructor(VIDEO_TEXT[params.method])}
-
-
-def build_video_text(params: "VideoTextRunParams", backbone: "CLIPBackbone", **facts: object) -> VideoTextMethod:
-    """The method that ``params`` name on ``backbone``; ``facts`` of the data (classes, vocabulary) go in where its
-    constructor has them."""
-    if not backbone.has_text:
-        _refuse_without_text(params.method, backbone.name)
-    return VIDEO_TEXT[params.method](backbone, **video_text_arguments(params), **_facts(params, **facts))
-
-
-def takes(params: "RunParams", argument: str) -> bool:
-    """Whether the constructor of the method that ``params`` name has this argument."""
-    return argument in _constructor(find(params.method))
-
-
-def _constructor(method: type) -> set[str]:
-    return set(inspect.signature(method).parameters) - {"backbone"}
+def _constructor(method: type) -> Mapping[str, inspect.Parameter]:
+    return {name: each for name, each in inspect.signature(method).parameters.items() if name != "backbone"}
 
 
 def _known_arguments(name: str, chosen: Iterable[str]) -> None:
     known = _constructor(find(name))
-    for argument in sorted(set(chosen) - known):
-        raise UserError(f"method {name!r} has no argument {argument!r}; {_suggest(argument, sorted(known))}")
+    for argument in sorted(set(chosen) - known.keys()):
+        raise UserError(f"method {name!r} has no argument {argument!r}; {suggest(argument, sorted(known))}")
 
 
 def _refuse_without_text(name: str, backbone: str) -> None:
     raise UserError(f"method {name!r} adapts a CLIP, and {backbone} is none; give backbone clip-mini or a CLIP ViT")
-
-
-def _suggest(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known) or 'none'}."

@@ -3,7 +3,6 @@
 Legend: `E` episodes, `W` way, `S` supports, `Q` queries, `T` frames, `C` joint-space width, `K` training classes.
 """
 
-import difflib
 import math
 import re
 from abc import ABC, abstractmethod
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vidlib.basics.errors import UserError
+from vidlib.basics.words import suggest
 from vidlib.matching import build_metric
 
 if TYPE_CHECKING:
@@ -244,9 +244,7 @@ def some_of(name: str, values: Sequence[str], choices: Sequence[str]) -> tuple[s
         raise UserError(f"{name} must be a list of names, got {values!r}; write [{values!r}].")
     for value in values:
         if value not in choices:
-            close = difflib.get_close_matches(str(value), choices, n=1, cutoff=0.4)
-            hint = f"did you mean {close[0]!r}?" if close else f"choose from {', '.join(map(repr, choices))}."
-            raise UserError(f"{name} has {value!r}, which is unknown; {hint}")
+            raise UserError(f"{name} has {value!r}, which is unknown; {suggest(value, choices, cutoff=0.4)}")
     return tuple(choice for choice in choices if choice in values)
 
 

@@ -93,7 +93,7 @@ class M2CLIP(VideoTextMethod):
     """M2-CLIP on any CLIP; ``mlm`` needs one whose text tower is as wide as the joint space.
 
     classes: K, how many classes it is trained on. vocabulary: V, how many words ``mlm`` tells apart
-        (``data.sentences.vocabulary`` lists them).
+        (``data.labelled.vocabulary`` lists them).
     heads: which of "contrastive", "cross_modal", "mlm" and "visual" train; one left out has no loss and no parameters,
         and what it alone would train is left out too. weights: head -> weight of its loss, over 0.5, 0.5, 0.1 and 1.
     width, text_width: of image and text adapters. adapter_places, text_adapter_places: before the "attention", the
@@ -105,6 +105,7 @@ class M2CLIP(VideoTextMethod):
     """
 
     rates = {"text_adapters.": 0.5}
+    SENTENCE = TEMPLATE
     sources = {
         "score": "the released code prints the accuracy of both; which one the paper reports is not stated",
         "adapter_places": "released scripts: before the MLP for Kinetics-400, before both for SSv2",
@@ -326,7 +327,7 @@ def _check_words(backbone: "CLIPBackbone", vocabulary: int) -> None:
     if vocabulary < 1:
         raise UserError(
             f"vocabulary must be the number of words that the head 'mlm' tells apart, got {vocabulary!r}; "
-            "data.sentences.vocabulary lists them, or leave 'mlm' out of heads."
+            "data.labelled.vocabulary lists them, or leave 'mlm' out of heads."
         )
     if backbone.embed_dim != backbone.text_width:
         raise UserError(

@@ -30,7 +30,6 @@ ImageNet's; supports take random frames at test; the best weights are picked on 
 on the number of GPUs; ``--weight_decay`` is never read.
 """
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -41,6 +40,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vidlib.basics.errors import UserError
+from vidlib.basics.words import suggest
 from vidlib.layers.fusion_search import EDGES, FUSIONS, OPERATIONS, FusionCell, SpatialModulation
 from vidlib.matching.cross_transformer import released_state
 from vidlib.methods.base import Features, FewShotMethod, Match, one_of, tagged, untagged
@@ -281,7 +281,5 @@ def _checked(defects: Sequence[str]) -> frozenset[str]:
     defects = (defects,) if isinstance(defects, str) else defects
     for name in defects:
         if name not in DEFECTS:
-            near = difflib.get_close_matches(str(name), DEFECTS, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(DEFECTS)}."
-            raise UserError(f"defects: {name!r} is no defect of the released SloshNet; {hint}")
+            raise UserError(f"defects: {name!r} is no defect of the released SloshNet; {suggest(name, DEFECTS)}")
     return frozenset(defects)

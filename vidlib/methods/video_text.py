@@ -9,7 +9,7 @@ texts of all classes; ``losses`` trains. A video's features depend on no other v
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -45,15 +45,18 @@ class VideoTextMethod(nn.Module, ABC):
     """A paper's model of videos and sentences on a CLIP.
 
     ``templates``: the sentences around a class's text; in training one is drawn per clip, in testing all are used.
-    ``masks_words``: whether ``losses`` wants masked sentences. ``uses_text``: whether class texts play a part in scores
+    ``masks_words``: whether ``losses`` wants masked sentences. ``SENTENCE``: what words are masked
+    in, where a vocabulary is wanted. ``uses_text``: whether class texts play a part in scores
     (a classifier of fixed classes has none, and cannot meet new ones). ``rates``: start of a parameter's name -> its
     part of the learning rate, the longest start that fits wins. ``attention_calls``, ``sources``, ``choices``,
     ``released_unused``, ``released_missing``, ``missing``: as in ``FewShotMethod``.
     """
 
     attention_calls: tuple[str, ...] = ("local",)
+    needs_clip = True
     masks_words = False
     uses_text = True
+    SENTENCE: ClassVar[str] = ""
     templates: tuple[str, ...] = LABEL_WORDS
     rates: Mapping[str, float] = {}
     sources: Mapping[str, str] = {}

@@ -5,7 +5,6 @@ nothing that lies beside it.
 """
 
 import ast
-import difflib
 import importlib.util
 import inspect
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 from vidlib.basics import paths
 from vidlib.basics.digests import file_digest
 from vidlib.basics.errors import UserError
+from vidlib.basics.words import suggest
 from vidlib.methods.base import FewShotMethod
 
 
@@ -42,9 +42,8 @@ def load(name: str) -> type[FewShotMethod]:
     cls = getattr(module, wanted, None)
     methods = [n for n, c in vars(module).items() if _is_method(c) and c.__module__ == module.__name__]
     if cls is None:
-        near = difflib.get_close_matches(wanted, methods, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"its methods are {', '.join(methods) or 'none'}"
-        raise UserError(f"method: {path} has no class {wanted!r}; {hint}")
+        otherwise = f"its methods are {', '.join(methods) or 'none'}"
+        raise UserError(f"method: {path} has no class {wanted!r}; {suggest(wanted, methods, otherwise)}")
     if not _is_method(cls):
         raise UserError(f"method: {wanted!r} in {path} is no subclass of vidlib.methods.FewShotMethod; make it one")
     if inspect.isabstract(cls):

@@ -5,10 +5,9 @@ A notebook's parameters cell holds plain assignments; its guard cell turns them 
 recipes.
 """
 
-import difflib
 import json
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -26,25 +25,13 @@ from pydantic import (
 
 from vidlib.basics import paths
 from vidlib.basics.errors import UserError
+from vidlib.basics.words import closest, nearest
 
 PLAIN = (bool, int, float, str, list, dict, type(None))
 IPYTHON_NAMES = {"In", "Out"}
 WEIGHT_FILES = {".pt", ".pth", ".bin", ".ckpt", ".safetensors"}
 SEEN = "_vidlib_guarded"  # marks a kernel whose guard ran before: later cells' variables are then expected
 SHIPPED = ("clip-mini", "resnet-mini")  # each name is a backbone and its weights
-
-
-def closest(name: str, known: Sequence[str]) -> str:
-    """`` (did you mean 'shot'?)`` where one of ``known`` is close to ``name``, else an empty string."""
-    near = difflib.get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=0.6)
-    return f" (did you mean '{near[0]}'?)" if near else ""
-
-
-def known_name(value: str, known: Sequence[str], what: str) -> str:
-    """``value`` where it is one of ``known``, else ValueError naming the parameter, the names and the nearest one."""
-    if value not in known:
-        raise ValueError(f"{what}: '{value}' is not one of {', '.join(known)}{closest(value, known)}")
-    return value
 
 
 def plain_options(value: Any) -> Any:
@@ -189,7 +176,7 @@ class Params(BaseModel):
         }
         if namespace.get(SEEN):
             fields = list(cls.model_fields)
-            plain = {n: v for n, v in plain.items() if n in fields or difflib.get_close_matches(n, fields, cutoff=0.8)}
+            plain = {n: v for n, v in plain.items() if n in fields or nearest(n, fields, cutoff=0.8)}
         params = cls.parse(plain)
         namespace[SEEN] = True
         return params

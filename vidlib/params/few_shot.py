@@ -5,8 +5,9 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
 from vidlib.basics import paths
+from vidlib.basics.words import closest
 from vidlib.params import base
-from vidlib.params.base import PlaceParams, closest
+from vidlib.params.base import PlaceParams
 
 # Names that later rooms implement; a test holds them against METRICS and METHODS.
 METHOD_NAMES = (

@@ -11,8 +11,9 @@ import yaml
 
 from vidlib.basics import paths
 from vidlib.basics.errors import UserError
+from vidlib.basics.words import closest
 from vidlib.params import by_recipe, few_shot, recipes, tools, video_text
-from vidlib.params.base import Params, closest, plain_options
+from vidlib.params.base import Params, plain_options
 
 MODELS: dict[str, type[Params]] = {
     "ma_fsar": few_shot.MAFSARParams,

@@ -5,8 +5,9 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
 
+from vidlib.basics.words import known_name
 from vidlib.params import base
-from vidlib.params.base import PlaceParams, absolute_folder, known_name
+from vidlib.params.base import PlaceParams, absolute_folder
 
 VIDEO_TEXT_NAMES = ("actionclip", "m2clip")
 PROTOCOL_NAMES = ("closed_set", "zero_shot", "kshot", "base_to_novel")

@@ -1,14 +1,16 @@
-"""What an evaluation found: accuracy with its interval, per class and per episode, and paired comparisons.
+"""What a test measured: accuracy with its interval, per class and per trial, and paired comparisons.
 
-Legend: `N` episodes, `Q` queries of one, `W` way, `K` classes of the split, `R` all queries, episode after episode.
+A trial is an episode, of which several queries may be asked, or a video that is set against all classes.
+
+Legend: `N` trials, `K` classes of the split, `R` answers: all queries, episode after episode, or the videos.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -18,76 +20,107 @@ from vidlib.basics.errors import UserError
 from vidlib.basics.paths import atomic_write
 
 NEAR = 1e-4  # two best logits closer than this: a prediction that rounding may turn
-CONDITIONAL = "95% interval over episodes, conditional on one trained model and one set of classes"
+STORED = {  # the field of a kind of trial -> its key in a file; of videos the rest follows from the probabilities
+    "episode": {"how": "mode", "per_trial": "per_episode"}
+    | {name: name for name in ("episode", "truth", "predicted", "margin")},
+    "video": {"how": "views", "truth": "truth", "probabilities": "probabilities"},
+}
+SHUFFLED, PERMUTED = "frames_shuffled", "texts_permuted"  # the controls, as files and records name them
+ASKED = {"episode": "queries", "video": "videos"}
 
 
 @dataclass
-class EvalResult:
-    """Accuracy of one method on one list of episodes; fractions, not percent.
+class Evaluation:
+    """Accuracy of one method on one list of trials; fractions, not percent.
 
-    ``episode``, ``truth``, ``predicted`` (class ids of the split), ``margin`` (best two logits apart), all [R], hold
-    every query; ``per_episode [N]`` each episode's accuracy. ``logits`` and ``parts`` (lists over episodes, [Q W]
-    arrays) are there when asked for.
+    ``truth``, ``predicted`` (numbers of the class in ``classes``), both [R], hold every answer; ``per_trial [N]`` each
+    trial's accuracy. ``checksum`` is that of the list: two evaluations with the same one can be paired. ``how`` the
+    trials were embedded: once or in each episode; the views of each video.
+
+    Of episodes there are ``episode`` and ``margin`` (best two logits apart), both [R], and when asked for ``logits``
+    and ``parts`` (lists over ``episodes``, [Q W] arrays); of videos ``probabilities [N K]``.
     """
 
+    trial: Literal["episode", "video"]
     split: str
     classes: tuple[str, ...]
     checksum: str
-    mode: str
+    how: str
     seconds: float
-    per_episode: np.ndarray
-    episode: np.ndarray
+    per_trial: np.ndarray
     truth: np.ndarray
     predicted: np.ndarray
-    margin: np.ndarray
     controls: dict[str, str] = field(default_factory=dict)
+    episode: np.ndarray | None = None
+    margin: np.ndarray | None = None
+    probabilities: np.ndarray | None = None
     logits: list[np.ndarray] | None = None
     parts: list[dict[str, np.ndarray]] | None = None
     episodes: Sequence[Any] | None = None
 
     @classmethod
-    def collect(
+    def of_episodes(
         cls,
-        sampler: Any,
+        source: Any,
         episodes: Sequence[Any],
         logits: Sequence[np.ndarray],
         parts: list[dict[str, np.ndarray]] | None,
-        mode: str,
+        how: str,
         seconds: float,
         checksum: str = "",
-    ) -> EvalResult:
-        """Score ``logits`` ([Q W] per episode) against the episodes' labels; given ``parts``, both are kept."""
-        if any(not np.isfinite(scores).all() for scores in logits):
-            worst = next(i for i, scores in enumerate(logits) if not np.isfinite(scores).all())
-            raise UserError(f"the logits of test episode {worst} are not finite: try precision 32-true")
+    ) -> Evaluation:
+        """Score ``logits`` ([Q W] per episode) against the episodes' labels; given ``parts``, both are kept.
+
+        ``source``, a sampler, knows ``split``, ``classes`` and, where none is given, the ``checksum`` of the list.
+        """
+        for i, scores in enumerate(logits):
+            if not np.isfinite(scores).all():
+                raise UserError(f"the logits of test episode {i} are not finite: try precision 32-true")
         guesses = [scores.argmax(-1) for scores in logits]
         best = [np.sort(scores, -1) for scores in logits]
         hits = [guess == episode.query_labels for guess, episode in zip(guesses, episodes, strict=True)]
         return cls(
-            split=sampler.split,
-            classes=tuple(sampler.classes),
-            checksum=checksum or sampler.checksum(len(episodes)),
-            mode=mode,
+            trial="episode",
+            split=source.split,
+            classes=tuple(source.classes),
+            checksum=checksum or source.checksum(len(episodes)),
+            how=how,
             seconds=seconds,
-            per_episode=np.array([hit.mean() for hit in hits]),
-            episode=np.repeat(np.arange(len(episodes)), [len(hit) for hit in hits]),
+            per_trial=np.array([hit.mean() for hit in hits]),
             truth=np.concatenate([episode.class_ids[episode.query_labels] for episode in episodes]),
             predicted=np.concatenate([e.class_ids[guess] for e, guess in zip(episodes, guesses, strict=True)]),
+            episode=np.repeat(np.arange(len(episodes)), [len(hit) for hit in hits]),
             margin=np.concatenate([scores[:, -1] - scores[:, -2] for scores in best]),
             logits=list(logits) if parts is not None else None,
             parts=parts,
             episodes=episodes if parts is not None else None,
         )
 
+    @classmethod
+    def of_videos(cls, truth: np.ndarray, probabilities: np.ndarray, **rest: Any) -> Evaluation:
+        """Top-1 of ``probabilities [N K]``, kept as float32, against ``truth [N]``; ``rest`` as the class's fields."""
+        if not np.isfinite(probabilities).all():
+            worst = int((~np.isfinite(probabilities)).any(1).argmax())
+            raise UserError(f"the scores of test video {worst} are not finite: try precision 32-true")
+        probabilities = probabilities.astype(np.float32, copy=False)
+        guess = probabilities.argmax(-1)
+        answers = {"truth": truth, "predicted": guess, "per_trial": (guess == truth).astype(float)}
+        return cls(trial="video", **answers, probabilities=probabilities, **rest)
+
     @property
     def accuracy(self) -> float:
-        """Mean over episodes."""
-        return float(self.per_episode.mean())
+        """Mean over trials; of videos, top-1."""
+        return float(self.per_trial.mean())
 
     @property
     def interval(self) -> float:
-        """Half the width of the 95% interval over episodes."""
-        return half_width(self.per_episode)
+        """Half the width of the 95% interval over trials."""
+        return half_width(self.per_trial)
+
+    @property
+    def conditional(self) -> str:
+        """What the interval is of."""
+        return f"95% interval over {self.trial}s, conditional on one trained model and one set of classes"
 
     @property
     def near_ties(self) -> int:
@@ -95,139 +128,99 @@ class EvalResult:
         return int((self.margin < NEAR).sum())
 
     @property
+    def top5(self) -> float:
+        """How often a video's class is among the five most likely; 1 where there are no more than five."""
+        own = np.take_along_axis(self.probabilities, self.truth[:, None], 1)
+        return float(((self.probabilities > own).sum(1) < 5).mean())
+
+    @property
+    def chance(self) -> float:
+        """Of a video that is set against all classes."""
+        return 1 / len(self.classes)
+
+    @property
     def confusion(self) -> np.ndarray:
         """Counts [K K]: true class by predicted class."""
-        return confusion(self.truth, self.predicted, len(self.classes))
+        counts = np.zeros((len(self.classes),) * 2, dtype=np.int64)
+        np.add.at(counts, (self.truth, self.predicted), 1)
+        return counts
 
     def per_class(self) -> pd.DataFrame:
-        """One row per class of the split: queries asked and accuracy (NaN where no episode asked)."""
-        return per_class(self.confusion, self.classes, "queries")
+        """One row per class of the split: queries (or videos) asked and accuracy (NaN where none was)."""
+        counts = self.confusion
+        number = counts.sum(1)
+        share = np.divide(counts.diagonal(), number, out=np.full(len(number), np.nan), where=number > 0)
+        return pd.DataFrame({"class": self.classes, ASKED[self.trial]: number, "accuracy": share})
 
-    def remix(self, mix: Callable[[dict[str, np.ndarray]], np.ndarray]) -> EvalResult:
-        """The result under other logits: ``mix`` turns an episode's parts by name (each [Q W]) into logits [Q W]."""
+    def remix(self, mix: Callable[[dict[str, np.ndarray]], np.ndarray]) -> Evaluation:
+        """The same under other logits: ``mix`` turns an episode's parts by name (each [Q W]) into logits [Q W]."""
         if self.parts is None:
-            raise UserError("this result kept no parts: evaluate with keep_parts=True")
+            raise UserError("this evaluation kept no parts: evaluate with keep_parts=True")
         logits = [mix(part) for part in self.parts]
-        source = _Source(self.split, self.classes)
-        other = EvalResult.collect(source, self.episodes, logits, self.parts, self.mode, 0.0, self.checksum)
+        other = Evaluation.of_episodes(self, self.episodes, logits, self.parts, self.how, 0.0, self.checksum)
         other.controls = self.controls
         return other
 
     def summary(self) -> dict[str, Any]:
         """JSON values for a run's result.json."""
-        return {
-            "accuracy": self.accuracy,
-            "interval": self.interval,
-            "interval_note": CONDITIONAL,
-            "episodes": len(self.per_episode),
-            "checksum": self.checksum,
-            "split": self.split,
-            "mode": self.mode,
-            "near_ties": self.near_ties,
-            "seconds": round(self.seconds, 3),
-            "controls": self.controls,
-            "per_class": shares(self.per_class()),
-        }
+        asked = self.per_class().dropna(subset="accuracy")
+        record = {"accuracy": self.accuracy, "interval": self.interval, "interval_note": self.conditional}
+        if self.trial == "video":
+            record |= {"top5": self.top5, "chance": self.chance, "classes": len(self.classes)}
+        else:
+            record["near_ties"] = self.near_ties
+        record |= {f"{self.trial}s": len(self.per_trial), "checksum": self.checksum, "split": self.split}
+        record |= {STORED[self.trial]["how"]: self.how, "seconds": round(self.seconds, 3), "controls": self.controls}
+        return record | {"per_class": dict(zip(asked["class"], asked["accuracy"].astype(float), strict=True))}
 
     def save(self, path: str | Path) -> None:
         """Write what is needed for later comparisons (not the logits) to an .npz file."""
+        stored = {name: getattr(self, own) for own, name in STORED[self.trial].items()}
+        stored |= {name: getattr(self, name) for name in ("split", "checksum", "seconds")}
+        stored["classes"] = np.array(self.classes)
+        stored["controls"] = np.array(list(self.controls.items()), dtype=str).reshape(-1, 2)
         with atomic_write(path) as part, open(part, "wb") as file:
-            np.savez_compressed(
-                file,
-                split=self.split,
-                classes=np.array(self.classes),
-                checksum=self.checksum,
-                mode=self.mode,
-                seconds=self.seconds,
-                controls=pairs_of(self.controls),
-                **{name: getattr(self, name) for name in ARRAYS},
-            )
+            np.savez_compressed(file, **stored)
 
     @classmethod
-    def load(cls, path: str | Path) -> EvalResult:
+    def load(cls, path: str | Path) -> Evaluation:
         """Read what ``save`` wrote."""
         with np.load(path, allow_pickle=False) as file:
-            return cls(
-                split=str(file["split"]),
-                classes=tuple(map(str, file["classes"])),
-                checksum=str(file["checksum"]),
-                mode=str(file["mode"]),
-                seconds=float(file["seconds"]),
-                controls=dict_of(file["controls"]),
-                **{name: file[name] for name in ARRAYS},
-            )
+            trial = "video" if "probabilities" in file else "episode"
+            own = {name: file[key] for name, key in STORED[trial].items()}
+            own |= {"split": str(file["split"]), "classes": tuple(map(str, file["classes"]))}
+            own |= {"checksum": str(file["checksum"]), "how": str(own["how"]), "seconds": float(file["seconds"])}
+            own["controls"] = {str(key): str(value) for key, value in file["controls"]}
+        return cls.of_videos(**own) if trial == "video" else cls(trial, **own)
 
     def __str__(self) -> str:
-        return f"{percent(self.accuracy, self.interval)} over {len(self.per_episode):,} episodes ({CONDITIONAL})"
-
-
-ARRAYS = ("per_episode", "episode", "truth", "predicted", "margin")
-
-
-@dataclass(frozen=True)
-class _Source:
-    """Stands in for a sampler where a result is scored anew."""
-
-    split: str
-    classes: tuple[str, ...]
+        trials = f"{len(self.per_trial):,} {self.trial}s"
+        return f"{percent(self.accuracy, self.interval)} over {trials} ({self.conditional})"
 
 
 @dataclass(frozen=True)
 class Paired:
-    """How much more accurate a is than b on the same episodes: mean difference and half its 95% interval, fractions."""
+    """How much more accurate a is than b on the same trials: mean difference and half its 95% interval, fractions."""
 
     difference: float
     interval: float
-    episodes: int
-
-    @property
-    def apart(self) -> bool:
-        """Zero lies outside the interval."""
-        return abs(self.difference) > self.interval
+    trials: int
+    trial: str
 
     def __str__(self) -> str:
-        return f"{100 * self.difference:+.1f} ± {100 * self.interval:.1f} points over {self.episodes:,} paired episodes"
+        both = f"{self.trials:,} paired {self.trial}s"
+        return f"{100 * self.difference:+.1f} ± {100 * self.interval:.1f} points over {both}"
 
 
-def paired(a: EvalResult, b: EvalResult) -> Paired:
-    """``a`` minus ``b``, episode by episode; a ``UserError`` where the two did not meet the same episodes."""
-    if a.checksum != b.checksum or len(a.per_episode) != len(b.per_episode):
+def paired(a: Evaluation, b: Evaluation) -> Paired:
+    """``a`` minus ``b``, trial by trial; a ``UserError`` where the two did not meet the same ones."""
+    if a.checksum != b.checksum or len(a.per_trial) != len(b.per_trial):
         raise UserError(
-            f"the results are of different episodes ({len(a.per_episode)} with checksum {a.checksum[:12]}, "
-            f"{len(b.per_episode)} with {b.checksum[:12]}): evaluate both on the same ones"
+            f"the results are of different {a.trial}s ({len(a.per_trial)} with checksum {a.checksum[:12]}, "
+            f"{len(b.per_trial)} with {b.checksum[:12]}): evaluate both on the same ones"
         )
-    difference = a.per_episode - b.per_episode
-    return Paired(float(difference.mean()), half_width(difference), len(difference))
-
-
-def confusion(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
-    """Counts [K K] of true class by predicted class, both given as numbers of the class."""
-    counts = np.zeros((classes, classes), dtype=np.int64)
-    np.add.at(counts, (truth, predicted), 1)
-    return counts
-
-
-def per_class(counts: np.ndarray, classes: Sequence[str], asked: str) -> pd.DataFrame:
-    """One row per class of ``confusion``'s counts: how many were ``asked``, and accuracy (NaN where none was)."""
-    number = counts.sum(1)
-    share = np.divide(counts.diagonal(), number, out=np.full(len(number), np.nan), where=number > 0)
-    return pd.DataFrame({"class": classes, asked: number, "accuracy": share})
-
-
-def shares(table: pd.DataFrame) -> dict[str, float]:
-    """class -> accuracy of a table of ``per_class``, without the classes that were not asked."""
-    known = table.dropna(subset="accuracy")
-    return dict(zip(known["class"], known["accuracy"].astype(float), strict=True))
-
-
-def pairs_of(controls: Mapping[str, str]) -> np.ndarray:
-    """A dict of strings as an array [N 2], as an .npz can hold it; ``dict_of`` turns it back."""
-    return np.array(list(controls.items()), dtype=str).reshape(-1, 2)
-
-
-def dict_of(pairs: np.ndarray) -> dict[str, str]:
-    """What ``pairs_of`` made an array of."""
-    return {str(key): str(value) for key, value in pairs}
+    difference = a.per_trial - b.per_trial
+    return Paired(float(difference.mean()), half_width(difference), len(difference), a.trial)
 
 
 def half_width(values: np.ndarray) -> float:
@@ -236,6 +229,18 @@ def half_width(values: np.ndarray) -> float:
     if n < 2:
         return float("inf")
     return float(stats.t.ppf(0.975, n - 1) * values.std(ddof=1) / np.sqrt(n))
+
+
+def seed_interval(values: Sequence[float], single: float) -> tuple[float, float]:
+    """Mean and half the 95% interval over seeds; one seed keeps its own interval over trials, ``single``."""
+    if len(values) == 1:
+        return values[0], single
+    return float(np.mean(values)), half_width(np.asarray(values))
+
+
+def harmonic(a: float, b: float) -> float:
+    """The harmonic mean of two accuracies, 0 where both are."""
+    return float(stats.hmean([a, b])) if a and b else 0.0
 
 
 def percent(accuracy: float, interval: float) -> str:

@@ -93,31 +93,6 @@ def _unfused() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(before)
 
 
-def vit_gmacs(
-    image: int,
-    patch: int,
-    width: int,
-    layers: int,
-    mlp_ratio: float = 4.0,
-    embed_dim: int = 0,
-    extra: int = 0,
-    channels: int = 3,
-) -> float:
-    """Closed form of one frame through a ViT, in GMACs, to check ``gmacs`` against.
-
-    ``image`` and ``patch`` are sides in pixels; every block sees (image/patch)^2 patches, one class token and ``extra``
-    tokens; ``embed_dim`` > 0 adds CLIP's projection of the class token. With N tokens of width D a block has 4ND^2
-    (query, key, value, output), 2N^2D (scores, weighted sum) and 2rND^2 (MLP of ratio r) multiply-adds.
-    """
-    if image % patch:
-        raise UserError(f"patch: {patch} does not divide the image side {image}")
-    patches = (image // patch) ** 2
-    tokens = patches + 1 + extra
-    embedding = patches * channels * patch**2 * width
-    block = 4 * tokens * width**2 + 2 * tokens**2 * width + 2 * tokens * width * int(width * mlp_ratio)
-    return (embedding + layers * block + width * embed_dim) / 1e9
-
-
 # ---------------------------------------------------------------- time and memory
 
 

@@ -4,7 +4,6 @@ The rows lie in ``published.yaml`` beside this file. A figure that nobody checke
 what its confidence is, and ``table`` and ``comparison`` only hand out marked figures or the confidence beside them.
 """
 
-import difflib
 import functools
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,6 +13,7 @@ import pandas as pd
 import yaml
 
 from vidlib.basics.errors import UserError
+from vidlib.basics.words import nearest
 
 COLUMNS = (
     "paper",
@@ -103,7 +103,7 @@ def rows(
 
 def _unknown(column: str, name: str, known: pd.Series) -> None:
     names = sorted(set(known))
-    close = difflib.get_close_matches(str(name), names, n=3, cutoff=0.4) or names
+    close = nearest(name, names, 3, 0.4) or names
     raise UserError(f"{column}: no published figure has {name!r}; known and near: {', '.join(close)}")
 
 
@@ -159,25 +159,24 @@ def costs(dataset: str = "Kinetics-400") -> pd.DataFrame:
 
 
 def comparison(dataset: str = "SSv2-Small", protocol: str = "5-way 1-shot", reruns: bool = False) -> pd.DataFrame:
-    """The rows of one data set and protocol as ``vidlib.viz.bubbles`` draws them (default: MA-FSAR's Figure 1c).
+    """The rows of one data set and protocol as ``bubbles`` (default: MA-FSAR's Figure 1c).
+
+    ``reruns`` adds other people's runs of a method.
+    """
+    figures = rows(dataset=dataset, protocol=protocol)
+    if not reruns:
+        figures = figures[~figures["method"].str.contains(RERUN, case=False)]
+    return bubbles(figures, figures["method"].str.replace(", interpretation inferred", ", inferred", regex=False))
+
+
+def bubbles(figures: pd.DataFrame, names: pd.Series) -> pd.DataFrame:
+    """``rows`` under ``names`` as ``vidlib.viz.bubbles`` draws them.
 
     Columns: name, backbone, trainable_M, accuracy (%), low and high (NaN: the papers print none), gmacs, origin
-    ("published"), confidence, source. ``reruns`` adds other people's runs of a method. Unpublished counts stay NaN.
+    ("published"), confidence, source. Unpublished counts stay NaN.
     """
-    found = rows(dataset=dataset, protocol=protocol)
-    if not reruns:
-        found = found[~found["method"].str.contains(RERUN, case=False)]
-    return pd.DataFrame(
-        {
-            "name": found["method"].str.replace(", interpretation inferred", ", inferred", regex=False),
-            "backbone": found["backbone"],
-            "trainable_M": found["trainable_params_M"],
-            "accuracy": found["value"],
-            "low": np.nan,
-            "high": np.nan,
-            "gmacs": found["gflops"],
-            "origin": "published",
-            "confidence": found["confidence"],
-            "source": found["source"],
-        }
-    ).reset_index(drop=True)
+    kept = {"backbone": "backbone", "trainable_params_M": "trainable_M", "value": "accuracy", "gflops": "gmacs"}
+    kept |= {"confidence": "confidence", "source": "source"}
+    table = figures.rename(columns=kept)[list(kept.values())].assign(name=names, low=np.nan, high=np.nan)
+    columns = ["name", "backbone", "trainable_M", "accuracy", "low", "high", "gmacs", "origin", "confidence", "source"]
+    return table.assign(origin="published")[columns].reset_index(drop=True)

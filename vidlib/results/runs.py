@@ -1,8 +1,8 @@
 """Run folders: ``runs/<id>/{params.json, environment.json, metrics.jsonl, readings.jsonl, result.json, episodes.npz,
 checkpoint.safetensors, figures/}``.
 
-The id hashes what determines the result: parameters, checksums of the splits, a digest of vidlib's own source and of a
-user's method. Files that a parameter names enter by their content. Device, workers and folders stay out.
+The id hashes what determines the result (``identity``). Device, workers and folders stay out; versions of libraries do
+too, but are compared where a finished run is reused.
 """
 
 import collections
@@ -15,7 +15,7 @@ import platform
 import re
 import socket
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,23 @@ import pandas as pd
 import torch
 
 from vidlib.basics import paths
-from vidlib.basics.digests import code_digest, digest
 from vidlib.basics.errors import UserError
 from vidlib.basics.lock import Lock
+from vidlib.results.identity import VERSION, Identity
 
-NAMED = ("torch", "torchvision", "lightning", "open_clip_torch", "av", "decord", "numpy", "safetensors", "einops")
+NAMED = (
+    "torch",
+    "torchvision",
+    "lightning",
+    "open_clip_torch",
+    "timm",
+    "av",
+    "decord",
+    "numpy",
+    "safetensors",
+    "einops",
+)
+COMPARED = ("torch", "open_clip_torch", "timm", "av")  # versions that can move a result's digits
 
 
 # ---------------------------------------------------------------- lines of JSON
@@ -67,17 +79,11 @@ def write_json(path: Path, value: Any) -> None:
 
 def environment() -> dict[str, Any]:
     """What the run ran on: versions, processor, threads, commit; the host only as a hash, no user, no path."""
-    versions = {}
-    for name in NAMED:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = None
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
-        "versions": versions,
+        "versions": versions(NAMED),
         "cpu": _cpu_name(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
@@ -86,6 +92,17 @@ def environment() -> dict[str, Any]:
         "commit": _commit(),
         "host": hashlib.sha256(socket.gethostname().encode()).hexdigest()[:12],
     }
+
+
+def versions(names: Iterable[str]) -> dict[str, str | None]:
+    """The installed version of each distribution, None where it is absent."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = None
+    return found
 
 
 def _cpu_name() -> str:
@@ -141,6 +158,17 @@ class Run:
             raise UserError(f"run {self.id} is {self.state}, it has no result yet: run it to its end first")
         return json.loads(self.path("result.json").read_text())
 
+    @property
+    def environment(self) -> dict[str, Any]:
+        """What it ran on, and its ``identity``; empty where that was not recorded."""
+        file = self.path("environment.json")
+        return json.loads(file.read_text()) if file.is_file() else {}
+
+    @property
+    def identity(self) -> int:
+        """The version of the scheme that its id follows; 1 before class texts and the like were hashed."""
+        return self.environment.get("identity", {}).get("version", 1)
+
     def metrics(self) -> pd.DataFrame:
         """metrics.jsonl, one row per optimiser step."""
         return pd.DataFrame(read_lines(self.path("metrics.jsonl")))
@@ -182,48 +210,31 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def run_id(determining: Mapping[str, Any], digests: Mapping[str, str]) -> str:
-    """``<method>-<hash>`` of everything that determines the result."""
-    label = re.sub(r"[^A-Za-z0-9_]+", "_", str(determining.get("method", "run"))).strip("_") or "run"
-    return f"{label}-{digest({'params': dict(determining), 'digests': dict(digests)})[:16]}"
+def open_run(identity: Identity, *, fresh: bool = False, say: Callable[[str], None] = print) -> Run:
+    """The run of that identity: new, interrupted (go on with it) or finished (reuse it; ``say`` tells so).
 
-
-def open_run(
-    determining: Mapping[str, Any],
-    other: Mapping[str, Any] | None = None,
-    root: str | Path | None = None,
-    digests: Mapping[str, str] | None = None,
-    *,
-    fresh: bool = False,
-    say: Callable[[str], None] = print,
-) -> Run:
-    """The run that ``determining`` names: new, interrupted (go on with it) or finished (reuse it; ``say`` tells so).
-
-    Args:
-        determining: parameters that the result depends on; plain JSON values, no paths.
-        other: parameters that it does not depend on (device, workers, the paths themselves); recorded, not hashed.
-        root: runs folder; default ``paths.runs_dir()``.
-        digests: what else determines the result, by name: split checksums, contents of files, a user's method. The
-            digest of vidlib's source is added here.
-        fresh: repeat a finished run; the old record stays until the new one is finished, then beside it, dated.
+    ``fresh`` repeats a finished run; the old record stays until the new one is finished, then beside it, dated.
 
     Raises ``UserError`` where another process owns the run.
     """
-    digests = {"vidlib": code_digest(), **(digests or {})}
-    home = Path(root or paths.runs_dir()) / run_id(determining, digests)
+    home = _home(identity)
     repeat = home.with_name(home.name + ".fresh")
     _settle(repeat, home)
     if (home / "result.json").is_file() and not fresh:
         run = Run(home, home, "finished", None)
-        say(f"run {run.id} was finished on {run.result['finished'][:16]} UTC and is reused (fresh=True repeats it)")
+        say(
+            f"run {run.id} was finished on {run.result['finished'][:16]} UTC{_other_versions(run)} and is reused "
+            "(fresh=True repeats it)"
+        )
         return run
     folder = repeat if (home / "result.json").is_file() else home
     lock = Lock(folder / "lock.json").acquire()
     for part in folder.glob(".part-*"):  # what a kill left half-written
         part.unlink()
     state = "interrupted" if (folder / "environment.json").is_file() else "new"
-    write_json(folder / "params.json", {**determining, **(other or {})})
-    here = {"id": home.name, "digests": digests, **environment()}
+    write_json(folder / "params.json", dict(identity.params or identity.values))
+    hashed = {"version": VERSION, "values": dict(identity.values), "contents": dict(identity.contents)}
+    here = {"id": home.name, "identity": hashed, **environment()}
     if state == "interrupted":
         before = json.loads((folder / "environment.json").read_text())
         earlier = before.pop("earlier", [])
@@ -233,16 +244,21 @@ def open_run(
     return Run(folder, home, state, lock)
 
 
-def find(
-    determining: Mapping[str, Any],
-    other: Mapping[str, Any] | None = None,
-    root: str | Path | None = None,
-    digests: Mapping[str, str] | None = None,
-) -> Run | None:
-    """The finished run that ``open_run`` would reuse for the same arguments, or None; nothing is made or locked."""
-    digests = {"vidlib": code_digest(), **(digests or {})}
-    home = Path(root or paths.runs_dir()) / run_id(determining, digests)
+def find(identity: Identity) -> Run | None:
+    """The finished run that ``open_run`` would reuse, or None; nothing is made or locked."""
+    home = _home(identity)
     return Run(home, home, "finished", None) if (home / "result.json").is_file() else None
+
+
+def _home(identity: Identity) -> Path:
+    return Path(identity.root or paths.runs_dir()) / identity.id
+
+
+def _other_versions(run: Run) -> str:
+    """`` with torch 2.13.0 (here 2.14.1)`` where a library that can move digits has another version now."""
+    then, now = run.environment.get("versions", {}), versions(COMPARED)
+    other = [f"{name} {then.get(name)} (here {now[name]})" for name in COMPARED if then.get(name) != now[name]]
+    return f" with {', '.join(other)}" if other else ""
 
 
 def _settle(folder: Path, home: Path) -> Path:
@@ -259,8 +275,9 @@ def _settle(folder: Path, home: Path) -> Path:
 
 
 def load_all(root: str | Path | None = None) -> pd.DataFrame:
-    """One row per finished run: ``id``, ``folder``, the parameters by name, ``result.<key>`` (nested keys joined by
-    dots), ``readings.<split>``. Repetitions in progress, replaced records and unreadable folders are left out."""
+    """One row per finished run: ``id``, ``folder``, ``identity`` (an earlier number's runs are never reused), the
+    parameters by name, ``result.<key>`` (nested keys joined by dots), ``readings.<split>``. Repetitions in progress,
+    replaced records and unreadable folders are left out."""
     rows = []
     for file in sorted(Path(root or paths.runs_dir()).glob("*/result.json")):
         home = file.parent
@@ -268,7 +285,13 @@ def load_all(root: str | Path | None = None) -> pd.DataFrame:
             continue
         run = Run(home, home, "finished", None)
         try:
-            row = {"id": run.id, "folder": str(home), **run.params, **_flat("result", run.result)}
+            row = {
+                "id": run.id,
+                "folder": str(home),
+                "identity": run.identity,
+                **run.params,
+                **_flat("result", run.result),
+            }
         except (OSError, json.JSONDecodeError):
             continue
         rows.append(row | {f"readings.{split}": n for split, n in run.readings().items()})

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from vidlib.basics.errors import UserError
+from vidlib.basics.words import few
 from vidlib.data.catalogue import entries, official
 from vidlib.data.folder import VIDEO_ENDINGS
 from vidlib.data.manifest import Manifest, Row, normalised
@@ -31,7 +32,7 @@ def coverage_line(result: Mapping[str, Any]) -> str:
         of = line.get("of", f"split {line['split']}")
         whole = "" if of == f"split {line['split']}" else f" of {of}"
         lost = line.get("left_out") or {}
-        out = f" ({len(lost)} cannot be read and are left out: {_few(lost)})" if lost else ""
+        out = f" ({len(lost)} cannot be read and are left out: {few(lost, SHOWN)})" if lost else ""
         said.append(f"{line['split']} {line['present']:,} of {line['listed']:,} listed videos{whole}{out}")
     return ", ".join(said)
 
@@ -47,21 +48,21 @@ def incomplete(result: Mapping[str, Any]) -> str:
     return f"{', '.join(dict.fromkeys(lacking))} videos" if lacking else ""
 
 
-def beside(found: Mapping[Any, Sequence[Any]], result: Mapping[str, Any]) -> dict[str, str]:
-    """The table cell that says what ``result``'s data lack: none where the data of all runs ``found`` are complete."""
-    lacking = any(incomplete(run.result) for same in found.values() for run in same)
+def beside(studied: Mapping[Any, Sequence[Any]], result: Mapping[str, Any]) -> dict[str, str]:
+    """The table cell that says what ``result``'s data lack: none where the data of all runs studied are complete."""
+    lacking = any(incomplete(run.result) for same in studied.values() for run in same)
     return {"data": incomplete(result) or "complete"} if lacking else {}
 
 
 def replaced(lines: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Of a run's metrics, the training videos that did not decode: video, class, cause, times, what took its place."""
-    found: dict[str, dict[str, Any]] = {}
+    lost: dict[str, dict[str, Any]] = {}
     for each in (each for line in lines for each in line.get("replaced", ())):
         new = {"video": each["video"], "class": each["cls"], "cause": each["cause"], "times": 0, "by": []}
-        one = found.setdefault(each["video"], new)
+        one = lost.setdefault(each["video"], new)
         one["times"] += 1
         one["by"] = sorted({*one["by"], each["by"]})
-    return [found[video] for video in sorted(found)]
+    return [lost[video] for video in sorted(lost)]
 
 
 def replaced_line(result: Mapping[str, Any]) -> str:
@@ -76,9 +77,9 @@ def replaced_line(result: Mapping[str, Any]) -> str:
     return f"{number} training {videos}, replaced {times} times by another of the class: {named}{more}"
 
 
-def replaced_lines(found: Mapping[Any, Sequence[Any]]) -> Iterator[str]:
+def replaced_lines(studied: Mapping[Any, Sequence[Any]]) -> Iterator[str]:
     """``replaced_line`` of every run of a study that has one."""
-    for run in {run.id: run for same in found.values() for run in same}.values():
+    for run in {run.id: run for same in studied.values() for run in same}.values():
         if said := replaced_line(run.result):
             yield f"Run {run.id}: {said}."
 
@@ -132,15 +133,16 @@ def refuse_start(init: str, before: Manifest, after: Manifest) -> None:
     for split in TESTED:
         rows = after.videos(split) if split in after.splits else ()
         if shared := [row for row in rows if (named and named(row) in ids) or _node(after, row) in nodes]:
-            names = _few([row.video for row in shared])
+            names = few((row.video for row in shared), SHOWN)
             raise UserError(
                 f"init: {init} was trained or selected on {len(shared)} of the {len(rows)} {split} videos ({names}); "
                 "start from a run that has not seen them"
             )
         texts = {cls: normalised(after.text(cls)) for cls in sorted({row.cls for row in rows} - new)}
         if known := [cls for cls, text in texts.items() if text in seen]:
+            which = few(known, SHOWN)
             raise UserError(
-                f"init: {init} was trained on {len(known)} classes that {split} holds as new ones ({_few(known)}); "
+                f"init: {init} was trained on {len(known)} classes that {split} holds as new ones ({which}); "
                 "start from a run that has not seen them"
             )
 
@@ -180,8 +182,3 @@ def _size(manifest: Manifest, row: Row) -> int:
 def _content(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _few(names: Iterable[str]) -> str:
-    names = list(names)
-    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")

@@ -3,19 +3,21 @@
 What has no record is listed as not run. They are judged on val: test is read once per run, for the final table.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from vidlib import methods
 from vidlib.params.base import Params
-from vidlib.params.few_shot import OneMethod
+from vidlib.params.few_shot import OneMethod, RunParams
+from vidlib.params.video_text import VideoTextRunParams, VideoTextStudy
 from vidlib.results import runs, trust
-from vidlib.results.accuracy import paired
-from vidlib.studies import few_shot as study
-from vidlib.training import few_shot
+from vidlib.results.accuracy import paired, seed_interval
+from vidlib.studies.tables import Studied, label, tested
+from vidlib.training import few_shot, video_text
 
 
 @dataclass(frozen=True)
@@ -37,91 +39,132 @@ class Ablation:
 
 FULL = Ablation("full method")
 NUMBERS = ("accuracy", "interval", "difference", "half", "trained (M)", "memory (MiB)", "seconds")
-ABLATION_TESTS = 2000  # val episodes that judge an ablation
-MA_FSAR = (
-    Ablation("without global temporal adaptation", "no_temporal"),
-    Ablation("without local adaptation", "no_local"),
-    Ablation("without joint adaptation", "no_joint"),
-    Ablation("temporal adaptation on all tokens", "all_tokens"),
-    Ablation("no text token in the support branch", "no_text_token"),
-    Ablation("TPCM as plain self-attention", "plain_attention"),
-    Ablation("without TPCM", "no_tpcm"),
-    Ablation("without the loss L_Q2S", "no_q2s"),
-    Ablation("without the loss L_S2T", "no_s2t"),
-    Ablation("without the loss L_Q2T", "no_q2t"),
-    Ablation("metric Bi-MHM", params={"metric": "bimhm"}),
-    Ablation("metric TRX", params={"metric": "trx"}),
-    Ablation("metric mean prototype", params={"metric": "prototype"}),
-    Ablation("4 frames", params={"frames": 4}),
-    Ablation("16 frames", params={"frames": 16}),
-    Ablation("3 ways", params={"way": 3}),
-    Ablation("8 ways", params={"way": 8}),
-    Ablation("full tuning of the image tower", "full_tuning"),
-)
-GGHM = (
-    Ablation("without the graph's guidance", "no_graph"),
-    Ablation("without dense temporal modelling", "no_dense"),
-    Ablation("without the patch relation", "no_patch"),
-    Ablation("without the channel relation", "no_channel"),
-    Ablation("frames alone (alpha 0)", "frame_only"),
-    Ablation("tuples alone (alpha 1)", "tuple_only"),
-    Ablation("one graph for all queries (transductive)", "transductive"),
-)
+TESTS = 2000  # val episodes that judge an ablation
 WHOLE = {"test_episodes": 300}  # where videos of an episode mix, each is embedded anew
-SLOSHNET = (
-    Ablation("the deepest map alone", "last_map"),
-    Ablation("a fixed mix: every operation a third", "even_fusion"),
-    Ablation("a fixed fusion: GP1 on every edge", "only_gp1"),
-    Ablation("a fixed fusion: GP2 on every edge", "only_gp2"),
-    Ablation("a fixed fusion: Sum on every edge", "only_sum"),
-    Ablation("without the long-term module", "no_long_term"),
-    Ablation("without the short-term module", "no_short_term"),
-    Ablation("without both temporal modules", "no_temporal"),
-    Ablation("frozen tower", "frozen_tower"),
-    Ablation("released defect: mixes_videos", "mixes_videos", WHOLE),
-    Ablation("released defect: scrambles_time", "scrambles_time"),
-    Ablation("released defect: leaves_betas", "leaves_betas"),
-    Ablation("released defect: normalised apart", params={"normalise": "grey/backbone"}),
-    Ablation("released, all defects of the module", params={"variant": "released", **WHOLE}),
-)
+ABLATIONS = {
+    "ma_fsar": (
+        Ablation("without global temporal adaptation", "no_temporal"),
+        Ablation("without local adaptation", "no_local"),
+        Ablation("without joint adaptation", "no_joint"),
+        Ablation("temporal adaptation on all tokens", "all_tokens"),
+        Ablation("no text token in the support branch", "no_text_token"),
+        Ablation("TPCM as plain self-attention", "plain_attention"),
+        Ablation("without TPCM", "no_tpcm"),
+        Ablation("without the loss L_Q2S", "no_q2s"),
+        Ablation("without the loss L_S2T", "no_s2t"),
+        Ablation("without the loss L_Q2T", "no_q2t"),
+        Ablation("metric Bi-MHM", params={"metric": "bimhm"}),
+        Ablation("metric TRX", params={"metric": "trx"}),
+        Ablation("metric mean prototype", params={"metric": "prototype"}),
+        Ablation("4 frames", params={"frames": 4}),
+        Ablation("16 frames", params={"frames": 16}),
+        Ablation("3 ways", params={"way": 3}),
+        Ablation("8 ways", params={"way": 8}),
+        Ablation("full tuning of the image tower", "full_tuning"),
+    ),
+    "gghm": (
+        Ablation("without the graph's guidance", "no_graph"),
+        Ablation("without dense temporal modelling", "no_dense"),
+        Ablation("without the patch relation", "no_patch"),
+        Ablation("without the channel relation", "no_channel"),
+        Ablation("frames alone (alpha 0)", "frame_only"),
+        Ablation("tuples alone (alpha 1)", "tuple_only"),
+        Ablation("one graph for all queries (transductive)", "transductive"),
+    ),
+    "sloshnet": (
+        Ablation("the deepest map alone", "last_map"),
+        Ablation("a fixed mix: every operation a third", "even_fusion"),
+        Ablation("a fixed fusion: GP1 on every edge", "only_gp1"),
+        Ablation("a fixed fusion: GP2 on every edge", "only_gp2"),
+        Ablation("a fixed fusion: Sum on every edge", "only_sum"),
+        Ablation("without the long-term module", "no_long_term"),
+        Ablation("without the short-term module", "no_short_term"),
+        Ablation("without both temporal modules", "no_temporal"),
+        Ablation("frozen tower", "frozen_tower"),
+        Ablation("released defect: mixes_videos", "mixes_videos", WHOLE),
+        Ablation("released defect: scrambles_time", "scrambles_time"),
+        Ablation("released defect: leaves_betas", "leaves_betas"),
+        Ablation("released defect: normalised apart", params={"normalise": "grey/backbone"}),
+        Ablation("released, all defects of the module", params={"variant": "released", **WHOLE}),
+    ),
+    "actionclip": (
+        Ablation("1-of-N classifier (unimodal)", "unimodal", group="objective"),
+        Ablation("label words instead of prompts", "label_words", group="text prompt"),
+        Ablation("temperature fixed", "fixed_scale", group="text prompt"),
+        Ablation("joint, pre-network", "joint", group="visual prompt"),
+        Ablation("shift, in-network", "shift", group="visual prompt"),
+        Ablation("MeanP", "meanp", group="visual prompt"),
+        Ablation("Conv1D", "conv1d", group="visual prompt"),
+        Ablation("LSTM", "lstm", group="visual prompt"),
+        Ablation("Transf", "transf", group="visual prompt"),
+        Ablation("Transf_cls", "transf_cls", group="visual prompt"),
+        Ablation("image tower alone", "tune_image", group="towers"),
+        Ablation("text tower alone", "tune_text", group="towers"),
+        Ablation("neither tower", "tune_none", group="towers"),
+    ),
+    "m2clip": (
+        Ablation("without temporal enhancement", "no_enhancement", group="TED-Adapter"),
+        Ablation("without temporal difference", "no_difference", group="TED-Adapter"),
+        Ablation("without both branches", "no_ted", group="TED-Adapter"),
+        Ablation("without text adapters", "no_text_adapters", group="text adapters"),
+        Ablation("contrastive head alone", "contrastive_alone", group="heads"),
+        Ablation("without cross-modal classification", "no_cross_modal", group="heads"),
+        Ablation("without masked language modelling", "no_mlm", group="heads"),
+        Ablation("without visual classification", "no_visual", group="heads"),
+    ),
+}
+AnyStudy = OneMethod | VideoTextStudy
 
 
-def run(p: OneMethod, method: str, ablations: Iterable[Ablation], **changes: Any) -> dict[str, runs.Run]:
-    """The runs of all ablations of ``method`` that can be had: trained now where ``p.ablations``, else those on record.
-
-    ``changes`` are changes of the run's parameters that the full method and all ablations share.
-
-    They are judged on val, so nothing is selected there (the last weights count), and their size does not follow the
-    notebook's: a laptop recipe's records serve a default run.
-    """
-    size = {"train_episodes": p.ablation_episodes, "test_episodes": ABLATION_TESTS, "val_episodes": 0, "val_every": 1}
-    base = p.run_params(method, report="val", **size, **changes)
-    return had(base, ablations, few_shot.run if p.ablations else few_shot.recorded)
-
-
-def had(base: Params, ablations: Iterable[Ablation], get: Callable[[Params], runs.Run | None]) -> dict[str, runs.Run]:
-    """label -> what ``get`` gives for the full method ``base`` and for each ablation of it, without the Nones."""
-    found = {ablation.label: get(ablation.of(base)) for ablation in (FULL, *ablations)}
-    return {label: run for label, run in found.items() if run is not None}
+def changes(method: str) -> pd.DataFrame:
+    """What each ablation of ``method`` changes, by its name: arguments of the constructor, parameters of the run."""
+    rows = {}
+    for ablation in ABLATIONS[method]:
+        arguments = methods.ABLATIONS[method].get(ablation.change, {})
+        both = {"constructor arguments": arguments, "parameters of the run": ablation.params}
+        words = {kind: ", ".join(f"{n}={value!r}" for n, value in changed.items()) for kind, changed in both.items()}
+        rows[ablation.label] = {"of": ablation.group} | words
+    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("ablation")
+    return table.loc[:, (table != "").any()]
 
 
-def table(
-    found: Mapping[str, runs.Run], ablations: Iterable[Ablation], tested: Callable[[runs.Run], Any] = study.tested
-) -> pd.DataFrame:
-    """One row per ablation, on val: accuracy, its paired difference to the full method in points, cost; NaN: not run.
+def base(p: AnyStudy, method: str) -> RunParams | VideoTextRunParams:
+    """The run of ``method`` that ablations change: judged on val, so that nothing is selected there (the last weights
+    count), and of a size that does not follow the notebook's: a laptop recipe's records serve a default run."""
+    if isinstance(p, VideoTextStudy):
+        return p.run_params(epochs=p.ablation_epochs, select=False, val_every=1, report="val")
+    size = {"train_episodes": p.ablation_episodes, "test_episodes": TESTS, "val_episodes": 0, "val_every": 1}
+    return p.run_params(method, report="val", **size)
 
-    Another number of ways makes other episodes, so its difference is not paired but of two intervals. ``tested`` reads
-    the result on val of a run. Where ablations have groups, the column ``of`` says which.
+
+def run(p: AnyStudy, method: str) -> dict[str, runs.Run]:
+    """The runs of ``method`` and its ablations that can be had, by label: trained now where ``p.ablations``, else
+    those on record."""
+    kind = video_text if isinstance(p, VideoTextStudy) else few_shot
+    return _had(p, method, kind.run if p.ablations else kind.recorded)
+
+
+def _had(p: AnyStudy, method: str, get: Callable[[Params], runs.Run | None]) -> dict[str, runs.Run]:
+    whole = base(p, method)
+    done = {ablation.label: get(ablation.of(whole)) for ablation in (FULL, *ABLATIONS[method])}
+    return {name: each for name, each in done.items() if each is not None}
+
+
+def table(done: Mapping[str, runs.Run], method: str) -> pd.DataFrame:
+    """One row per ablation of ``method``, on val: accuracy, its paired difference to the full method in points, cost;
+    NaN: not run, so that ``done``, from ``run``, has none.
+
+    Another number of ways makes other episodes, so its difference is not paired but of two intervals. Where ablations
+    have groups, the column ``of`` says which.
     """
     rows = []
-    full = tested(found[FULL.label]) if FULL.label in found else None
-    for ablation in (FULL, *ablations):
-        done = found.get(ablation.label)
+    full = tested(done[FULL.label]) if FULL.label in done else None
+    for ablation in (FULL, *ABLATIONS[method]):
         row = {"ablation": ablation.label, "of": ablation.group} | dict.fromkeys(NUMBERS, np.nan)
-        if done is not None:
-            result, here = done.result, tested(done)
+        if ablation.label in done:
+            result, here = done[ablation.label].result, tested(done[ablation.label])
             row |= {"accuracy": 100 * here.accuracy, "interval": 100 * here.interval}
-            row |= trust.beside({label: [run] for label, run in found.items()}, result)
+            row |= trust.beside({name: [each] for name, each in done.items()}, result)
             row |= {"trained (M)": result["cost"]["trainable"] / 1e6, "memory (MiB)": result["cost"]["training_memory"]}
             row["seconds"] = result["fit"]["seconds"] if result["fit"] else 0.0
             if full is not None and here.checksum == full.checksum:
@@ -135,9 +178,27 @@ def table(
     return rows if rows["of"].any() else rows.drop(columns="of")
 
 
-def drawn(changes: pd.DataFrame) -> pd.DataFrame:
-    """``table`` as ``viz.ablation.plot`` draws it."""
-    changed = changes.drop(index=FULL.label)
-    rows = pd.DataFrame({"name": changed.index, "delta": changed["difference"].to_numpy(), "kind": "trained"})
-    rows["low"], rows["high"] = (rows["delta"] + sign * changed["half"].to_numpy() for sign in (-1, 1))
-    return rows
+def tradeoff_rows(p: VideoTextStudy, studied: Studied) -> pd.DataFrame:
+    """Rows of ``viz.tradeoff``: every configuration with an accuracy on trained and on new classes, in per cent.
+
+    The steps as tested, over seeds; the ablations on record, on val.
+    """
+    rows = []
+    for name, same in studied.items():
+        results = [run.result for run in same]
+        if all("novel" in result for result in results):
+            rows.append({"name": label(name), "group": "steps, on test"} | _both(results, "test", "novel"))
+    groups = {ablation.label: ablation.group or "full method" for ablation in (FULL, *ABLATIONS[p.METHOD])}
+    for name, had in _had(p, p.METHOD, video_text.recorded).items():
+        if "val_novel" in had.result:
+            group = f"{groups[name]}, on val"
+            rows.append({"name": name, "group": group} | _both([had.result], "val", "val_novel"))
+    return pd.DataFrame(rows)
+
+
+def _both(results: Sequence[Mapping[str, Any]], trained: str, new: str) -> dict[str, float]:
+    numbers = {}
+    for name, split in (("trained", trained), ("new", new)):
+        accuracy, half = seed_interval([r[split]["accuracy"] for r in results], results[0][split]["interval"])
+        numbers |= {name: 100 * accuracy, f"{name}_half": 100 * half}
+    return numbers

@@ -18,7 +18,7 @@ from vidlib.methods.gghm import GgHM
 from vidlib.methods.sloshnet import DEFECTS, SloshNet
 from vidlib.params.few_shot import FewShotParams, RunParams
 from vidlib.results import runs
-from vidlib.results.accuracy import EvalResult, paired
+from vidlib.results.accuracy import Evaluation, paired
 from vidlib.training import evaluate_episodes, few_shot
 
 AS_TRAINED = "as trained"
@@ -44,54 +44,45 @@ class Change:
 
 def run(
     p: FewShotParams, manifest: Manifest, trained: runs.Run, changes: Sequence[Change], episodes: int
-) -> dict[str, EvalResult]:
+) -> dict[str, Evaluation]:
     """Evaluate ``trained`` on the first ``episodes`` episodes of val (``WHOLE`` at most where each is embedded anew),
     as it is and with each change alone; by label, in order."""
     fabric = make_fabric(p.device, p.precision)
     trained.count_reading("val", "changed at test")
-    found = {}
+    tests = {}
     for change in (Change(AS_TRAINED), *changes):
         method, val = few_shot.open_trained(trained, manifest)
         if change.params:
             read = RunParams.parse({**trained.params, **change.params})
             val = few_shot.open_split(read, manifest, method.backbone, "val")
         change.alter(method)
-        anew = getattr(method, "whole_episode", False) or getattr(val.clips, "by_episode", False)
-        count = min(episodes, WHOLE) if anew else episodes
+        count = min(episodes, WHOLE) if evaluate_episodes.each_anew(method, val.clips) else episodes
         settings = {"fabric": fabric, "label": change.label}
-        found[change.label] = evaluate_episodes.evaluate(method, val.clips, val.sampler, count, val.text, **settings)
-    return found
+        tests[change.label] = evaluate_episodes.evaluate(method, val.clips, val.sampler, count, val.text, **settings)
+    return tests
 
 
-def table(found: Mapping[str, EvalResult], changes: Sequence[Change]) -> pd.DataFrame:
+def table(tests: Mapping[str, Evaluation], changes: Sequence[Change]) -> pd.DataFrame:
     """One row per change: accuracy on val and its paired difference to the method as trained, per cent and points.
 
     Where the two met different numbers of episodes they are compared on those that both met.
     """
-    kinds, full, rows = {change.label: change.kind for change in changes}, found[AS_TRAINED], []
-    for label, here in found.items():
+    kinds, full, rows = {change.label: change.kind for change in changes}, tests[AS_TRAINED], []
+    for label, here in tests.items():
         row = {"changed at test": label, "what": kinds.get(label, "")}
         row |= {"accuracy": 100 * here.accuracy, "interval": 100 * here.interval}
-        row |= {"difference": float("nan"), "half": float("nan"), "episodes": len(here.per_episode)}
+        row |= {"difference": float("nan"), "half": float("nan"), "episodes": len(here.per_trial)}
         if here is not full:
-            both = min(len(here.per_episode), len(full.per_episode))
+            both = min(len(here.per_trial), len(full.per_trial))
             gap = paired(*(_first(result, both) for result in (here, full)))
             row |= {"difference": 100 * gap.difference, "half": 100 * gap.interval, "episodes": both}
         rows.append(row)
     return pd.DataFrame(rows).set_index("changed at test")
 
 
-def drawn(changed: pd.DataFrame) -> pd.DataFrame:
-    """``table`` as ``viz.ablation.plot`` draws it."""
-    rows = changed.drop(index=AS_TRAINED)
-    found = pd.DataFrame({"name": rows.index, "delta": rows["difference"].to_numpy(), "kind": "test"})
-    found["low"], found["high"] = (found["delta"] + sign * rows["half"].to_numpy() for sign in (-1, 1))
-    return found
-
-
-def _first(result: EvalResult, count: int) -> EvalResult:
+def _first(result: Evaluation, count: int) -> Evaluation:
     """``result`` on its first ``count`` episodes, per episode alone; of one run they are episodes 0, 1, ... of val."""
-    return replace(result, per_episode=result.per_episode[:count], checksum=f"first {count}")
+    return replace(result, per_trial=result.per_trial[:count], checksum=f"first {count}")
 
 
 # ---------------------------------------------------------------- SloshNet
@@ -117,17 +108,19 @@ def _fusions() -> tuple[Change, ...]:
         method.fusion.beta.zero_()
         method.fusion.beta[-1] = 100.0
 
-    found = [Change("every operation a third", operations(None), kind="fusion")]
-    found += [Change(f"only {name}, on every edge", operations(i), kind="fusion") for i, name in enumerate(OPERATIONS)]
-    return (*found, Change("the deepest map alone", last, kind="fusion"))
+    changes = [Change("every operation a third", operations(None), kind="fusion")]
+    changes += [
+        Change(f"only {name}, on every edge", operations(i), kind="fusion") for i, name in enumerate(OPERATIONS)
+    ]
+    return (*changes, Change("the deepest map alone", last, kind="fusion"))
 
 
 def _modules(method: SloshNet) -> tuple[Change, ...]:
     def without(name: str) -> Callable[[SloshNet], None]:
         return lambda method: setattr(method, name, None)
 
-    found = {"long_term": "without the long-term module", "short_term": "without the short-term module"}
-    there = {name: words for name, words in found.items() if getattr(method, name) is not None}
+    modules = {"long_term": "without the long-term module", "short_term": "without the short-term module"}
+    there = {name: words for name, words in modules.items() if getattr(method, name) is not None}
     return tuple(Change(words, without(name), kind="temporal module") for name, words in there.items())
 
 
@@ -135,15 +128,15 @@ def _defects(method: SloshNet) -> tuple[Change, ...]:
     def toggled(name: str) -> Callable[[SloshNet], None]:
         return lambda method: setattr(method, "defects", method.defects ^ {name})
 
-    found = []
+    changes = []
     for name in DEFECTS[:2] if method.long_term is not None else ():  # the third acts in training alone
         words = f"without the defect {name}" if name in method.defects else f"with the defect {name}"
-        found.append(Change(words, toggled(name), kind="released code"))
+        changes.append(Change(words, toggled(name), kind="released code"))
     grey = Change(
         "test frames in the other statistics (0.45, 0.225)", params={"normalise": "grey"}, kind="released code"
     )
     drawn = Change("random frames of supports", params={"test_frames": "random supports"}, kind="released code")
-    return (*found, grey, drawn)
+    return (*changes, grey, drawn)
 
 
 # ---------------------------------------------------------------- GgHM

@@ -1,9 +1,9 @@
 """Every method under one protocol: its runs, one table, accuracy by shots and ways, what an episode costs.
 
-`found` maps a method's name to its runs, one per seed; the floors are named ``frozen <backbone>``.
+``studied`` maps a method's name to its runs, one per seed; the floors are named ``frozen <backbone>``.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -17,12 +17,13 @@ from vidlib.data.manifest import Manifest
 from vidlib.params.by_recipe import ComparisonParams, frozen
 from vidlib.params.few_shot import RunParams
 from vidlib.results import published, runs, trust
-from vidlib.results.accuracy import paired, percent
+from vidlib.results.accuracy import paired, percent, seed_interval
 from vidlib.studies import few_shot as study
+from vidlib.studies import tables
+from vidlib.studies.tables import Studied, label
 from vidlib.training import evaluate_episodes, few_shot
-from vidlib.training.opening import EVALUATION_SEED
+from vidlib.training.few_shot import EVALUATION_SEED
 
-Found = Mapping[str, Sequence[runs.Run]]
 PAPER_BACKBONES = {"ResNet-50": "resnet50", "CLIP ViT-B/16": "ViT-B-16-quickgelu"}
 FLOOR = "frozen "
 
@@ -32,27 +33,27 @@ def run_all(p: ComparisonParams) -> tuple[dict[str, list[runs.Run]], pd.DataFram
 
     With ``p.train`` a run that has no record is done now, else it is missing.
     """
-    found, missing, floors = {}, [], {}
+    finished, missing, floors = {}, [], {}
     for name in p.compared:
-        each = [p.run_params(name, seed=seed) for seed in study.seeds(p)]
+        each = [p.run_params(name, seed=seed) for seed in tables.seeds(p)]
         try:
             methods.check(each[0])
         except UserError as reason:
-            missing.append({"method": study.label(name), "why": str(reason), "command": ""})
+            missing.append({"method": label(name), "why": str(reason), "command": ""})
             continue
         done = [few_shot.run(params) if p.train else few_shot.recorded(params) for params in each]
         if None in done:
-            line = {"method": study.label(name), "why": "no record of such a run"}
+            line = {"method": label(name), "why": "no record of such a run"}
             missing.append(line | {"command": command(p, name)})
         else:
-            found[name] = done
+            finished[name] = done
             floors.setdefault(f"{FLOOR}{each[0].backbone}", each[0])
     for name, params in floors.items():
         floor = frozen(params)
         done = few_shot.run(floor) if p.train else few_shot.recorded(floor)
         if done is not None:
-            found[name] = [done] * p.seeds
-    return found, pd.DataFrame(missing, columns=["method", "why", "command"]).set_index("method")
+            finished[name] = [done] * p.seeds
+    return finished, pd.DataFrame(missing, columns=["method", "why", "command"]).set_index("method")
 
 
 def command(p: ComparisonParams, name: str) -> str:
@@ -61,34 +62,33 @@ def command(p: ComparisonParams, name: str) -> str:
     given |= {"method": name, "test_episodes": p.test_episodes, "train_episodes": p.train_episodes, "val_episodes": 0}
     if not p.train_episodes:
         del given["train_episodes"], given["val_episodes"]
-    return study.command("few_shot", given)
+    return tables.command("few_shot", given)
 
 
-def table(p: ComparisonParams, found: Found) -> pd.DataFrame:
+def table(p: ComparisonParams, studied: Studied) -> pd.DataFrame:
     """One row per method: accuracy on test, paired differences to ``p.against`` and frozen features, cost, command."""
     rows = []
-    for name, same in found.items():
+    for name, same in studied.items():
         results, params = [run.result for run in same], RunParams.parse(same[0].params)
-        row = {"method": study.label(name), "backbone": params.backbone}
-        row["test accuracy"] = study.mean_interval(results, "test")
-        row |= trust.beside(found, results[0])
-        row["frames shuffled"] = study.mean_interval(results, "frames_shuffled")
-        row[f"minus {study.label(p.against)}"] = _gap(found, name, p.against)
-        row["minus frozen features"] = _gap(found, name, f"{FLOOR}{params.backbone}")
-        row["trained (M)"] = f"{results[0]['cost']['trainable'] / 1e6:.3f}"
-        row["GMACs"] = f"{results[0]['cost']['gmacs']:.2f}"
+        row = {"method": label(name), "backbone": params.backbone}
+        row["test accuracy"] = tables.mean_interval(results, "test")
+        row |= trust.beside(studied, results[0])
+        row["frames shuffled"] = tables.mean_interval(results, "frames_shuffled")
+        row[f"minus {label(p.against)}"] = _gap(studied, name, p.against)
+        row["minus frozen features"] = _gap(studied, name, f"{FLOOR}{params.backbone}")
+        row |= tables.sizes(results[0])
         row["training episodes"] = params.train_episodes if results[0]["fit"] else 0
         row["seeds"] = len({run.id for run in same})
         rows.append(row | {"command": "" if name.startswith(FLOOR) else command(p, name)})
     return pd.DataFrame(rows).set_index("method") if rows else pd.DataFrame()
 
 
-def _gap(found: Found, name: str, other: str) -> str:
+def _gap(studied: Studied, name: str, other: str) -> str:
     """``+3.1 ± 1.2``: ``name`` minus ``other`` on the same episodes, in points; over seeds where there are several."""
-    if name == other or other not in found:
+    if name == other or other not in studied:
         return "-"
-    gaps = [paired(study.tested(a), study.tested(b)) for a, b in zip(found[name], found[other], strict=True)]
-    mean, half = study.seed_interval([gap.difference for gap in gaps], gaps[0].interval)
+    gaps = [paired(tables.tested(a), tables.tested(b)) for a, b in zip(studied[name], studied[other], strict=True)]
+    mean, half = seed_interval([gap.difference for gap in gaps], gaps[0].interval)
     return percent(mean, half).replace("%", "") if mean < 0 else "+" + percent(mean, half).replace("%", "")
 
 
@@ -98,7 +98,7 @@ def _gap(found: Found, name: str, other: str) -> str:
 def by_shots_and_ways(
     p: ComparisonParams,
     manifest: Manifest,
-    found: Found,
+    studied: Studied,
     shots: Sequence[int] = (1, 2, 3, 5),
     ways: Sequence[int] = (2, 3, 5, 8),
 ) -> pd.DataFrame:
@@ -116,17 +116,17 @@ def by_shots_and_ways(
         except UserError:  # too few classes, or videos of one
             continue
     drawn = {shape: [sampler[i] for i in range(p.shape_episodes)] for shape, sampler in samplers.items()}
-    for name, same in found.items():
+    for name, same in studied.items():
         method, val = few_shot.open_trained(same[0], manifest)
-        if getattr(method, "whole_episode", False) or getattr(val.clips, "by_episode", False):
+        if evaluate_episodes.each_anew(method, val.clips):
             continue
         same[0].count_reading("val", "shots and ways")
         every = [episode for listed in drawn.values() for episode in listed]
-        settings = {"fabric": fabric, "label": f"{study.label(name)} on val"}
+        settings = {"fabric": fabric, "label": f"{label(name)} on val"}
         features = evaluate_episodes.embed_videos(method, val.clips, every, val.text, **settings)
         for shape, sampler in samplers.items():
             done = evaluate_episodes.match_episodes(method, features, sampler, drawn[shape], val.text, **settings)
-            row = dict(zip(("varied", "value"), shape, strict=True)) | {"method": study.label(name)}
+            row = dict(zip(("varied", "value"), shape, strict=True)) | {"method": label(name)}
             rows.append(row | {"accuracy": 100 * done.accuracy, "interval": 100 * done.interval})
     return pd.DataFrame(rows, columns=["method", "varied", "value", "accuracy", "interval"])
 
@@ -134,7 +134,7 @@ def by_shots_and_ways(
 # ---------------------------------------------------------------- cost
 
 
-def costs(p: ComparisonParams, found: Found) -> pd.DataFrame:
+def costs(p: ComparisonParams, studied: Studied) -> pd.DataFrame:
     """What an episode of ``p``'s shape costs, from the run records; index method.
 
     Milliseconds of a test episode, every video embedded anew (``embedding``) and matched in batches (``matching``);
@@ -142,11 +142,11 @@ def costs(p: ComparisonParams, found: Found) -> pd.DataFrame:
     """
     rows = []
     videos = p.way * (p.shot + p.query)
-    for name, same in found.items():
+    for name, same in studied.items():
         results = [run.result for run in same]
         cost, test, fit = results[0]["cost"], results[0]["test"], results[0]["fit"]
         params = RunParams.parse(same[0].params)
-        row = {"method": study.label(name), "embedding": 1000 * videos / cost["clips_per_second"]}
+        row = {"method": label(name), "embedding": 1000 * videos / cost["clips_per_second"]}
         row["matching"] = 1000 * test["seconds"] / test["episodes"]
         row["training (s)"] = fit["seconds"] / params.train_episodes if fit else np.nan
         row["training memory (MiB)"] = cost["training_memory"] if fit else np.nan
@@ -169,7 +169,7 @@ def count(method: str, backbone: str, frames: int = 8, classes: int = 64) -> flo
 def published_bubbles(dataset: str, protocol: str = "5-way 1-shot") -> pd.DataFrame:
     """``published.comparison``; a count that no paper printed is our module's, and ``counted`` says so."""
     rows = published.comparison(dataset, protocol).assign(counted=False)
-    ours = {study.label(name): name for name in methods.METHODS}
+    ours = {label(name): name for name in methods.METHODS}
     for i, row in rows[rows["trainable_M"].isna()].iterrows():
         name, backbone = ours.get(row["name"]), PAPER_BACKBONES.get(row["backbone"])
         if name and backbone:

@@ -9,14 +9,13 @@ import torch
 from vidlib.basics.devices import make_fabric, place
 from vidlib.data.episodes import EpisodeSampler, assemble
 from vidlib.data.manifest import Manifest
-from vidlib.methods import FewShotMethod
 from vidlib.methods.gghm import GgHM
 from vidlib.params.by_recipe import GgHMParams
 from vidlib.params.few_shot import RunParams
 from vidlib.results import runs
-from vidlib.results.accuracy import EvalResult, paired
-from vidlib.training import evaluate_episodes, few_shot, opening
-from vidlib.training.opening import EVALUATION_SEED, Split
+from vidlib.results.accuracy import paired
+from vidlib.training import evaluate_episodes, few_shot
+from vidlib.training.few_shot import EVALUATION_SEED, Split
 
 ALPHAS = tuple(i / 10 for i in range(11))
 SHOWN = 3  # queries per class in the figure of one episode
@@ -36,14 +35,14 @@ def by_alpha(p: GgHMParams, trained: Sequence[runs.Run]) -> tuple[pd.DataFrame, 
     fabric, rows, gaps = make_fabric(p.device, p.precision), [], []
     for run in trained:
         params = RunParams.parse(run.params)
-        manifest = opening.open_manifest(params)
+        manifest = few_shot.open_manifest(params)
         method, val = few_shot.open_trained(run, manifest)
         run.count_reading("val", "hybrid weight")
-        for weights, model in (("trained", method), ("untrained", opening.open_method(params))):
+        for weights, model in (("trained", method), ("untrained", few_shot.open_method(params))):
             settings = {"fabric": fabric, "keep_parts": True, "label": f"{params.dataset}, {weights}"}
-            found = evaluate_episodes.evaluate(model, val.clips, val.sampler, p.test_episodes, val.text, **settings)
+            plain = evaluate_episodes.evaluate(model, val.clips, val.sampler, p.test_episodes, val.text, **settings)
             row = {"world": params.dataset, "weights": weights}
-            mixed = {alpha: at_alpha(model, found, alpha) for alpha in ALPHAS}
+            mixed = {alpha: evaluate_episodes.mix(model, plain, alpha) for alpha in ALPHAS}
             rows += [
                 row | {"alpha": alpha, "accuracy": 100 * r.accuracy, "interval": 100 * r.interval}
                 for alpha, r in mixed.items()
@@ -53,11 +52,6 @@ def by_alpha(p: GgHMParams, trained: Sequence[runs.Run]) -> tuple[pd.DataFrame, 
             row |= {"tuples minus frames": 100 * gap.difference, "± (paired 95%)": 100 * gap.interval}
             gaps.append(row | {"best alpha": max(ALPHAS, key=lambda alpha: mixed[alpha].accuracy)})
     return pd.DataFrame(rows), pd.DataFrame(gaps).set_index(["world", "weights"])
-
-
-def at_alpha(method: FewShotMethod, found: EvalResult, alpha: float) -> EvalResult:
-    """``found``, which kept its parts, under another hybrid weight."""
-    return found.remix(lambda parts: method.mix({k: torch.from_numpy(v) for k, v in parts.items()}, alpha).numpy())
 
 
 def one_episode(

@@ -1,18 +1,21 @@
-"""What a trained ActionCLIP or M2-CLIP sees: which text a video is near to, where it looks, and when."""
+"""What a trained method sees: which text a video is near to, where it looks, and when; what speaks for a class."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vidlib.data.episodes import assemble
+from vidlib.data.manifest import Manifest
 from vidlib.layers.attention import capture_attention
 from vidlib.methods import VideoTextMethod
 from vidlib.results import runs
-from vidlib.studies.video_text import label
-from vidlib.training import video_text
+from vidlib.studies.tables import label
+from vidlib.training import few_shot, video_text
 from vidlib.training.evaluate_videos import embed_videos
-from vidlib.viz import attention, filmstrip
+from vidlib.viz import attention, filmstrip, gradcam
 
 
 def text_similarities(run: runs.Run, split: str) -> tuple[np.ndarray, list[str]]:
@@ -30,12 +33,12 @@ def text_similarities(run: runs.Run, split: str) -> tuple[np.ndarray, list[str]]
 
 
 def attention_maps(
-    found: Mapping[str, runs.Run], split: str = "val", row: int = 0
+    trained: Mapping[str, runs.Run], split: str = "val", row: int = 0
 ) -> tuple[np.ndarray, dict[str, Tensor], dict[str, Tensor], str]:
     """The frames of one video; of each run the class token's last-layer maps [T gh gw] and the weight of each frame
     in what the temporal attention of its head looks at [T] (none for heads without one); the video's class."""
     frames, maps, times, cls = None, {}, {}, ""
-    for name, run in found.items():
+    for name, run in trained.items():
         params, opened = video_text.open_trained(run)
         method = opened.method
         clips = video_text.open_views(params, method, opened.manifest, split)[0]
@@ -52,6 +55,21 @@ def attention_maps(
     return frames, maps, times, cls
 
 
+def gradcam_maps(
+    manifest: Manifest, found: Mapping[str, runs.Run], *, episode: int = 0, query: int = 0, **options: Any
+) -> tuple[np.ndarray, str, dict[str, Tensor]]:
+    """For a query of an episode of val: its frames ``[T H W 3]``, its class, and for the trained method of each run its
+    map ``[T h w]`` for that class; ``options`` go to ``gradcam.query_map``."""
+    maps: dict[str, Tensor] = {}
+    for name, run in found.items():
+        method, val = few_shot.open_trained(run, manifest)
+        drawn = val.sampler[episode]
+        batch, label = assemble(val.clips, [drawn], val.text, train=False), int(drawn.query_labels[query])
+        maps[name] = gradcam.query_map(method, batch, query, label, **options)
+        frames = filmstrip.to_uint8(batch.query[0, query], method.backbone.mean, method.backbone.std)
+    return frames, manifest.text(drawn.classes[label]), maps
+
+
 class _frame_weights:  # noqa: N801 (a context manager)
     """Collects, while a method embeds a video, how much the last block of its head looks at each frame, [T]."""
 
@@ -60,15 +78,15 @@ class _frame_weights:  # noqa: N801 (a context manager)
         self.attn = blocks[-1].attn if blocks is not None else None
 
     def __enter__(self) -> list[Tensor]:
-        found: list[Tensor] = []
+        frames: list[Tensor] = []
         if self.attn is not None:
 
             def look(module: nn.Module, given: tuple, kwargs: dict, _: object) -> None:
                 weights = module.forward(*given, **{**kwargs, "need_weights": True})[1]  # [1 T T], heads averaged
-                found.append(weights[0].mean(0).detach())
+                frames.append(weights[0].mean(0).detach())
 
             self.handle = self.attn.register_forward_hook(look, with_kwargs=True)
-        return found
+        return frames
 
     def __exit__(self, *_: object) -> None:
         if self.attn is not None:

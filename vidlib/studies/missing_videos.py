@@ -18,7 +18,7 @@ from vidlib.basics.progress import track
 from vidlib.data.episodes import Episode, EpisodeSampler
 from vidlib.data.manifest import Manifest
 from vidlib.params.few_shot import FewShotParams
-from vidlib.training import evaluate_episodes, opening
+from vidlib.training import evaluate_episodes, few_shot
 
 
 def drop(manifest: Manifest, split: str, share: float, seed: int) -> Manifest:
@@ -46,30 +46,30 @@ def measure(
     cent). Share 0 keeps all videos and draws other episodes in each repeat: what changes by chance alone.
     """
     fabric = make_fabric(p.device, p.precision)
-    opened = opening.open_split(p, manifest, method.backbone, split)
+    opened = few_shot.open_split(p, manifest, method.backbone, split)
     everything = [_of_all_videos(manifest, split)]
     features = evaluate_episodes.embed_videos(method, opened.clips, everything, opened.text, fabric=fabric)
     place = {row.video: i for i, row in enumerate(manifest.videos(split))}
-    found = []
+    tests = []
     for share, repeat in track([(share, repeat) for share in shares for repeat in range(repeats)], "what is left"):
         left = drop(manifest, split, share, repeat)
         rows = [place[row.video] for row in left.videos(split)]
         kept = {role: {name: value[rows] for name, value in part.items()} for role, part in features.items()}
-        seed = opening.EVALUATION_SEED + repeat
+        seed = few_shot.EVALUATION_SEED + repeat
         sampler = EpisodeSampler(left, split, p.way, p.shot, p.query, seed)
         listed = [sampler[i] for i in range(episodes)]
         result = evaluate_episodes.match_episodes(method, kept, sampler, listed, opened.text, fabric=fabric)
         row: dict[str, Any] = {"share": share, "repeat": repeat, "videos": len(rows)}
-        found.append(row | {"accuracy": 100 * result.accuracy, "interval": 100 * result.interval})
-    return pd.DataFrame(found)
+        tests.append(row | {"accuracy": 100 * result.accuracy, "interval": 100 * result.interval})
+    return pd.DataFrame(tests)
 
 
-def table(found: pd.DataFrame) -> pd.DataFrame:
+def table(tests: pd.DataFrame) -> pd.DataFrame:
     """One row per share: the mean over repeats, their standard deviation, the lowest and highest, the mean half
     interval that a single result would carry, and how many of those intervals hold the mean of the full split."""
-    full = found[found["share"] == 0]["accuracy"].mean()
+    full = tests[tests["share"] == 0]["accuracy"].mean()
     rows = []
-    for share, same in found.groupby("share"):
+    for share, same in tests.groupby("share"):
         accuracy = same["accuracy"]
         row = {"missing": f"{share:.0%}", "videos": int(same["videos"].iloc[0]), "mean (%)": accuracy.mean()}
         row |= {"deviation": accuracy.std(), "lowest": accuracy.min(), "highest": accuracy.max()}

@@ -16,7 +16,8 @@ from vidlib.methods import METHODS
 from vidlib.params import recipes
 from vidlib.params.few_shot import RunParams
 from vidlib.results import published, runs
-from vidlib.studies import few_shot as study
+from vidlib.results.accuracy import seed_interval
+from vidlib.studies.tables import label, published_of
 
 DATASETS = {
     "HMDB51": "hmdb51",
@@ -39,7 +40,7 @@ def cells() -> pd.DataFrame:
     """
     rows = []
     for method in METHODS:
-        figures = study.published_of(method)
+        figures = published_of(method)
         figures = figures[
             figures["dataset"].isin(DATASETS) & ~figures["method"].str.contains(published.RERUN, case=False)
         ]
@@ -73,14 +74,14 @@ def compare(records: pd.DataFrame) -> pd.DataFrame:
 
 def world(records: pd.DataFrame) -> pd.DataFrame:
     """What ran on the embedded worlds, the best first: no paper has a figure there."""
-    found = [g for g in groups(records) if g["dataset"] in WORLDS]
+    inside = [g for g in groups(records) if g["dataset"] in WORLDS]
     columns = ["dataset", "way", "shot", "method", "backbone", "training episodes", "accuracy (%)", "seeds", "run"]
     rows = [
         g | {"accuracy (%)": f"{g['accuracy']:.1f} ± {g['half']:.1f}", "training episodes": g["train_episodes"]}
-        for g in sorted(found, key=lambda g: (g["dataset"], g["way"], g["shot"], -g["accuracy"]))
+        for g in sorted(inside, key=lambda g: (g["dataset"], g["way"], g["shot"], -g["accuracy"]))
     ]
     table = pd.DataFrame(rows, columns=columns)
-    return table.assign(method=table["method"].map(study.label))
+    return table.assign(method=table["method"].map(label))
 
 
 def write(root: str | Path = "") -> tuple[Path, pd.DataFrame]:
@@ -138,7 +139,7 @@ def groups(records: pd.DataFrame) -> list[dict]:
 def _group(part: pd.DataFrame) -> dict:
     part = part.sort_values("result.finished").drop_duplicates("seed", keep="last").sort_values("seed")
     values, first = part["result.test.accuracy"].tolist(), part.iloc[0]
-    mean, half = study.seed_interval(values, first["result.test.interval"])
+    mean, half = seed_interval(values, first["result.test.interval"])
     test = next((line for line in first["result.coverage"] if line["split"] == "test"), {"present": 0, "listed": 1})
     group = {name: first[name] for name in ("method", "dataset", "way", "shot", "backbone", "train_episodes")}
     if not first["result.cost.trainable"]:
@@ -147,12 +148,12 @@ def _group(part: pd.DataFrame) -> dict:
     return group | {"coverage": f"{test['present']:,} of {test['listed']:,}", "finished": part["result.finished"].max()}
 
 
-def best(found: Sequence[dict], cell: pd.Series) -> dict | None:
+def best(ours: Sequence[dict], cell: pd.Series) -> dict | None:
     """The runs of a published cell: those with the most seeds, of them the latest."""
     start = BACKBONES.get(cell["backbone"])
     fit = [
         g
-        for g in found
+        for g in ours
         if (g["method"], g["dataset"], g["way"], g["shot"]) == (cell["method"], cell["dataset"], 5, cell["shot"])
         and start is not None
         and g["backbone"].startswith(start)

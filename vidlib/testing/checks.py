@@ -3,7 +3,7 @@
 Legend: `E` episodes, `B` videos, `W` way, `S` supports, `Q` queries, `T` frames, `D` text width, `K` training classes.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 import torch
 from torch import Tensor
 
+from vidlib.basics.words import few
 from vidlib.data.episodes import EpisodeBatch, Targets
 from vidlib.methods.base import Match, class_rows
 from vidlib.testing.bench import NAMES, QUERIES, WAY, Bench, Broken
@@ -62,10 +63,10 @@ def _backward(bench: Bench) -> str:
         method(bench.batch(shots=shots)).loss.backward()
     unreached = [name for name, p in trained.items() if p.grad is None]
     if unreached:
-        raise Broken(f"no loss reaches {_few(unreached)}; freeze what is not trained")
+        raise Broken(f"no loss reaches {few(unreached, 3)}; freeze what is not trained")
     wild = [name for name, p in trained.items() if not torch.isfinite(p.grad).all()]
     if wild:
-        raise Broken(f"the gradient of {_few(wild)} is not finite")
+        raise Broken(f"the gradient of {few(wild, 3)} is not finite")
     return f"{sum(p.numel() for p in trained.values()):,} parameters get a gradient"
 
 
@@ -231,10 +232,6 @@ def _bfloat16(bench: Bench) -> str:
     if not torch.isfinite(match.loss):
         raise Broken("the loss under bfloat16 autocast is not finite")
     return "finite under bfloat16 autocast"
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 WHOLE = {"order of queries", "other queries", "other videos", "embed and match"}  # not asked of whole_episode methods

@@ -2,7 +2,6 @@
 
 Every file is written whole to a temporary name and renamed, so a kill leaves the last good one. Training derives all
 random states anew from (seed, episode) before every episode, so the stored episode counter is the random state.
-``load_released`` reads the checkpoints of the papers' own codes (``vidlib.methods.released``).
 """
 
 import json
@@ -17,19 +16,7 @@ from torch import Tensor, nn
 
 from vidlib.basics.errors import UserError
 from vidlib.basics.paths import atomic_write
-from vidlib.methods.released import load_released
-
-__all__ = [
-    "load_released",
-    "load_state",
-    "load_trainable",
-    "put_trainable",
-    "read",
-    "save_state",
-    "save_trainable",
-    "trainable_parameters",
-    "trainable_state",
-]
+from vidlib.basics.words import few
 
 META = "vidlib"
 
@@ -62,9 +49,8 @@ def put_trainable(method: nn.Module, state: Mapping[str, Tensor], source: str = 
         if state[name].shape != own[name].shape
     ]
     if problems:
-        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise UserError(
-            f"{source} does not fit {type(method).__name__}: it {'; '.join(problems[:3])}{more}; "
+            f"{source} does not fit {type(method).__name__}: it {few(problems, 3, '; ')}; "
             "build the method with the parameters it was trained with"
         )
     with torch.no_grad():

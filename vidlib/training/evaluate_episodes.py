@@ -5,11 +5,10 @@ Legend: `V` videos, `K` classes of the split, `E` episodes, `W` way, `S` support
 ``evaluate`` = ``embed_videos`` + ``match_episodes``, kept apart so that another metric or mixing weight needs no new
 embedding. ``evaluate_each_episode`` is the literal evaluation, and the one where nothing can be embedded once: videos
 mix in the method (``whole_episode = True``), or a clip's frames vary by episode (``clips.by_episode``). Both give the
-same predictions except where the two best logits lie within ``results.NEAR``: the size of the batches moves the last
+same predictions except where the two best logits lie within ``accuracy.NEAR``: the size of the batches moves the last
 digits. Such near-ties are counted.
 """
 
-import hashlib
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -20,10 +19,10 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
-from vidlib.basics.devices import make_fabric, place
-from vidlib.basics.errors import UserError
+from vidlib.basics.devices import make_fabric, place, ready
 from vidlib.basics.progress import track
-from vidlib.results.accuracy import EvalResult
+from vidlib.results.accuracy import Evaluation
+from vidlib.training import controls
 
 GATHERED = 16 << 20  # bytes of features in one batch of episodes: more costs more to gather than it saves in matching
 
@@ -40,22 +39,20 @@ def evaluate(
     device: str = "auto",
     precision: str = "auto",
     fabric: Fabric | None = None,
-    frame_order: str = "in order",
-    text_order: str = "own",
+    control: str = "",
     keep_parts: bool = False,
     label: str = "evaluation",
-) -> EvalResult:
+) -> Evaluation:
     """Accuracy of ``method`` on episodes 0..``episodes``-1 of ``sampler``.
 
     Args:
         clips: ``clips.test(row)`` is float [T C H W], ``clips.manifest.videos(split)`` names the rows.
         text: [K D] raw text features of the split's classes.
-        frame_order: "in order", or "shuffled": the control that takes time away, one fixed order per video.
-        text_order: "own", or "permuted": the control that gives every class another one's text.
-        keep_parts: keep all logits, the method's named parts included, for ``EvalResult.remix``.
+        control: one of ``controls.CONTROLS``, as none by default.
+        keep_parts: keep all logits, the method's named parts included, for ``Evaluation.remix``.
     """
     fabric = fabric or make_fabric(device, precision)
-    clips, text = with_controls(clips, text, sampler, frame_order, text_order)
+    clips, text = controls.applied(control, clips, text, sampler.split)
     if each_anew(method, clips):
         result = evaluate_each_episode(method, clips, sampler, episodes, text, fabric=fabric, keep_parts=keep_parts)
     else:
@@ -63,45 +60,36 @@ def evaluate(
         features = embed_videos(method, clips, listed, text, fabric=fabric, label=label)
         settings = {"fabric": fabric, "keep_parts": keep_parts, "label": label}
         result = match_episodes(method, features, sampler, listed, text, **settings)
-    result.controls = {"frame_order": frame_order, "text_order": text_order}
+    result.controls = controls.words(control)
     return result
 
 
 def evaluate_with_controls(
     method: nn.Module, clips: Any, sampler: Any, episodes: int, text: Tensor, *, fabric: Fabric | None = None
-) -> dict[str, EvalResult]:
-    """``evaluate`` thrice: "" as it is, "frames_shuffled", and "texts_permuted" where ``method.uses_text``.
+) -> dict[str, Evaluation]:
+    """``evaluate`` under each of ``controls.CONTROLS``, that of the texts where ``method.uses_text``, by its name.
 
     What a control leaves alone is reused.
     """
     fabric = fabric or make_fabric()
-    texts_matter = getattr(method, "uses_text", True)
+    names = [name for name in controls.CONTROLS if name != controls.PERMUTED or getattr(method, "uses_text", True)]
     if each_anew(method, clips):
-        settings = {
-            "": {},
-            "frames_shuffled": {"frame_order": "shuffled"},
-        }
-        if texts_matter:
-            settings["texts_permuted"] = {"text_order": "permuted"}
         given = (method, clips, sampler, episodes, text)
-        return {name: evaluate(*given, fabric=fabric, **control) for name, control in settings.items()}
+        return {name: evaluate(*given, fabric=fabric, control=name) for name in names}
     listed = [sampler[i] for i in range(episodes)]
-    shuffled, permuted = with_controls(clips, text, sampler, "shuffled", "permuted")
-    own = embed_videos(method, clips, listed, text, fabric=fabric)
-    features = {"": own, "frames_shuffled": embed_videos(method, shuffled, listed, text, fabric=fabric)}
-    if texts_matter:
-        features["texts_permuted"] = own
-    if getattr(method, "support_text", False):
-        features["texts_permuted"] = own | embed_videos(
-            method, clips, listed, permuted, fabric=fabric, wanted=("support",)
-        )
-    found = {}
-    for name, embedded in features.items():
-        texts = permuted if name == "texts_permuted" else text
-        found[name] = match_episodes(method, embedded, sampler, listed, texts, fabric=fabric)
-        order = "shuffled" if name == "frames_shuffled" else "in order"
-        found[name].controls = {"frame_order": order, "text_order": "permuted" if texts is permuted else "own"}
-    return found
+    evaluations, own = {}, {}
+    for name in names:
+        seen, texts = controls.applied(name, clips, text, sampler.split)
+        if name != controls.PERMUTED:
+            features = embed_videos(method, seen, listed, texts, fabric=fabric)
+            own = own or features
+        elif getattr(method, "support_text", False):
+            features = own | embed_videos(method, seen, listed, texts, fabric=fabric, wanted=("support",))
+        else:
+            features = own
+        evaluations[name] = match_episodes(method, features, sampler, listed, texts, fabric=fabric)
+        evaluations[name].controls = controls.words(name)
+    return evaluations
 
 
 def embed_videos(
@@ -120,7 +108,7 @@ def embed_videos(
 
     ``batch`` videos go through at a time; four keep two CPU cores busiest (measured), a GPU takes ten times as many."""
     fabric = fabric or make_fabric()
-    method = _ready(fabric, method)
+    method = ready(fabric, method)
     text = place(fabric, text)
     batch *= 1 if fabric.device.type == "cpu" else 10
     roles: dict[str, dict[int, int]] = {"support": {}, "query": {}}
@@ -166,13 +154,13 @@ def match_episodes(
     batch: int = 250,
     keep_parts: bool = False,
     label: str = "evaluation",
-) -> EvalResult:
+) -> Evaluation:
     """Match the first ``len(episodes)`` episodes of ``sampler`` on embedded videos, at most ``batch`` at a time.
 
     Episodes of one batch have equal numbers of supports and queries; a batch ends where its features pass ``GATHERED``.
     """
     fabric = fabric or make_fabric()
-    method = _ready(fabric, method)
+    method = ready(fabric, method)
     text = place(fabric, text)
     began = time.perf_counter()
     groups: dict[tuple, list[int]] = defaultdict(list)
@@ -201,7 +189,7 @@ def match_episodes(
         for j, i in enumerate(members):
             logits[i] = scores[j]
             parts[i] = {name: part[j] for name, part in kept.items()}
-    return EvalResult.collect(
+    return Evaluation.of_episodes(
         sampler, episodes, logits, parts if keep_parts else None, "embed once", time.perf_counter() - began
     )
 
@@ -216,12 +204,12 @@ def evaluate_each_episode(
     fabric: Fabric | None = None,
     keep_parts: bool = False,
     label: str = "evaluation",
-) -> EvalResult:
+) -> Evaluation:
     """The same by embedding all videos of every episode anew: the reference, slower by far."""
     from vidlib.data.episodes import assemble
 
     fabric = fabric or make_fabric()
-    method = _ready(fabric, method)
+    method = ready(fabric, method)
     text = text.cpu()
     began = time.perf_counter()
     listed = [sampler[i] for i in range(episodes)]
@@ -233,60 +221,9 @@ def evaluate_each_episode(
             match = method(one)
         logits.append(match.logits[0].float().cpu().numpy())
         parts.append({name: part[0].float().cpu().numpy() for name, part in match.parts.items()})
-    return EvalResult.collect(
+    return Evaluation.of_episodes(
         sampler, listed, logits, parts if keep_parts else None, "each episode", time.perf_counter() - began
     )
-
-
-# ---------------------------------------------------------------- controls
-
-
-class ShuffledFrames:
-    """``clips`` whose test frames come in another order, fixed per video by its id: what is left without time."""
-
-    def __init__(self, clips: Any, split: str):
-        self.clips, self.manifest = clips, clips.manifest
-        self.by_episode = getattr(clips, "by_episode", False)
-        self.split = split
-        self._names = [row.video for row in clips.manifest.videos(split)]
-
-    def test(self, row: int) -> Tensor:
-        return self._shuffled(row, self.clips.test(row))
-
-    def drawn(self, row: int, *where: Any) -> Tensor:
-        return self._shuffled(row, self.clips.drawn(row, *where))
-
-    def _shuffled(self, row: int, clip: Tensor) -> Tensor:
-        seed = int.from_bytes(hashlib.sha256(self._names[row].encode()).digest()[:8], "big")
-        return clip[torch.from_numpy(_no_fixed_order(len(clip), seed))]
-
-
-def permuted_text(text: Tensor, seed: int = 0) -> Tensor:
-    """``text [K D]`` with every class given another class's row."""
-    order = np.random.default_rng(seed).permutation(len(text))
-    permuted = text.clone()
-    permuted[order] = text[np.roll(order, 1)]  # one cycle through all classes: none keeps its own
-    return permuted
-
-
-def with_controls(clips: Any, text: Tensor, sampler: Any, frame_order: str, text_order: str) -> tuple[Any, Tensor]:
-    """``clips`` and ``text`` with the named controls applied."""
-    if frame_order not in ("in order", "shuffled"):
-        raise UserError(f"frame_order: '{frame_order}' is not one of 'in order', 'shuffled'")
-    if text_order not in ("own", "permuted"):
-        raise UserError(f"text_order: '{text_order}' is not one of 'own', 'permuted'")
-    shuffled = ShuffledFrames(clips, sampler.split) if frame_order == "shuffled" else clips
-    return shuffled, permuted_text(text) if text_order == "permuted" else text
-
-
-def _no_fixed_order(frames: int, seed: int) -> np.ndarray:
-    """A random order of ``frames`` that is neither the given one nor its reverse (where there is another)."""
-    rng, plain = np.random.default_rng(seed), np.arange(frames)
-    for _ in range(64):
-        order = rng.permutation(frames)
-        if frames < 3 or not (np.array_equal(order, plain) or np.array_equal(order, plain[::-1])):
-            break
-    return order
 
 
 # ---------------------------------------------------------------- helpers
@@ -297,9 +234,11 @@ def each_anew(method: nn.Module, clips: Any) -> bool:
     return getattr(method, "whole_episode", False) or getattr(clips, "by_episode", False)
 
 
-def _ready(fabric: Fabric, method: nn.Module) -> nn.Module:
-    """On the device, in the precision, in evaluation mode."""
-    return fabric.to_device(fabric.strategy.precision.convert_module(method)).eval()
+def mix(method: nn.Module, evaluation: Evaluation, weight: float) -> Evaluation:
+    """``evaluation``, which kept its parts, under another weight of ``method.mix``."""
+    return evaluation.remix(
+        lambda parts: method.mix({k: torch.from_numpy(v) for k, v in parts.items()}, weight).numpy()
+    )
 
 
 def _stack(episodes: Sequence[Any], members: list[int], name: str, fabric: Fabric) -> Tensor:

@@ -13,12 +13,12 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor
 
-from vidlib.basics.devices import make_fabric, place
+from vidlib.basics.devices import make_fabric, place, ready
 from vidlib.basics.progress import track
 from vidlib.data.clips import Clips
 from vidlib.methods.video_text import Features, VideoTextMethod
-from vidlib.results.recognised import Recognised
-from vidlib.training.evaluate_episodes import ShuffledFrames, permuted_text
+from vidlib.results.accuracy import Evaluation
+from vidlib.training.controls import PERMUTED, SHUFFLED, ShuffledFrames, permuted, words
 
 
 def recognise(
@@ -28,48 +28,38 @@ def recognise(
     fabric: Fabric | None = None,
     label: str = "evaluation",
     controls: bool = False,
-) -> dict[str, Recognised]:
+) -> dict[str, Evaluation]:
     """``method`` on all videos of a split, in every one of ``views`` (the same videos; probabilities are averaged).
 
-    The classes are those of the split. Under "" the result; with ``controls`` also under "frames_shuffled" and, where
-    texts matter to the method, "texts_permuted".
+    The classes are those of the split. Under "" the evaluation; with ``controls`` also under the name of each, that of
+    the texts where they matter to the method.
     """
     fabric = fabric or make_fabric()
-    method = fabric.to_device(fabric.strategy.precision.convert_module(method)).eval()
+    method = ready(fabric, method)
     manifest, split = views[0].manifest, views[0].split
     classes = manifest.classes(split)
     with fabric.autocast():
         text = method.class_text([manifest.text(cls) for cls in classes])
-    found = {"": _scores(method, views, text, fabric, label)}
+    scored = {"": _scores(method, views, text, fabric, label)}
     if controls:
         shuffled = [ShuffledFrames(clips, split) for clips in views]
-        found["frames_shuffled"] = _scores(method, shuffled, text, fabric, f"{label}, frames shuffled")
+        scored[SHUFFLED] = _scores(method, shuffled, text, fabric, f"{label}, frames shuffled")
         if method.uses_text:
-            features = found[""][1]
-            found["texts_permuted"] = _score(method, features, permuted(text), fabric), features, 0.0
+            features = scored[""][1]
+            scored[PERMUTED] = _score(method, features, permuted(text), fabric), features, 0.0
     number = {cls: i for i, cls in enumerate(classes)}
-    truth = torch.tensor([number[row.cls] for row in views[0].rows]).numpy()
     key = f"{manifest.checksum(split)}\t{','.join(classes)}"
-    settings = {
+    same = {
+        "truth": torch.tensor([number[row.cls] for row in views[0].rows]).numpy(),
         "split": split,
         "classes": classes,
         "checksum": hashlib.sha256(key.encode()).hexdigest(),
-        "views": f"{len(views)} view{'s' if len(views) > 1 else ''} of each video",
-        "truth": truth,
+        "how": f"{len(views)} view{'s' if len(views) > 1 else ''} of each video",
     }
-    results = {}
-    for name, (probabilities, _, seconds) in found.items():
-        controlled = {"frame_order": "shuffled" if name == "frames_shuffled" else "in order"}
-        controlled["text_order"] = "permuted" if name == "texts_permuted" else "own"
-        results[name] = Recognised(
-            **settings, probabilities=probabilities.numpy(), seconds=seconds, controls=controlled
-        )
-    return results
-
-
-def permuted(text: Tensor) -> Tensor:
-    """``text [P K C]`` with every class given another class's sentences."""
-    return permuted_text(text.movedim(1, 0)).movedim(0, 1)
+    return {
+        name: Evaluation.of_videos(**same, probabilities=each.numpy(), seconds=seconds, controls=words(name))
+        for name, (each, _, seconds) in scored.items()
+    }
 
 
 def embed_videos(
@@ -78,12 +68,12 @@ def embed_videos(
     """What ``embed`` gives of every video of the split, ``[V ...]``, on the device."""
     fabric = fabric or make_fabric()
     batch *= 1 if fabric.device.type == "cpu" else 10
-    rows, found = range(len(clips.manifest.videos(clips.split))), []
+    rows, parts = range(len(clips.manifest.videos(clips.split))), []
     for start in track(range(0, len(rows), batch), f"{label}: embedding"):
         frames = place(fabric, torch.stack([clips.test(row) for row in rows[start : start + batch]]))
         with torch.no_grad(), fabric.autocast():
-            found.append(method.embed(frames))
-    return {name: torch.cat([part[name] for part in found]) for name in found[0]}
+            parts.append(method.embed(frames))
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
 def _scores(

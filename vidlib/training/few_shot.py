@@ -1,187 +1,226 @@
-"""One run from its parameters: train (``fit``), select on val, test once with both controls, in one run folder.
+"""Few-shot runs: from parameters to manifest, backbone, method and splits; what ``run`` does on episodes.
 
-``torchrun -m vidlib.training.few_shot --params FILE`` does the same in several processes; ``run`` starts that where it
-is asked for more than one device, so that no process is ever forked off a kernel.
+``checked`` finds out in a few seconds what cannot work, before anything is rendered, decoded or built.
+``torchrun -m vidlib.training.few_shot --params FILE`` does a run in several processes.
 """
 
-from contextlib import nullcontext
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
-import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
-from vidlib.basics.devices import make_fabric, pick_precision, place
-from vidlib.basics.digests import file_digest, folder_digest
-from vidlib.basics.paths import atomic_write
-from vidlib.data import prefetched
-from vidlib.data.catalogue import benchmarks, used
-from vidlib.data.episodes import EpisodeBatch
+from vidlib import backbones, methods
+from vidlib.backbones import Backbone
+from vidlib.basics.errors import UserError
+from vidlib.data.catalogue import benchmarks, readable
+from vidlib.data.clips import ROLES, Clips
+from vidlib.data.episodes import EpisodeBatch, EpisodeDataset, EpisodeSampler
 from vidlib.data.manifest import Manifest
-from vidlib.methods import FewShotMethod, yours
-from vidlib.params.few_shot import RunParams
-from vidlib.results import cost as accounting
+from vidlib.data.sampling import RULES
+from vidlib.data.transforms import ClipTransform
+from vidlib.params.base import PlaceParams
+from vidlib.params.few_shot import FewShotParams, RunParams
 from vidlib.results import runs, trust
-from vidlib.training import checkpoints, micro_batches, processes
+from vidlib.training import processes
+from vidlib.training import run as running
 from vidlib.training.evaluate_episodes import evaluate, evaluate_with_controls
-from vidlib.training.loop import METRICS, STATE, WEIGHTS, Fit, fit
-from vidlib.training.opening import Split, open_manifest, open_method, open_split
+from vidlib.training.step import seed_everything
 
-SOURCE = "method.py"  # a user's method, as it was when the run began
+GREY = (0.45,) * 3, (0.225,) * 3  # mean and deviation in the released code of HyRSM and SloshNet
+COLOUR = {"jitter": 0.5, "hue": 0.25, "grey": 0.3}  # of queries, in the same code
+VARY = {"fixed": (), "random": ROLES, "random supports": ("support",)}  # whose frames are drawn at random
+EVALUATION_SEED = 0  # of val and test episodes: every method and every training seed meets the same ones
+P = TypeVar("P", bound=PlaceParams)
 
 
-def run(params: RunParams) -> runs.Run:
-    """Train, select on val, report on ``params.report`` with both controls: a finished run, reused where there is one.
+@dataclass
+class Split:
+    """One split ready to use: clips, episodes, and the raw class texts [K D] in the order of ``sampler.classes``."""
 
-    With ``devices`` > 1 the work is done by torchrun in processes of its own; none is started inside this one.
+    clips: Clips
+    sampler: EpisodeSampler
+    text: Tensor
+
+    def training(self, episodes: int) -> EpisodeDataset:
+        """The first ``episodes`` episodes with augmentation and targets, as ``fit`` wants them."""
+        return EpisodeDataset(self.clips, self.sampler, self.text, True, episodes)
+
+
+def checked(params: P) -> P:
+    """``params`` again, or a ``UserError`` of one sentence: unknown data, weights or option, more ways than classes.
+
+    Of notebooks that let the user name methods, every run that they mean is checked.
     """
-    if params.devices > 1 and not processes.is_child():
-        processes.run_apart(params, "vidlib.training.few_shot", params.devices)
-        return recorded(params)
-    manifest = open_manifest(params)
-    if params.dataset not in benchmarks.WORLDS:
-        trust.refuse_shared(manifest, contents=params.dataset.startswith(benchmarks.FOLDER))
-    fabric = make_fabric(params.device, params.precision)
-    record = runs.open_run(*_identity(params, manifest), fresh=params.fresh) if fabric.is_global_zero else None
-    folder, state = fabric.broadcast((record.folder, record.state) if record else None)
-    if state == "finished":
-        return record or runs.Run(folder, folder, state, None)
-
-    with record or nullcontext():
-        method = micro_batches.split(open_method(params), params.micro_batch)
-        if record and yours.is_file(params.method):
-            _keep_source(params.method, record.path(SOURCE))
-        train = open_split(params, manifest, method.backbone, "train")
-        done = _train(params, manifest, fabric, method, train, folder, record)
-        if record is None:  # another process than the first: its part is done
-            return runs.Run(folder, folder, "finished", None)
-        split = open_split(params, manifest, method.backbone, params.report)
-        cost = _cost(method, split.clips.test(0), train.training(1)[0], fabric)
-        result = {"fit": asdict(done) if done else None, "cost": cost, "unsettled": method.unsettled()}
-        result["coverage"] = used.record(manifest)
-        result["replaced"] = trust.replaced(runs.read_lines(record.path(METRICS))) if done else []
-        listed = (split.clips, split.sampler, params.test_episodes, split.text)
-        found = evaluate_with_controls(method, *listed, fabric=fabric)
-        for name, evaluated in found.items():
-            record.count_reading(params.report, name or "report")
-            evaluated.save(record.path(f"{name or 'episodes'}.npz"))
-            result[name or params.report] = evaluated.summary()
-        record.path(STATE).unlink(missing_ok=True)
-        record.finish(result)
-    return record
+    if isinstance(params, FewShotParams):
+        backbones.check(params.backbone, params.pretrained)
+    for name in getattr(params, "planned", ()):
+        meant = params.run_params(name)
+        backbones.check(meant.backbone, meant.pretrained)
+        methods.check(meant)
+    counts = {split: len(classes) for split, classes in benchmarks.splits_of(params.dataset).items()}
+    split, fewest = min(counts.items(), key=lambda item: item[1])
+    if params.way > fewest:
+        raise UserError(
+            f"way: {params.way} is more than the {fewest} classes of split {split} of {params.dataset}; "
+            f"give at most {fewest}"
+        )
+    if params.dataset.startswith(benchmarks.FOLDER):
+        open_manifest(params)
+    return params
 
 
-def recorded(params: RunParams) -> runs.Run | None:
+def open_manifest(params: PlaceParams) -> Manifest:
+    """The videos of ``params.dataset`` without those that cannot be read, which its note names: in every split of a
+    user's folder, in val and test of a benchmark. Episodes to evaluate on are drawn from what is left."""
+    manifest = benchmarks.load(params.dataset)
+    if params.dataset.startswith(benchmarks.FOLDER):
+        return manifest.keep_readable()
+    return manifest if params.dataset in benchmarks.WORLDS else readable.keep(manifest, ("val", "test"))
+
+
+def open_backbone(params: FewShotParams, freeze_bn: bool = True) -> Backbone:
+    """The pretrained towers; random weights follow from the seed."""
+    seed_everything(params.seed, -1)
+    return backbones.load(params.backbone, params.pretrained, freeze_bn)
+
+
+def open_method(params: RunParams) -> methods.FewShotMethod:
+    """The untrained method on a backbone of its own; what is drawn at random follows from the seed."""
+    seen = len(benchmarks.splits_of(params.dataset)["train"])  # for an auxiliary class head
+    facts = methods.taken(params.method, classes=seen)
+    return methods.build(params, open_backbone(params, params.freeze_bn), **facts)
+
+
+def open_split(params: FewShotParams, manifest: Manifest, backbone: Backbone, name: str) -> Split:
+    """Clips, episodes and class texts of split ``name`` as ``params`` ask for them."""
+    training = name == "train"
+    looks = transforms(params, manifest, backbone)
+    clips = Clips(
+        manifest,
+        name,
+        params.frames,
+        looks["support"] if training else None,
+        looks["test"],
+        params.seed,
+        transform_query=looks["query"] if training else None,
+        pick=RULES[params.sampling],
+        vary_train=VARY[params.train_frames],
+        vary_test=() if training else VARY[params.test_frames],
+    )
+    seed, shot, query = EVALUATION_SEED, params.shot, params.query
+    if training:
+        seed, shot, query = params.seed, params.train_shot or shot, params.train_query or query
+    sampler = EpisodeSampler(manifest, name, params.way, shot, query, seed)
+    texts = [manifest.text(cls) for cls in sampler.classes]
+    return Split(clips, sampler, backbone.encode_text(texts, (params.template,)))
+
+
+def transforms(params: FewShotParams, manifest: Manifest, backbone: Backbone) -> dict[str, ClipTransform]:
+    """What ``params`` make of a training support's frames, a training query's, and a test video's."""
+    statistics = {"backbone": (backbone.mean, backbone.std), "grey": GREY, "none": ((0.0,) * 3, (1.0,) * 3)}
+    learn, test = (dict(zip(("mean", "std"), statistics[name], strict=True)) for name in _both(params.normalise))
+    size: dict[str, Any] = {"size": backbone.image_size}
+    if params.crop == "area":  # in the worlds a place can tell the class
+        cut = {"scale": (0.8, 1.0) if manifest.name in benchmarks.WORLDS else (0.5, 1.0)}
+    else:
+        cut = {"scale": None}
+        size |= {"resize": round(backbone.image_size * 256 / 224), "squash": params.crop == "squashed window"}
+    mirrored = {"auto": () if manifest.directional else ROLES, "all": ROLES, "queries": ("query",), "none": ()}
+    coloured = {"queries": ("query",), "none": ()}[params.colour]
+    found = {"test": ClipTransform(**size, **test, train=False)}
+    for role in ROLES:
+        colour = COLOUR if role in coloured else {}
+        flip = role in mirrored[params.flip]
+        found[role] = ClipTransform(**size, **learn, **cut, **colour, train=True, flip=flip)
+    return found
+
+
+def _both(normalise: str) -> tuple[str, str]:
+    """The names of the statistics in training and in testing: "grey/backbone", or one name for both."""
+    first, _, second = normalise.partition("/")
+    return first, second or first
+
+
+# ---------------------------------------------------------------- runs
+
+
+class Episodes(running.Work):
+    """A run on episodes."""
+
+    MODULE, UNIT, TOGETHER = "vidlib.training.few_shot", "episode", False
+
+    def refuse_test_data(self) -> None:
+        if self.params.dataset not in benchmarks.WORLDS:
+            trust.refuse_shared(self.manifest, contents=self.params.dataset.startswith(benchmarks.FOLDER))
+
+    def build(self) -> methods.FewShotMethod:
+        return open_method(self.params)
+
+    def source(self, method: nn.Module, part: tuple[int, int]) -> EpisodeDataset:
+        split = open_split(self.params, self.manifest, method.backbone, "train")
+        return split.training(max(1, self.params.train_episodes))  # the cost is that of one, trained or not
+
+    def fit_settings(self) -> dict[str, Any]:
+        same = ("lr", "optimizer", "weight_decay", "decayed", "momentum", "arch_lr", "warmup", "schedule", "milestones")
+        same += ("query_sum", "clip_grad", "seed", "deterministic", "workers")
+        own = {name: getattr(self.params, name) for name in same}
+        return {"batches_per_step": self.params.episodes_per_step} | own
+
+    def length(self, source: EpisodeDataset) -> tuple[int, int]:
+        return self.params.train_episodes, self.params.val_every // self.params.episodes_per_step
+
+    def validation(self, method: nn.Module, fabric: Fabric) -> Callable[[nn.Module], float] | None:
+        if not self.params.val_episodes:
+            return None
+        val = open_split(self.params, self.manifest, method.backbone, "val")
+        listed = (val.clips, val.sampler, self.params.val_episodes, val.text)
+        return lambda trained: evaluate(trained, *listed, fabric=fabric).accuracy
+
+    def probe(self, method: nn.Module, batch: EpisodeBatch) -> tuple[running.Embed, Tensor]:
+        return lambda clips: method.embed(clips, None, "query"), batch.query[0, :1]
+
+    def test(self, method: nn.Module, fabric: Fabric, record: runs.Run) -> dict[str, Any]:
+        report = self.params.report
+        split = open_split(self.params, self.manifest, method.backbone, report)
+        listed = (split.clips, split.sampler, self.params.test_episodes, split.text)
+        result = {}
+        for name, tested in evaluate_with_controls(method, *listed, fabric=fabric).items():
+            record.count_reading(report, name or "report")
+            tested.save(record.path(f"{name or 'episodes'}.npz"))
+            result[name or report] = tested.summary()
+        return result
+
+
+def work(params: RunParams, manifest: Manifest | None = None) -> Episodes:
+    """The run that ``params`` name, not yet done; ``manifest`` where ``open_manifest`` has opened it already."""
+    return Episodes(params, manifest or open_manifest(params))
+
+
+def run(params: RunParams, manifest: Manifest | None = None) -> runs.Run:
+    """Train, select on val, test with both controls: a finished run, reused where there is one."""
+    return running.run(work(params, manifest))
+
+
+def recorded(params: RunParams, manifest: Manifest | None = None) -> runs.Run | None:
     """The finished run of ``params`` if there is one; nothing is run."""
-    return runs.find(*_identity(params, open_manifest(params)))
+    return running.recorded(work(params, manifest))
 
 
-def open_trained(run: runs.Run, manifest: Manifest, split: str = "val") -> tuple[FewShotMethod, Split]:
+def trained_method(run: runs.Run) -> tuple[RunParams, methods.FewShotMethod]:
+    """A finished run's parameters and method with its selected weights, in evaluation mode."""
+    params = RunParams.parse(run.params)
+    if run.path(running.SOURCE).is_file():  # the user's file may have moved or changed since
+        own = f"{run.path(running.SOURCE)}:{params.method.rpartition(':')[2]}"
+        params = params.model_copy(update={"method": own})
+    return params, running.put_trained(open_method(params), run)
+
+
+def open_trained(run: runs.Run, manifest: Manifest, split: str = "val") -> tuple[methods.FewShotMethod, Split]:
     """A finished run's method with its selected weights, in evaluation mode, and one split, opened as for the run."""
     params, method = trained_method(run)
     return method, open_split(params, manifest, method.backbone, split)
-
-
-def trained_method(run: runs.Run) -> tuple[RunParams, FewShotMethod]:
-    """A finished run's parameters and method with its selected weights, in evaluation mode."""
-    params = RunParams.parse(run.params)
-    if run.path(SOURCE).is_file():  # the user's file may have moved or changed since
-        params = params.model_copy(update={"method": f"{run.path(SOURCE)}:{params.method.rpartition(':')[2]}"})
-    method = open_method(params)
-    if run.path(WEIGHTS).is_file():
-        checkpoints.load_trainable(method, run.path(WEIGHTS))
-    return params, method.eval()
-
-
-def _identity(params: RunParams, manifest: Manifest) -> tuple[dict, dict, str | None, dict]:
-    """What ``runs.open_run`` and ``runs.find`` want: determining parameters, the others, the folder, the digests.
-
-    Paths among the determining ones enter by their content.
-    """
-    determining = params.determining() | {"precision": pick_precision(params.precision, params.device)}
-    other = {name: value for name, value in params if name not in determining}
-    found = {f"split {name}": manifest.checksum(name) for name in manifest.splits}
-    if note := prefetched.note(manifest.name):  # other frames than decoding gives
-        found["frames"] = note
-    if params.dataset.startswith("folder:"):
-        other["dataset"] = determining.pop("dataset")
-        found["dataset"] = folder_digest(manifest.root)
-    if Path(params.pretrained).is_file():
-        other["pretrained"] = determining.pop("pretrained")
-        found["pretrained"] = file_digest(params.pretrained)
-    if yours.is_file(params.method):
-        other["method"], determining["method"] = params.method, params.method.rpartition(":")[2]
-        found["method"] = yours.digest(params.method)
-    return determining, other, params.runs or None, found
-
-
-def _keep_source(name: str, to: Path) -> None:
-    with atomic_write(to) as part:
-        part.write_bytes(yours.split(name)[0].read_bytes())
-
-
-def _train(
-    params: RunParams,
-    manifest: Manifest,
-    fabric: Fabric,
-    method: FewShotMethod,
-    train: Split,
-    folder: Path,
-    record: runs.Run | None,
-) -> Fit | None:
-    """Fit ``method`` as ``params`` say, selecting on val; None where there is nothing to train."""
-    if params.train_episodes == 0 or not method.trainable():
-        fabric.to_device(method)
-        return None
-    validate = None
-    if params.val_episodes:
-        val = open_split(params, manifest, method.backbone, "val")
-
-        def validate(trained: nn.Module) -> float:
-            record.count_reading("val", "selection")
-            return evaluate(trained, val.clips, val.sampler, params.val_episodes, val.text, fabric=fabric).accuracy
-
-    return fit(
-        method,
-        train.training(params.train_episodes),
-        **fit_settings(params),
-        fabric=fabric,
-        folder=folder,
-        validate=validate,
-        val_every=max(1, params.val_every // params.episodes_per_step),
-        label=f"{params.method.rpartition(':')[2]} {params.ablation}".strip(),  # of a user's method its class
-    )
-
-
-def fit_settings(params: RunParams) -> dict[str, Any]:
-    """The arguments of ``loop.fit`` that ``params`` mean."""
-    same = ("episodes_per_step", "lr", "optimizer", "weight_decay", "decayed", "momentum", "arch_lr", "warmup")
-    same += ("schedule", "milestones", "query_sum", "clip_grad", "seed", "deterministic", "workers")
-    return {"episodes": params.train_episodes} | {name: getattr(params, name) for name in same}
-
-
-def _cost(method: FewShotMethod, clip: Tensor, batch: EpisodeBatch, fabric: Fabric) -> dict[str, Any]:
-    """Parameters, GMACs of a query clip [T C H W], clips embedded per second, MiB at the peak of a training episode."""
-    total = accounting.parameters(method).loc[accounting.ALL]
-    clip = place(fabric, clip)[None]
-    with torch.no_grad(), fabric.autocast():
-        speed = accounting.throughput(lambda: method.embed(clip, None, "query"), 1, seconds=0.5)
-    cost = {"total": int(total["total"]), "trainable": int(total["trainable"]), "clips_per_second": speed}
-    cost["gmacs"] = accounting.gmacs(method.embed, clip, None, "query")
-    cost["training_memory"] = None
-    if method.trainable():
-        batch = place(fabric, batch)
-
-        def episode() -> None:
-            with fabric.autocast():
-                match = method(batch)
-            fabric.backward(match.loss)
-
-        cost["training_memory"] = accounting.peak_memory(episode, holding=method)
-        method.zero_grad(set_to_none=True)
-    return cost
 
 
 if __name__ == "__main__":

@@ -1,14 +1,13 @@
 """The training loop, on episodes or on batches of labelled clips: one loop on Lightning Fabric for 1..N devices.
 
-Randomness: before episode ``i`` every generator is seeded from (seed, i), so a resumed run, and any rank, draws for
-episode ``i`` what an undisturbed run draws. The loss of a step is the mean over its episodes, on however many devices.
-Gradients are summed by one collective after the step's last episode, not by DDP's hooks: shares may then be uneven,
-and a parameter that no episode used stays without a gradient everywhere, as on one device.
+A batch is one episode, or some labelled clips. Before batch ``i`` every generator is seeded from (seed, i), so a
+resumed run, and any rank, draws for batch ``i`` what an undisturbed run draws. The loss of a step is the mean over its
+batches, on however many devices. Gradients are summed by one collective after the step's last batch, not by DDP's
+hooks: shares may then be uneven, and a parameter that no batch used stays without a gradient everywhere, as on one
+device. With ``together`` every process has its part of each batch instead of whole ones, and a loss over all of it
+(``layers.gathering``).
 
-A batch of labelled clips takes an episode's place. With ``together`` every process has its part of each batch instead
-of whole ones, and a loss over all of it (``layers.gathering``).
-
-A batch names the videos that did not decode and what took their places (``data.replacing``); they are written with the
+A batch names the videos that did not decode and what took their places (``data.clips``); they are written with the
 step in metrics.jsonl, whose lines a resumed run keeps or repeats with the steps themselves.
 """
 
@@ -28,7 +27,24 @@ from vidlib.basics.errors import UserError
 from vidlib.basics.progress import track
 from vidlib.results import runs
 from vidlib.training import checkpoints
-from vidlib.training import step as stepping
+from vidlib.training.step import (
+    DECAYED,
+    OPTIMIZERS,
+    REMEDY,
+    SCHEDULES,
+    Share,
+    deterministic_kernels,
+    gather,
+    mean,
+    measure,
+    optimizers,
+    rate_at,
+    replaced,
+    seed_everything,
+    shares,
+    sum_gradients,
+    take_step,
+)
 
 STATE, WEIGHTS, METRICS = "state.safetensors", "checkpoint.safetensors", "metrics.jsonl"
 
@@ -47,11 +63,11 @@ def fit(
     method: nn.Module,
     source: Any,
     *,
-    episodes: int,
+    batches: int,
     lr: float,
     seed: int,
     folder: str | Path,
-    episodes_per_step: int = 1,
+    batches_per_step: int = 1,
     optimizer: str = "adamw",
     weight_decay: float = 0.01,
     decayed: str = "matrices",
@@ -72,15 +88,16 @@ def fit(
     checkpoint_every: int = 50,
     deterministic: bool = False,
     workers: int = 0,
+    unit: str = "episode",
     label: str = "training",
 ) -> Fit:
-    """Train ``method`` in place on ``source[0..episodes-1]``, each an ``EpisodeBatch`` of one episode with targets.
+    """Train ``method`` in place on ``source[0..batches-1]``: ``EpisodeBatch`` of one episode or ``LabelledBatch``.
 
     Goes on from ``folder``'s last checkpoint where there is one; ends with the selected weights in the method and in
     ``folder/checkpoint.safetensors``, and one line of ``metrics.jsonl`` per optimiser step.
 
     Args:
-        episodes_per_step: episodes per optimiser step (the papers' "tasks per step"); the last step may have fewer.
+        batches_per_step: batches per optimiser step (the papers' "tasks per step"); the last step may have fewer.
         optimizer: "adamw", "adam" or "sgd" (with ``momentum``); ``lr`` is its peak rate.
         weight_decay: decoupled in "adamw", else added to the gradient. decayed: which parameters it acts on: "matrices"
             (not biases, norms, embeddings), "all but norms", "all".
@@ -88,7 +105,7 @@ def fit(
             follows the same schedule.
         warmup: part of the steps in which the rate rises linearly; then ``schedule``: "cosine" to 0, "constant", or
             "steps": from each [place, factor] of ``milestones`` on, that part of the peak; a place below 1 is a share
-            of the training, from 1 on it counts episodes.
+            of the training, from 1 on it counts batches.
         query_sum: the gradient is that of an episode's loss times its queries: the sum over them that TRX's code and
             its descendants take. The record keeps the mean.
         clip_grad: largest norm of the gradient, 0 for no clipping.
@@ -98,14 +115,15 @@ def fit(
             equals). Without it the last ones do.
         checkpoint_every: optimiser steps between checkpoints; it does not change the result.
         deterministic: deterministic kernels on a GPU. A CPU run repeats bit for bit with the same number of threads.
+        unit: what a batch is called in metrics.jsonl and in errors, "episode" or "batch".
 
-    Raises ``UserError`` where nothing can be trained, or a loss or gradient is not finite (it names the episode).
+    Raises ``UserError`` where nothing can be trained, or a loss or gradient is not finite (it names the batch).
     """
-    _check(method, episodes, episodes_per_step, optimizer, schedule, decayed)
+    _check(method, batches, batches_per_step, optimizer, schedule, decayed)
     fabric = fabric or make_fabric(device, precision)
     scaling = fabric.strategy.precision
-    folder, steps = Path(folder), math.ceil(episodes / episodes_per_step)
-    settings = {"episodes": episodes, "episodes_per_step": episodes_per_step, "lr": lr, "weight_decay": weight_decay}
+    folder, steps = Path(folder), math.ceil(batches / batches_per_step)
+    settings = {"batches": batches, "batches_per_step": batches_per_step, "lr": lr, "weight_decay": weight_decay}
     settings |= {"warmup": warmup, "schedule": schedule, "clip_grad": clip_grad, "seed": seed}
     settings |= {
         "optimizer": optimizer,
@@ -115,44 +133,44 @@ def fit(
         "layer_decay": layer_decay,
     }
     settings |= {"milestones": [list(map(float, pair)) for pair in milestones], "query_sum": query_sum}
-    drops = stepping.shares(milestones, episodes)
+    drops = shares(milestones, batches)
 
     method = fabric.to_device(scaling.convert_module(method))
     parameters = [p for p in method.parameters() if p.requires_grad]
-    optimizers = stepping.optimizers(method, optimizer, lr, weight_decay, momentum, decayed, arch_lr, layer_decay)
-    done, best, best_weights = _resume(fabric, folder, method, optimizers, settings)
-    share = stepping.Share(fabric, source, done + 1, steps, episodes, episodes_per_step, workers, together)
+    own = optimizers(method, optimizer, lr, weight_decay, momentum, decayed, arch_lr, layer_decay)
+    done, best, best_weights = _resume(fabric, folder, method, own, settings)
+    share = Share(fabric, source, done + 1, steps, batches, batches_per_step, workers, together)
     parts = fabric.world_size if together else 1
 
-    with stepping.deterministic_kernels(deterministic):
+    with deterministic_kernels(deterministic):
         for step in track(range(done + 1, steps + 1), label, total=steps, start=done):
             began = time.perf_counter()
-            last = min(step * episodes_per_step, episodes)
-            count = last - (step - 1) * episodes_per_step
+            last = min(step * batches_per_step, batches)
+            count = last - (step - 1) * batches_per_step
 
             method.train()
             measured = []
-            for episode, batch in share.of_step(step):
-                stepping.seed_everything(seed, episode)
+            for number, batch in share.of_step(step):
+                seed_everything(seed, number)
                 with fabric.autocast():
                     match = method(batch)
-                measured.append(stepping.measure(match, batch, episode) | stepping.replaced(batch, episode))
+                measured.append(measure(match, batch, f"{unit} {number}") | replaced(batch, number))
                 loss = match.loss * batch.query.shape[1] if query_sum else match.loss
                 fabric.backward(loss / (count * parts))
-            measured = stepping.gather(fabric, measured)
+            measured = gather(fabric, measured)
             lost = [line for each in measured for line in each.pop("replaced", ())]
-            record = {"step": step, "episode": last, **stepping.mean(measured), **({"replaced": lost} if lost else {})}
+            record = {"step": step, unit: last, **mean(measured), **({"replaced": lost} if lost else {})}
 
-            stepping.sum_gradients(fabric, parameters)
-            for each in optimizers:
+            sum_gradients(fabric, parameters)
+            for each in own:
                 scaling.unscale_gradients(each)
             norm = float(torch.nn.utils.clip_grad_norm_(parameters, clip_grad or math.inf))
             if not math.isfinite(norm) and getattr(scaling, "scaler", None) is None:  # a loss scaler skips such a step
-                raise UserError(f"the gradient of episodes {last - count}..{last - 1} is not finite: {stepping.REMEDY}")
-            rate = stepping.rate_at(step, steps, warmup, schedule, drops)
-            for group in (group for each in optimizers for group in each.param_groups):
+                raise UserError(f"the gradient of {unit} {last - count}..{last - 1} is not finite: {REMEDY}")
+            rate = rate_at(step, steps, warmup, schedule, drops)
+            for group in (group for each in own for group in each.param_groups):
                 group["lr"] = group["peak"] * rate
-            stepping.take_step(scaling, optimizers)
+            take_step(scaling, own)
             record |= {"lr": lr * rate, "grad_norm": norm if math.isfinite(norm) else None}
             record |= getattr(method, "watched", dict)()
 
@@ -166,7 +184,7 @@ def fit(
                 runs.append_line(folder / METRICS, record | {"seconds": round(time.perf_counter() - began, 6)})
                 if step % checkpoint_every == 0 or step == steps:
                     counters = {"step": step, "best": best, "settings": settings, "scaling": scaling.state_dict()}
-                    checkpoints.save_state(folder / STATE, method, optimizers, counters, best_weights)
+                    checkpoints.save_state(folder / STATE, method, own, counters, best_weights)
 
     if best_weights:
         checkpoints.put_trainable(method, best_weights)
@@ -179,16 +197,16 @@ def fit(
     return Fit(steps, selected, best["accuracy"], sum(line["seconds"] for line in runs.read_lines(folder / METRICS)))
 
 
-def _check(method: nn.Module, episodes: int, per_step: int, optimizer: str, schedule: str, decayed: str) -> None:
+def _check(method: nn.Module, batches: int, per_step: int, optimizer: str, schedule: str, decayed: str) -> None:
     for name, value, known in (
-        ("optimizer", optimizer, stepping.OPTIMIZERS),
-        ("schedule", schedule, stepping.SCHEDULES),
-        ("decayed", decayed, stepping.DECAYED),
+        ("optimizer", optimizer, OPTIMIZERS),
+        ("schedule", schedule, SCHEDULES),
+        ("decayed", decayed, DECAYED),
     ):
         if value not in known:
             raise UserError(f"{name}: '{value}' is not one of {', '.join(known)}")
-    if episodes < 1 or per_step < 1:
-        raise UserError(f"episodes ({episodes}) and episodes_per_step ({per_step}) should be at least 1")
+    if batches < 1 or per_step < 1:
+        raise UserError(f"batches ({batches}) and batches_per_step ({per_step}) should be at least 1")
     if not any(p.requires_grad for p in method.parameters()):
         raise UserError(f"{type(method).__name__} has no trainable parameter: evaluate it without training")
 

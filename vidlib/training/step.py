@@ -1,4 +1,4 @@
-"""What one optimiser step of ``training.fit`` needs: its learning rate, seeds, episodes, sums over processes."""
+"""What one optimiser step of ``loop.fit`` needs: its learning rate, seeds, batches, sums over processes."""
 
 import hashlib
 import math
@@ -50,10 +50,10 @@ def rate_at(
     return 0.5 * (1 + math.cos(math.pi * (step - 1 - rise) / max(1, steps - rise)))
 
 
-def shares(milestones: Sequence[Sequence[float]], episodes: int) -> list[tuple[float, float]]:
+def shares(milestones: Sequence[Sequence[float]], batches: int) -> list[tuple[float, float]]:
     """``milestones`` [[place, factor], ...] with each place as a share of the training: below 1 it is one already, from
-    1 on it counts episodes. A ``UserError`` names what is out of order."""
-    found = [(place if place < 1 else place / episodes, factor) for place, factor in milestones]
+    1 on it counts batches. A ``UserError`` names what is out of order."""
+    found = [(place if place < 1 else place / batches, factor) for place, factor in milestones]
     if any(place <= 0 or factor < 0 for place, factor in found) or found != sorted(found, key=lambda pair: pair[0]):
         raise UserError(
             f"milestones: {milestones} should be [place, factor] in rising order of places above 0, no factor below 0"
@@ -61,9 +61,9 @@ def shares(milestones: Sequence[Sequence[float]], episodes: int) -> list[tuple[f
     return found
 
 
-def seed_everything(seed: int, episode: int) -> None:
-    """Seed torch, numpy and random from (seed, episode): dropout and the like depend on nothing else."""
-    number = int.from_bytes(hashlib.sha256(f"{seed} {episode}".encode()).digest()[:4], "big")
+def seed_everything(seed: int, batch: int) -> None:
+    """Seed torch, numpy and random from (seed, batch): dropout and the like depend on nothing else."""
+    number = int.from_bytes(hashlib.sha256(f"{seed} {batch}".encode()).digest()[:4], "big")
     torch.manual_seed(number)
     np.random.seed(number)
     random.seed(number)
@@ -165,9 +165,9 @@ def take_step(scaling: Any, optimizers: Sequence[torch.optim.Optimizer]) -> None
 
 
 class Share:
-    """This process's episodes of every step, loaded ahead by ``workers`` processes, on the device in its precision.
+    """This process's batches of every step, loaded ahead by ``workers`` processes, on the device in its precision.
 
-    Of a step's episodes, process r of n takes every n-th from the r-th on; shares may be uneven or empty. With
+    Of a step's batches, process r of n takes every n-th from the r-th on; shares may be uneven or empty. With
     ``together`` each takes all of them, ``source`` giving it its own part of every one.
     """
 
@@ -177,31 +177,31 @@ class Share:
         source: Any,
         first: int,
         steps: int,
-        episodes: int,
+        batches: int,
         per_step: int,
         workers: int,
         together: bool = False,
     ):
         self.fabric = fabric
         start, stride = (0, 1) if together else (fabric.global_rank, fabric.world_size)
-        self.episodes = {
-            step: range((step - 1) * per_step + start, min(step * per_step, episodes), stride)
+        self.numbers = {
+            step: range((step - 1) * per_step + start, min(step * per_step, batches), stride)
             for step in range(first, steps + 1)
         }
-        order = [episode for share in self.episodes.values() for episode in share]
+        order = [number for share in self.numbers.values() for number in share]
         own = torch.Generator()  # else the loader draws from the global one
         loader = DataLoader(_Items(source), batch_size=None, sampler=order, num_workers=workers, generator=own)
-        self.batches = iter(loader)
+        self.loaded = iter(loader)
 
     def of_step(self, step: int) -> Iterator[tuple[int, Any]]:
-        """(index, batch) of this process's episodes of ``step``; steps must be asked for in order."""
-        for episode in self.episodes[step]:
+        """(number, batch) of this process's batches of ``step``; steps must be asked for in order."""
+        for number in self.numbers[step]:
             try:
-                batch = next(self.batches)
+                batch = next(self.loaded)
             except UserError as error:  # from a loader process it comes wrapped in a traceback
                 sentence = str(error).strip().splitlines()[-1]
                 raise UserError(sentence.split("Error: ", 1)[-1]) from None
-            yield episode, place(self.fabric, batch)
+            yield number, place(self.fabric, batch)
 
 
 class _Items(Dataset):
@@ -212,25 +212,25 @@ class _Items(Dataset):
         return self.source[index]
 
 
-def measure(match: Any, batch: Any, episode: int) -> dict[str, float]:
-    """The episode's loss, named losses and accuracy; a ``UserError`` names the episode whose loss is not finite."""
+def measure(match: Any, batch: Any, what: str) -> dict[str, float]:
+    """The batch's loss, named losses and accuracy; a ``UserError`` names ``what`` has a loss that is not finite."""
     values = {"loss": match.loss, **{f"loss.{name}": value for name, value in match.losses.items()}}
     numbers = {name: float(value.detach()) for name, value in values.items()}
     for name, number in numbers.items():
         if not math.isfinite(number):
-            raise UserError(f"{name} of episode {episode} is {number}, not a finite number: {REMEDY}")
+            raise UserError(f"{name} of {what} is {number}, not a finite number: {REMEDY}")
     hits = match.hits if hasattr(match, "hits") else match.logits.detach().argmax(-1) == batch.targets.query_labels
     return numbers | {"accuracy": float(hits.float().mean())}
 
 
-def replaced(batch: Any, episode: int) -> dict[str, list[dict[str, Any]]]:
+def replaced(batch: Any, number: int) -> dict[str, list[dict[str, Any]]]:
     """Under "replaced", where there are any, the training videos of a batch that did not decode."""
     lost = getattr(batch, "replaced", ())
-    return {"replaced": [{"episode": episode, **each._asdict()} for each in lost]} if lost else {}
+    return {"replaced": [{"episode": number, **each._asdict()} for each in lost]} if lost else {}
 
 
 def gather(fabric: Fabric, measured: list[dict[str, float]]) -> list[dict[str, float]]:
-    """The step's measures of all processes, in the order of the episodes."""
+    """The step's measures of all processes, in the order of the batches."""
     if fabric.world_size == 1:
         return measured
     parts: list[list] = [[] for _ in range(fabric.world_size)]
@@ -252,7 +252,7 @@ def sum_gradients(fabric: Fabric, parameters: list[nn.Parameter]) -> None:
 
 
 def mean(measured: list[Mapping[str, float]]) -> dict[str, float]:
-    """The mean of every named number over the episodes that have it."""
+    """The mean of every named number over the batches that have it."""
     names = list(dict.fromkeys(name for line in measured for name in line))
     values = {name: [line[name] for line in measured if name in line] for name in names}
     return {name: math.fsum(column) / len(column) for name, column in values.items()}

@@ -5,7 +5,7 @@ Nothing of it is a result; no run folder is opened.
 
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,14 @@ import numpy as np
 import torch
 from lightning.fabric import Fabric
 
-from vidlib.basics.devices import make_fabric, place
+from vidlib.basics.devices import make_fabric, place, ready
 from vidlib.params.few_shot import RunParams
 from vidlib.params.video_text import VideoTextRunParams
 from vidlib.results import cost, runs
-from vidlib.training import evaluate_episodes, few_shot, loop, micro_batches, opening, video_text
+from vidlib.training import evaluate_episodes, few_shot, loop, micro_batches, video_text
 from vidlib.training import step as stepping
 from vidlib.training.evaluate_videos import recognise
+from vidlib.training.run import Work
 
 TEN = 10
 DEFAULTS = {"by_role": True, "uses_text": True, "support_text": False}  # what a method need not say
@@ -67,14 +68,14 @@ def embeddings(episodes: Any, by_role: bool) -> int:
 
 
 def _few_shot(params: RunParams, fabric: Fabric) -> Measured:
-    manifest = opening.open_manifest(params)
-    method = micro_batches.split(opening.open_method(params), params.micro_batch)
+    work = few_shot.work(params)
+    manifest, method = work.manifest, micro_batches.split(work.build(), params.micro_batch)
     trained = bool(params.train_episodes and method.trainable())
     taken: dict[str, Any] = {"train": 0.0, "train_memory": 0.0, "weights": 0, "state": 0, "line": 0.0}
     if trained:
-        source = opening.open_split(params, manifest, method.backbone, "train").training(TEN)
-        taken = _training(method, source, few_shot.fit_settings(params) | {"episodes": TEN}, fabric)
-    split = opening.open_split(params, manifest, method.backbone, params.report)
+        source = few_shot.open_split(params, manifest, method.backbone, "train").training(TEN)
+        taken = _training(method, source, work, fabric)
+    split = few_shot.open_split(params, manifest, method.backbone, params.report)
     fabric.to_device(method)
     whole = evaluate_episodes.each_anew(method, split.clips)
     listed = [split.sampler[i] for i in range(TEN)]
@@ -96,7 +97,7 @@ def _few_shot(params: RunParams, fabric: Fabric) -> Measured:
     if not whole:
         found = evaluate_episodes.match_episodes(method, found, split.sampler, listed, split.text, **given)
     match = 0.0 if whole else (time.perf_counter() - began) / TEN
-    arrays = (found.per_episode, found.episode, found.truth, found.predicted, found.margin)
+    arrays = (found.per_trial, found.episode, found.truth, found.predicted, found.margin)
     kept = sum(array.nbytes for array in arrays) / TEN
     said = {name: getattr(method, name, default) for name, default in DEFAULTS.items()}
     said |= {"whole": whole, "steps_per_epoch": 0, "trained": trained}
@@ -104,15 +105,15 @@ def _few_shot(params: RunParams, fabric: Fabric) -> Measured:
 
 
 def _labelled(params: VideoTextRunParams, fabric: Fabric) -> Measured:
-    opened = video_text.open_run(params)
-    method = micro_batches.split(opened.method, params.micro_batch)
-    batches = video_text.open_batches(params, opened)
+    work = video_text.work(params)
+    method = micro_batches.split(work.build(), params.micro_batch)
+    batches = work.source(method, (0, 1))
     trained = bool(params.epochs and method.trainable())
     taken: dict[str, Any] = {"train": 0.0, "train_memory": 0.0, "weights": 0, "state": 0, "line": 0.0}
     if trained:
-        taken = _training(method, batches, video_text.fit_settings(params) | {"episodes": TEN}, fabric)
+        taken = _training(method, batches, work, fabric)
     fabric.to_device(method)
-    views = video_text.open_views(params, method, opened.manifest, video_text.REPORTS[params.report][0])
+    views = video_text.open_views(params, method, work.manifest, video_text.REPORTS[params.report][0])
     ten = [_First(view, TEN) for view in views[:1]]
     memory = cost.peak_memory(lambda: recognise(method, ten, fabric=fabric, label="test"), holding=method)
     began = time.perf_counter()
@@ -131,10 +132,10 @@ def _labelled(params: VideoTextRunParams, fabric: Fabric) -> Measured:
     )
 
 
-def _training(method: Any, source: Any, settings: Mapping[str, Any], fabric: Fabric) -> dict[str, Any]:
-    """Peak of memory of one whole step, then ten episodes through the loop: seconds each, and what it wrote."""
-    settings = {**settings, "schedule": "constant", "milestones": ()}
-    fabric.to_device(fabric.strategy.precision.convert_module(method))
+def _training(method: Any, source: Any, work: Work, fabric: Fabric) -> dict[str, Any]:
+    """Peak of memory of one whole step, then ten batches through the loop: seconds each, and what it wrote."""
+    settings = work.fit_settings() | {"schedule": "constant", "milestones": (), "together": work.TOGETHER}
+    ready(fabric, method)
     names = ("lr", "weight_decay", "momentum", "decayed", "arch_lr", "layer_decay")
     given = {name: settings[name] for name in names if name in settings}
     optimizers = stepping.optimizers(method, settings.get("optimizer", "adamw"), **given)
@@ -152,7 +153,7 @@ def _training(method: Any, source: Any, settings: Mapping[str, Any], fabric: Fab
     method.zero_grad(set_to_none=True)
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
-        loop.fit(method, source, **settings, fabric=fabric, folder=folder, label="training")
+        loop.fit(method, source, batches=TEN, **settings, fabric=fabric, folder=folder)
         spent = time.perf_counter() - began
         lines = runs.read_lines(Path(folder, loop.METRICS))
         size = Path(folder, loop.METRICS).stat().st_size / len(lines)

@@ -1,40 +1,35 @@
-"""One run of a video-text method from its parameters: protocol, training, selection on val, test with its controls.
+"""Runs of ActionCLIP and M2-CLIP: from parameters to the protocol's videos, method and batches; what ``run`` does on
+labelled clips.
 
-The counterpart of ``training`` for labelled clips: the same run folders, loop, resume and processes.
+``torchrun -m vidlib.training.video_text --params FILE`` does a run in several processes.
 """
 
-from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from lightning.fabric import Fabric
-from torch import nn
+from torch import Tensor, nn
 
 from vidlib import backbones, methods
-from vidlib.basics.devices import make_fabric, pick_precision, place
-from vidlib.basics.digests import file_digest, folder_digest
 from vidlib.basics.errors import UserError
-from vidlib.data import prefetched, views
-from vidlib.data.catalogue import benchmarks, official, used
-from vidlib.data.clips import Clips
-from vidlib.data.labelled import LabelledBatch, LabelledBatches
+from vidlib.data.catalogue import benchmarks, official, readable
+from vidlib.data.clips import Clips, test_views
+from vidlib.data.labelled import LabelledBatch, LabelledBatches, Sentences, vocabulary
 from vidlib.data.manifest import Manifest
-from vidlib.data.protocols import Plan
-from vidlib.data.sentences import Sentences, vocabulary
+from vidlib.data.protocols import Plan, plan
 from vidlib.data.transforms import ClipTransform
-from vidlib.methods import VideoTextMethod, m2clip
+from vidlib.methods import VideoTextMethod
 from vidlib.params.video_text import VideoTextParams, VideoTextRunParams
-from vidlib.results import cost as accounting
 from vidlib.results import runs, trust
-from vidlib.results.recognised import Recognised, harmonic
-from vidlib.training import checkpoints, micro_batches, processes
-from vidlib.training import step as stepping
+from vidlib.results.accuracy import Evaluation, harmonic
+from vidlib.training import checkpoints, processes
+from vidlib.training import run as running
 from vidlib.training.evaluate_videos import recognise
-from vidlib.training.loop import METRICS, STATE, WEIGHTS, Fit, fit
-from vidlib.training.planning import open_plan, refuse_test_data
+from vidlib.training.loop import WEIGHTS
+from vidlib.training.step import seed_everything
 
 REPORTS = {"test": ("test", "novel"), "val": ("val", "val_novel")}  # what is reported -> splits: trained, new classes
 
@@ -66,19 +61,21 @@ def checked(params: VideoTextParams) -> VideoTextParams:
     if params.init:
         _weights(params.init)
     if isinstance(params, VideoTextRunParams):
-        methods.check_video_text(params)
+        methods.check(params)
     return params
 
 
-def open_run(params: VideoTextRunParams) -> Opened:
+def open_run(params: VideoTextRunParams, planned: Plan | None = None) -> Opened:
     """The protocol's videos and the untrained method; what is drawn at random follows from the seed."""
-    planned = open_plan(params)
+    planned = planned or open_plan(params)
     manifest = planned.manifest
-    stepping.seed_everything(params.seed, -1)
+    seed_everything(params.seed, -1)
     backbone = backbones.load(params.backbone, params.pretrained)
     texts = [manifest.text(cls) for cls in manifest.classes("train")]
-    words = vocabulary(texts, [params.options.get("template", m2clip.TEMPLATE)]) if params.method == "m2clip" else ()
-    method = methods.build_video_text(params, backbone, classes=len(texts), vocabulary=len(words))
+    sentence = methods.find(params.method).SENTENCE
+    words = vocabulary(texts, [params.options.get("template", sentence)]) if sentence else ()
+    facts = methods.taken(params.method, classes=len(texts), vocabulary=len(words))
+    method = methods.build(params, backbone, **facts)
     if params.init:
         _start_from(method, _weights(params.init))
     return Opened(planned, method, words)
@@ -122,7 +119,7 @@ def open_batches(params: VideoTextRunParams, opened: Opened, part: tuple[int, in
 def open_views(params: VideoTextParams, method: VideoTextMethod, manifest: Manifest, split: str) -> list[Clips]:
     """The test views of a split: one for val, as many as ``params`` ask for otherwise."""
     clips, crops = (1, 1) if split.startswith("val") else (params.test_clips, params.test_crops)
-    return list(views.test_views(manifest, split, params.frames, clips, crops, _look(method)))
+    return list(test_views(manifest, split, params.frames, clips, crops, _look(method)))
 
 
 def _look(method: VideoTextMethod) -> dict[str, Any]:
@@ -130,79 +127,137 @@ def _look(method: VideoTextMethod) -> dict[str, Any]:
     return {"size": backbone.image_size, "mean": backbone.mean, "std": backbone.std}
 
 
-def run(params: VideoTextRunParams) -> runs.Run:
-    """Train, select on val, test with both controls: a finished run, reused where there is one."""
-    if params.devices > 1 and not processes.is_child():
-        processes.run_apart(params, "vidlib.training.video_text", params.devices)
-        return recorded(params)
-    fabric = make_fabric(params.device, params.precision)
-    planned = open_plan(params)
-    refuse_test_data(params, planned)
-    identity = _identity(params, planned)
-    record = runs.open_run(*identity, fresh=params.fresh) if fabric.is_global_zero else None
-    folder, state = fabric.broadcast((record.folder, record.state) if record else None)
-    if state == "finished":
-        return record or runs.Run(folder, folder, state, None)
-    with record or nullcontext():
-        opened = open_run(params)
-        micro_batches.split(opened.method, params.micro_batch)
-        batches = open_batches(params, opened, (fabric.global_rank, fabric.world_size))
-        done = _train(params, fabric, opened, batches, folder, record)
-        if record is None:  # another process than the first: its part is done
-            return runs.Run(folder, folder, "finished", None)
-        result = _tested(params, fabric, opened, record)
-        result |= {"fit": asdict(done) if done else None, "cost": _cost(opened.method, batches, fabric)}
-        result |= {"unsettled": opened.method.unsettled(), "said": opened.plan.said, "overlap": opened.plan.overlap}
-        result["coverage"] = used.record(opened.manifest, opened.plan.bases)
-        result["replaced"] = trust.replaced(runs.read_lines(record.path(METRICS))) if done else []
-        record.path(STATE).unlink(missing_ok=True)
-        record.finish(result)
-    return record
+def open_plan(params: VideoTextParams) -> Plan:
+    """The videos of the data set(s), as the protocol divides them; what it tests and chooses on without the videos that
+    cannot be read, which the manifest's note names."""
+    bases = [
+        _manifest(name, split)
+        for name, split in ((params.dataset, params.official_split), (params.test_dataset, 0))
+        if name
+    ]
+    made = plan(
+        bases[0],
+        params.protocol,
+        train_per_class=params.train_per_class,
+        seed=params.seed,
+        other=bases[1] if params.test_dataset else None,
+        remove_overlap=params.remove_overlap,
+    )
+    manifest = replace(made.manifest, left_out={})  # the data sets' own: their splits are others
+    if not {params.dataset, params.test_dataset} <= {"", *benchmarks.WORLDS}:
+        held = [split for split in manifest.splits if split != "train"]
+        manifest = readable.keep(manifest, held, {base.name: Path(base.root) for base in bases})
+    lost = f" Without {len(manifest.left_out)} that cannot be read." if manifest.left_out else ""
+    return replace(made, manifest=manifest, said=made.said + lost, bases=tuple(bases))
 
 
-def recorded(params: VideoTextRunParams) -> runs.Run | None:
-    """The finished run of ``params`` if there is one; nothing is run."""
-    return runs.find(*_identity(params, open_plan(params)))
+def _manifest(dataset: str, split: int) -> Manifest:
+    if dataset.startswith(official.PREFIX):
+        return official.load(dataset.removeprefix(official.PREFIX), split)
+    manifest = benchmarks.load(dataset)
+    return manifest.keep_readable() if dataset.startswith(benchmarks.FOLDER) else manifest
 
 
-def open_trained(run: runs.Run) -> tuple[VideoTextRunParams, Opened]:
-    """A finished run's parameters, videos and method, with its selected weights, in evaluation mode."""
-    params = VideoTextRunParams.parse(run.params)
-    opened = open_run(params)
-    if run.path(WEIGHTS).is_file():
-        checkpoints.load_trainable(opened.method, run.path(WEIGHTS))
-    opened.method.eval()
-    return params, opened
+def refuse_test_data(params: VideoTextParams, planned: Plan) -> None:
+    """UserError where a test video would be trained or selected on, by this run or by that of ``params.init``."""
+    names = {params.dataset, params.test_dataset} - {""}
+    if not names <= set(benchmarks.WORLDS):
+        trust.refuse_shared(planned.manifest, contents=any(name.startswith(benchmarks.FOLDER) for name in names))
+    if not params.init:
+        return
+    try:
+        earlier = runs.Run(Path(params.init), Path(params.init), "finished", None).params
+        before = open_plan(VideoTextRunParams.parse(earlier)).manifest
+    except (UserError, OSError, ValueError) as error:
+        said = " ".join(str(error).split())
+        print(f"init: what {params.init} was trained on cannot be found out, so test videos may be among it ({said})")
+        return
+    trust.refuse_start(params.init, before, planned.manifest)
 
 
-def _tested(params: VideoTextRunParams, fabric: Fabric, opened: Opened, record: runs.Run) -> dict[str, Any]:
-    """The test split (or val) with its controls; of base_to_novel also the novel classes, and the harmonic mean."""
-    result: dict[str, Any] = {}
-    trained, novel = REPORTS[params.report]
-    for split in (trained, novel):
-        if split not in opened.manifest.splits or (split == novel and not opened.method.uses_text):
-            continue
-        found = recognise(
-            opened.method, open_views(params, opened.method, opened.manifest, split), fabric=fabric, controls=True
+# ---------------------------------------------------------------- runs
+
+
+class LabelledClips(running.Work):
+    """A run on labelled clips; ``planned`` is what the protocol made of the data."""
+
+    MODULE, UNIT, TOGETHER = "vidlib.training.video_text", "batch", True
+
+    def __init__(self, params: VideoTextRunParams, planned: Plan):
+        super().__init__(params, planned.manifest)
+        self.planned = planned
+
+    @property
+    def bases(self) -> tuple[Manifest, ...]:
+        return self.planned.bases
+
+    def contents(self) -> Mapping[str, Path]:
+        return {"init": _weights(self.params.init)} if self.params.init else {}
+
+    def refuse_test_data(self) -> None:
+        refuse_test_data(self.params, self.planned)
+
+    def build(self) -> VideoTextMethod:
+        self.opened = open_run(self.params, self.planned)
+        return self.opened.method
+
+    def source(self, method: nn.Module, part: tuple[int, int]) -> LabelledBatches:
+        return open_batches(self.params, self.opened, part)
+
+    def fit_settings(self) -> dict[str, Any]:
+        same = (
+            "lr",
+            "weight_decay",
+            "decayed",
+            "layer_decay",
+            "warmup",
+            "clip_grad",
+            "seed",
+            "deterministic",
+            "workers",
         )
-        for name, one in found.items():
-            record.count_reading(params.report, f"{split} {name or 'report'}")
-            key = f"{split}_{name}" if name else split
-            one.save(record.path(f"{key}.npz"))
-            result[key] = one.summary() | _by_standard_split(params, opened.manifest, one)
-    if novel in result:
-        result["harmonic"] = harmonic(result[trained]["accuracy"], result[novel]["accuracy"])
-    return result
+        return {"batches_per_step": self.params.accumulate} | {name: getattr(self.params, name) for name in same}
+
+    def length(self, source: LabelledBatches) -> tuple[int, int]:
+        each = source.per_epoch
+        return self.params.epochs * each, self.params.val_every * each // self.params.accumulate
+
+    def validation(self, method: nn.Module, fabric: Fabric) -> Callable[[nn.Module], float] | None:
+        if not self.params.select or (self.params.protocol == "zero_shot" and not method.uses_text):
+            return None
+        val = open_views(self.params, method, self.manifest, "val")
+        return lambda trained: recognise(trained, val, fabric=fabric, label="val")[""].accuracy
+
+    def probe(self, method: nn.Module, batch: LabelledBatch) -> tuple[running.Embed, Tensor]:
+        return method.embed, batch.clips[:1]  # not one video's own: it may not decode
+
+    def test(self, method: nn.Module, fabric: Fabric, record: runs.Run) -> dict[str, Any]:
+        """Of base_to_novel also the novel classes, and the harmonic mean."""
+        params, manifest = self.params, self.manifest
+        result: dict[str, Any] = {"said": self.planned.said, "overlap": self.planned.overlap}
+        trained, novel = REPORTS[params.report]
+        for split in (trained, novel):
+            if split not in manifest.splits or (split == novel and not method.uses_text):
+                continue
+            test_views = open_views(params, method, manifest, split)
+            for name, tested in recognise(method, test_views, fabric=fabric, controls=True).items():
+                record.count_reading(params.report, f"{split} {name or 'report'}")
+                key = f"{split}_{name}" if name else split
+                tested.save(record.path(f"{key}.npz"))
+                result[key] = tested.summary() | _by_standard_split(params, manifest, tested)
+        if novel in result:
+            result["harmonic"] = harmonic(result[trained]["accuracy"], result[novel]["accuracy"])
+        return result
 
 
-def _by_standard_split(params: VideoTextRunParams, manifest: Manifest, found: Recognised) -> dict[str, Any]:
+def _by_standard_split(params: VideoTextRunParams, manifest: Manifest, found: Evaluation) -> dict[str, Any]:
     """Of a test on a data set with several standard splits: top-1 on the test list of each, mean and deviation."""
     name = params.test_dataset.removeprefix(official.PREFIX)
     lists = official.test_lists(name) if name != params.test_dataset else {}
     if not lists:
         return {}
     ids = [row.video.partition(":")[2] for row in manifest.videos(found.split)]
-    hits = {n: found.per_episode[[video in listed for video in ids]] for n, listed in lists.items()}
+    hits = {n: found.per_trial[[video in listed for video in ids]] for n, listed in lists.items()}
     each = {str(n): float(values.mean()) for n, values in hits.items() if len(values)}
     return {
         "standard_splits": each,
@@ -211,90 +266,29 @@ def _by_standard_split(params: VideoTextRunParams, manifest: Manifest, found: Re
     }
 
 
-def _train(
-    params: VideoTextRunParams,
-    fabric: Fabric,
-    opened: Opened,
-    batches: LabelledBatches,
-    folder: Path,
-    record: runs.Run | None,
-) -> Fit | None:
-    method = opened.method
-    if params.epochs == 0 or not method.trainable():
-        fabric.to_device(method)
-        return None
-    validate = None
-    if params.select and (method.uses_text or params.protocol != "zero_shot"):
-        val = open_views(params, method, opened.manifest, "val")
-
-        def validate(trained: nn.Module) -> float:
-            record.count_reading("val", "selection")
-            return recognise(trained, val, fabric=fabric, label="val")[""].accuracy
-
-    return fit(
-        method,
-        batches,
-        episodes=params.epochs * batches.per_epoch,
-        **fit_settings(params),
-        fabric=fabric,
-        folder=folder,
-        validate=validate,
-        val_every=max(1, params.val_every * batches.per_epoch // params.accumulate),
-        label=f"{params.method} {params.ablation}".strip(),
-    )
+def work(params: VideoTextRunParams, planned: Plan | None = None) -> LabelledClips:
+    """The run that ``params`` name, not yet done; ``planned`` where ``open_plan`` has opened it already."""
+    return LabelledClips(params, planned or open_plan(params))
 
 
-def fit_settings(params: VideoTextRunParams) -> dict[str, Any]:
-    """The arguments of ``loop.fit`` that ``params`` mean, but for the number of batches."""
-    same = ("lr", "weight_decay", "decayed", "layer_decay", "warmup", "clip_grad", "seed", "deterministic", "workers")
-    return {"episodes_per_step": params.accumulate, "together": True} | {name: getattr(params, name) for name in same}
+def run(params: VideoTextRunParams, planned: Plan | None = None) -> runs.Run:
+    """Train, select on val, test with both controls: a finished run, reused where there is one."""
+    return running.run(work(params, planned))
 
 
-def _cost(method: VideoTextMethod, batches: LabelledBatches, fabric: Fabric) -> dict[str, Any]:
-    """Parameters, GMACs of a clip, clips embedded per second, MiB at the peak of a training step."""
-    total = accounting.parameters(method).loc[accounting.ALL]
-    clip = place(fabric, batches[0].clips[:1])  # not one video's own: it may not decode
-    with torch.no_grad(), fabric.autocast():
-        speed = accounting.throughput(lambda: method.embed(clip), 1, seconds=0.5)
-    cost = {"total": int(total["total"]), "trainable": int(total["trainable"]), "clips_per_second": speed}
-    cost["gmacs"] = accounting.gmacs(method.embed, clip)
-    cost["training_memory"] = None
-    if method.trainable():
-        batch: LabelledBatch = place(fabric, batches[0])
-
-        def step() -> None:
-            with fabric.autocast():
-                outcome = method(batch)
-            fabric.backward(outcome.loss)
-
-        if fabric.world_size == 1:  # a step of several processes needs all of them
-            cost["training_memory"] = accounting.peak_memory(step, holding=method)
-            method.zero_grad(set_to_none=True)
-    return cost
+def recorded(params: VideoTextRunParams, planned: Plan | None = None) -> runs.Run | None:
+    """The finished run of ``params`` if there is one; nothing is run."""
+    return running.recorded(work(params, planned))
 
 
-def _identity(params: VideoTextRunParams, planned: Plan) -> tuple[dict, dict, str | None, dict]:
-    """What ``runs.open_run`` and ``runs.find`` want; paths among the parameters enter by their content."""
-    determining = params.determining() | {"precision": pick_precision(params.precision, params.device)}
-    other = {name: value for name, value in params if name not in determining}
-    manifest = planned.manifest
-    found = {f"split {name}": manifest.checksum(name) for name in manifest.splits}
-    if note := prefetched.note(manifest.name):  # other frames than decoding gives
-        found["frames"] = note
-    for name in ("dataset", "test_dataset"):
-        if determining[name].startswith(benchmarks.FOLDER):
-            other[name] = determining.pop(name)
-            found[name] = folder_digest(benchmarks.load(other[name]).root)
-    if params.init:
-        other["init"] = determining.pop("init")
-        found["init"] = file_digest(_weights(params.init))
-    if Path(params.pretrained).is_file():
-        other["pretrained"] = determining.pop("pretrained")
-        found["pretrained"] = file_digest(params.pretrained)
-    return determining, other, params.runs or None, found
+def open_trained(run: runs.Run) -> tuple[VideoTextRunParams, Opened]:
+    """A finished run's parameters, videos and method, with its selected weights, in evaluation mode."""
+    params = VideoTextRunParams.parse(run.params)
+    opened = open_run(params)
+    running.put_trained(opened.method, run)
+    return params, opened
 
 
 if __name__ == "__main__":
-    processes.main(
-        VideoTextRunParams, run, "torchrun -m vidlib.training.video_text --params FILE: one run of a parameter file."
-    )
+    about = "torchrun -m vidlib.training.video_text --params FILE: one run from a parameter file."
+    processes.main(VideoTextRunParams, run, about)

@@ -60,8 +60,7 @@ def plot(
     ax.set_ylim(rows, top)
     ax.tick_params(length=0)
     ax.spines[["left", "bottom"]].set_visible(False)
-    bar = ax.figure.colorbar(image, ax=ax, fraction=0.04, pad=0.02)
-    style.dress_bar(bar, "distance of frames (cosine, 0 to 2)")
+    style.bar(image, ax, "distance of frames (cosine, 0 to 2)", fraction=0.04)
     style.remember(ax, table(cost, path))
     style.title(ax, title)
     return ax

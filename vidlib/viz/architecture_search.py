@@ -23,12 +23,12 @@ WORDS = {"out": "output", "branch": "temporal modules"}
 
 def groups(names: Sequence[str]) -> dict[str, list[str]]:
     """Watched names by group, in their order: ``{"s1<s0": ["s1<s0.GP1", ...], ..., "out": [...]}``."""
-    found: dict[str, list[str]] = {}
+    by_group: dict[str, list[str]] = {}
     for name in names:
         group, dot, _ = name.rpartition(".")
         if dot and ("<" in group or group in WORDS):
-            found.setdefault(group, []).append(name)
-    return found
+            by_group.setdefault(group, []).append(name)
+    return by_group
 
 
 @style.figure
@@ -37,15 +37,15 @@ def plot(metrics: pd.DataFrame, *, x: str = "episode", title: str = "", figure: 
 
     ``metrics`` is a run's metrics.jsonl as a table. Candidates with the same name have the same look in all panels.
     """
-    found = groups(list(metrics))
-    if not found or not len(metrics):
+    choices = groups(list(metrics))
+    if not choices or not len(metrics):
         raise UserError("metrics: this run searched nothing, so there is nothing to draw")
     across = 2 if style.narrow() else ACROSS
-    rows = -(-len(found) // across)
+    rows = -(-len(choices) // across)
     size = style.page(11.5, 0.5 + 2.35 * rows, lines=style.narrow())
     fig = style.new_figure(size, figure, "constrained")
     grid = fig.subplots(rows, across, squeeze=False, sharex=True)
-    for ax, (group, names) in zip(grid.flat, found.items(), strict=False):
+    for ax, (group, names) in zip(grid.flat, choices.items(), strict=False):
         for i, name in enumerate(names):
             look = {"color": style.CYCLE[i], "linestyle": DASHES[i], "linewidth": 1.6}
             ax.plot(metrics[x], metrics[name], label=name.rpartition(".")[2], **look)
@@ -57,13 +57,13 @@ def plot(metrics: pd.DataFrame, *, x: str = "episode", title: str = "", figure: 
             ax.legend(
                 fontsize=style.SMALL, frameon=False, loc="upper left", ncols=3, handlelength=2.6, columnspacing=1.0
             )
-    for ax in grid.flat[len(found) :]:
+    for ax in grid.flat[len(choices) :]:
         ax.set_axis_off()
     fig.supxlabel(f"training {x}", fontsize=style.NORMAL)
     fig.supylabel("weight", fontsize=style.NORMAL)
     style.heading(fig, title, room=1.8 if style.narrow() else 3.0)
-    style.remember(fig, metrics[[x, *(name for names in found.values() for name in names)]])
-    edges = next((ax for ax, group in zip(grid.flat, found, strict=False) if _kind(group) == EDGE), None)
+    style.remember(fig, metrics[[x, *(name for names in choices.values() for name in names)]])
+    edges = next((ax for ax, group in zip(grid.flat, choices, strict=False) if _kind(group) == EDGE), None)
     if edges is not None:  # one key for all edges, clear of their lines
         lines = edges.get_lines()
         fig.legend(lines, [line.get_label() for line in lines], fontsize=style.SMALL, **KEY)
@@ -93,7 +93,7 @@ def heading(group: str) -> str:
     return WORDS.get(group) or " from ".join(group.split("<"))
 
 
-def found(watched: Mapping[str, float]) -> pd.DataFrame:
+def standing(watched: Mapping[str, float]) -> pd.DataFrame:
     """Where the search stands: a row for each choice, the weights of its candidates and the strongest of them."""
     rows = {}
     for group, names in groups(list(watched)).items():

@@ -76,7 +76,7 @@ def upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:
 @style.figure
 def maps(
     frames: np.ndarray,
-    found: Mapping[str, Tensor],
+    maps: Mapping[str, Tensor],
     masses: Mapping[str, Tensor] | None = None,
     *,
     title: str = "",
@@ -89,8 +89,8 @@ def maps(
 ) -> Figure:
     """One column per frame; the first row shows the frames, the next ones each method's map over them.
 
-    ``frames [T H W 3]`` are pixels (uint8, or float from 0 to 1), ``found`` maps a method's name to its ``[T gh gw]``
-    (``class_token_maps``), ``masses`` to a share of each frame, ``[T]``, written under it after the word ``mass``: the
+    ``frames [T H W 3]`` are pixels (uint8, or float from 0 to 1), ``maps`` has each method's ``[T gh gw]`` by name
+    (``class_token_maps``), ``masses`` a share of each frame, ``[T]``, written under it after the word ``mass``: the
     attention that its extra tokens take.
     In each column one colour scale holds for all methods: from none to that frame's strongest patch in any of them;
     with ``each``, every method has its own scale, the same for all frames. ``meaning`` is what the colours stand for.
@@ -101,30 +101,30 @@ def maps(
     frames = frames if frames.dtype == np.uint8 else (np.clip(frames, 0, 1) * 255).round().astype(np.uint8)
     count, height, width, _ = frames.shape
     masses = masses or {}
-    for name, value in found.items():
+    for name, value in maps.items():
         if len(value) != count:
-            raise UserError(f"found: {name} has {len(value)} maps for {count} frames")
-    if found:
-        peaks = torch.stack([value.float().cpu().amax((1, 2)) for value in found.values()])  # [methods T]
+            raise UserError(f"maps: {name} has {len(value)} maps for {count} frames")
+    if maps:
+        peaks = torch.stack([value.float().cpu().amax((1, 2)) for value in maps.values()])  # [methods T]
         peaks = (peaks.amax(1, keepdim=True) if each else peaks.amax(0, keepdim=True)).expand_as(peaks)
         peaks = peaks.clamp(min=torch.finfo().tiny)
     numbers = list(numbers or range(1, count + 1))
     paper = style.sizes().width
-    names = [style.wrap(name, 12) for name in ("frames", *found)]
+    names = [style.wrap(name, 12) for name in ("frames", *maps)]
     longest = max(len(line) for name in names for line in name.split("\n"))
     key, below = (0.75, 0.26) if paper else (0.95, 0.2)
     margin = (0.62 * longest + 1.0) * style.NORMAL / 72 if paper else 1.15
     side = min(1.45, (paper - margin - key) / count - 0.05 if paper else 11.5 / count)
     key = paper - margin - count * (side + 0.05) if paper else key
     tall = side * height / width
-    long = int(72 * len(found) * (tall + below) / (0.55 * style.SMALL))
+    long = int(72 * len(maps) * (tall + below) / (0.55 * style.SMALL))
     title = style.wrap(title, style.title_width(margin + count * (side + 0.05) + key))
     heading = 0.2 * len(title.split("\n")) + 0.2 if title else 0.1
     wide = count * (side + 0.05) - 0.05
-    page = (margin + wide + 0.05 + key, heading + (1 + len(found)) * (tall + below) + 0.1)
+    page = (margin + wide + 0.05 + key, heading + (1 + len(maps)) * (tall + below) + 0.1)
     fig = style.new_figure(page, figure)
     grid = fig.subplots(
-        1 + len(found),
+        1 + len(maps),
         1,
         squeeze=False,
         gridspec_kw={
@@ -140,7 +140,7 @@ def maps(
     grid[0].imshow(filmstrip.joined(frames), interpolation="none", aspect="auto")
     grid[0].set_xticks(middles, [f"{n}" if style.narrow() else f"frame {n}" for n in numbers])
     pale = filmstrip.joined(np.stack([_pale(frame) for frame in frames]))
-    for row, (name, value) in enumerate(found.items(), 1):
+    for row, (name, value) in enumerate(maps.items(), 1):
         large = upsample(value.cpu(), (height, width)) / peaks[row - 1, :, None, None]
         grid[row].imshow(pale, interpolation="none", aspect="auto")
         strength = filmstrip.joined(np.clip(large.numpy(force=True), 0, 1), 0)
@@ -154,14 +154,14 @@ def maps(
         ax.tick_params(length=0, labelsize=style.SMALL, pad=2)
         ax.set_yticks([])
         ax.set_frame_on(False)
-    if found:
+    if maps:
         top, bottom = grid[1].get_position().y1, grid[-1].get_position().y0
         bar = fig.colorbar(
             plt.cm.ScalarMappable(plt.Normalize(0, 1), COLORS),
             cax=fig.add_axes([1 - (key - 0.08) / page[0], bottom, 0.1 / page[0], top - bottom]),
         )
         style.dress_bar(bar, style.wrap(meaning, long))
-    style.remember(fig, table(found, masses, numbers) if kept is None else kept)
+    style.remember(fig, table(maps, masses, numbers) if kept is None else kept)
     if title:
         fig.text(0.06 / page[0], 1 - 0.07 / page[1], title, fontsize=style.TITLE, ha="left", va="top", color=style.INK)
     return fig
@@ -174,13 +174,13 @@ def _pale(frame: np.ndarray) -> np.ndarray:
 
 
 def table(
-    found: Mapping[str, Tensor],
+    maps: Mapping[str, Tensor],
     masses: Mapping[str, Tensor] | None = None,
     numbers: Sequence[int] | None = None,
 ) -> pd.DataFrame:
     """The drawn numbers, for ``style.save``: method, frame (from 1), row, column, attention, extra (its frame's)."""
     lines: list[dict] = []
-    for name, value in found.items():
+    for name, value in maps.items():
         extra: Sequence[float] = (masses or {}).get(name, torch.full((len(value),), float("nan"))).tolist()
         for (t, i, j), weight in np.ndenumerate(value.numpy(force=True)):
             lines.append(

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
 from vidlib.basics.errors import UserError
-from vidlib.params.base import closest
+from vidlib.basics.words import closest
 from vidlib.viz import bubbles_frame as frame
 from vidlib.viz import style
 
@@ -79,16 +79,16 @@ def plot(
 
 def ring(ax: Axes, name: str) -> Axes:
     """Ring the bubble of this name, or mark its line, on axes that ``plot`` drew, and no other."""
-    found = {}
+    bubbles = {}
     for artist in (*ax.collections, *ax.lines):
         kind, colon, own = (artist.get_gid() or "").partition(":")
         if colon and kind in ("bubble", "line"):
-            found[own] = artist
+            bubbles[own] = artist
             usual = style.INK if kind == "line" else style.LOOK[artist.origin]["edgecolor"]
             artist.set(**{"color" if kind == "line" else "edgecolor": style.RED if own == name else usual})
             artist.set_linewidth(3.0 if own == name else 1.3)
-    if name not in found and name not in set(style.drawn(ax)["name"]):
-        raise UserError(f"chosen: no bubble is called '{name}'{closest(name, list(found))}")
+    if name not in bubbles and name not in set(style.drawn(ax)["name"]):
+        raise UserError(f"chosen: no bubble is called '{name}'{closest(name, list(bubbles))}")
     return ax
 
 

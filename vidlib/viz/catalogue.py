@@ -1,10 +1,9 @@
 """The benchmarks side by side: how many videos each split has, and which training lists meet which test lists."""
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from vidlib.viz import style
+from vidlib.viz import heatmap, style
 
 SPLITS = {"train": ("o", style.BLUE), "val": ("s", style.ORANGE), "test": ("D", style.GREEN)}
 
@@ -23,7 +22,7 @@ def sizes(rows: pd.DataFrame, ax: Axes | None = None, *, title: str = "") -> Axe
     ax.set_yticks(range(len(names)), names)
     ax.set_ylim(len(names) - 0.5, -0.5)
     style.dress(ax, "videos (log scale)", "")
-    ax.legend(fontsize=style.SMALL, frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    ax.legend(fontsize=style.SMALL, frameon=False, **style.BESIDE)
     style.remember(ax, rows)
     style.title(ax, title)
     return ax
@@ -38,23 +37,16 @@ def overlap(rows: pd.DataFrame, ax: Axes | None = None, *, title: str = "") -> A
     """
     names = list(dict.fromkeys(rows["trained"]))
     ax = ax or style.new_axes(2.6 + 0.72 * len(names), 2.0 + 0.56 * len(names))
-    place = {name: i for i, name in enumerate(names)}
-    share = np.full((len(names),) * 2, np.nan)
-    for row in rows.itertuples():
-        i, j = place[row.trained], place[row.tested]
-        if i == j:
-            continue
-        share[i, j] = row.classes / row.of
-        if row.classes or (pd.notna(row.videos) and row.videos):
-            words = f"{row.classes}" + (f"\n{row.videos:,} v" if pd.notna(row.videos) and row.videos else "")
-            ink = "white" if share[i, j] > 0.6 else style.INK
-            ax.text(j, i, words, ha="center", va="center", fontsize=style.SMALL - 0.5, color=ink)
-    image = ax.imshow(100 * share, cmap="Blues", vmin=0, vmax=100, aspect="auto")
-    ax.set_xticks(range(len(names)), names, rotation=40, ha="right", rotation_mode="anchor")
-    ax.set_yticks(range(len(names)), names)
-    style.dress(ax, "tested on the test list of", "trained on the training list of", grid=None)
-    bar = ax.figure.colorbar(image, ax=ax, fraction=0.03, pad=0.02)
-    style.dress_bar(bar, "test classes also trained on (%)")
+    other = rows["trained"] != rows["tested"]
+    videos = rows["videos"].map(lambda count: f"\n{count:,} v" if pd.notna(count) and count else "")
+    drawn = rows.assign(
+        share=(100 * rows["classes"] / rows["of"]).where(other),
+        words=(rows["classes"].astype(str) + videos).where((rows["classes"] > 0) | (videos != ""), ""),
+    ).pivot(index="trained", columns="tested")
+    share, words = (drawn[column].loc[names, names] for column in ("share", "words"))
+    share = share.rename_axis(index="trained on the training list of", columns="tested on the test list of")
+    style.bar(heatmap.cells(ax, share, words.to_numpy()), ax, "test classes also trained on (%)")
+    ax.set_xticks(ax.get_xticks(), names, rotation=40, ha="right", rotation_mode="anchor")
     style.remember(ax, rows)
     style.title(ax, title)
     return ax

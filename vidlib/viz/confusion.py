@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from vidlib.basics.errors import UserError
-from vidlib.viz import style
+from vidlib.viz import heatmap, style
 
 
 @style.figure
@@ -21,39 +21,12 @@ def plot(matrix: np.ndarray, names: Sequence[str], ax: Axes | None = None, *, ti
     share = shares(matrix, names)
     count = len(names)
     if ax is None:
-        side = 3.2 + 0.46 * count
-        ax = style.new_axes(side + 1.6, side)
-    image = ax.imshow(np.ma.masked_invalid(share), cmap="Blues", vmin=0, vmax=100, aspect="equal")
-    ax.set_facecolor("#EFEFEF")
-    if count <= (8 if style.narrow() else 16):
-        for row, column in np.argwhere(np.isfinite(share)):
-            value = share[row, column]
-            if value >= 0.5:
-                ax.text(
-                    column,
-                    row,
-                    f"{value:.0f}",
-                    ha="center",
-                    va="center",
-                    fontsize=style.SMALL,
-                    fontweight="bold" if row == column else "normal",
-                    color="white" if value > 55 else style.INK,
-                )
-    style.dress(ax, "predicted class", "true class", grid=None)
-    ax.set_xticks(
-        range(count),
-        names,  # not wrapped: two lines side by side would run into the next label
-        rotation=90,
-        fontsize=style.SMALL,
-    )
-    ax.set_yticks(range(count), [style.wrap(name, 26) for name in names], fontsize=style.SMALL)
-    ax.set_xticks(np.arange(count + 1) - 0.5, minor=True)
-    ax.set_yticks(np.arange(count + 1) - 0.5, minor=True)
-    ax.grid(True, which="minor", color="white", linewidth=1.0)
-    ax.tick_params(which="both", length=0)
-    ax.spines[["left", "bottom"]].set_visible(False)
-    bar = ax.figure.colorbar(image, ax=ax, fraction=0.035, pad=0.02)
-    style.dress_bar(bar, "share of the true class (%)")
+        side, wide = 3.2 + 0.46 * count, style.sizes().width
+        ax = style.new_axes(wide, 0.9 * wide) if style.narrow() else style.new_axes(side + 1.6, side)
+    written = count <= (8 if style.narrow() else 16)
+    words = np.where(share >= 0.5, np.char.mod("%.0f", share), "") if written else None
+    drawn = pd.DataFrame(share, pd.Index(names, name="true class"), pd.Index(names, name="predicted class"))
+    style.bar(heatmap.cells(ax, drawn, words, square=True), ax, "share of the true class (%)")
     style.remember(ax, table(matrix, names))
     style.title(ax, title)
     return ax

@@ -1,9 +1,10 @@
-"""How training went: loss above, accuracy below, raw values behind their running mean."""
+"""How training went: loss above, accuracy below; raw values behind their running mean, several seeds as a band."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -25,7 +26,9 @@ def training(
 
     ``metrics`` is a run's metrics.jsonl as a table: ``x``, loss, accuracy (0 to 1), and where there are any
     val_accuracy (0 to 1, NaN between validations) and ``loss.NAME``, the weighted terms of the loss. ``window`` is the
-    width of the running mean in rows (default a twentieth of them, at least 5); ``way`` adds the line of chance.
+    width of the running mean in rows (default a twentieth of a run's, at least 5); ``way`` adds the line of chance.
+    Those of several seeds stand under each other with a column ``seed``: a line is the mean of the seeds' running
+    means, its band goes from the lowest seed to the highest.
     """
     absent = [name for name in (x, "loss", "accuracy") if name not in metrics]
     if absent or not len(metrics):
@@ -36,37 +39,25 @@ def training(
     if axes is None:
         axes = style.new_figure(style.page(9.0, 5.6), layout="constrained").subplots(2, 1, sharex=True)
     upper, lower = axes
-    window = window or max(5, len(metrics) // 20)
-    along = metrics[x].to_numpy(float)
+    metrics = metrics.reset_index(drop=True)
+    seeds = metrics["seed"] if "seed" in metrics else pd.Series(0, metrics.index)
+    window = window or max(5, len(metrics) // seeds.nunique() // 20)
+    runs = pd.DataFrame({"seed": seeds, "x": metrics[x]})
 
-    _line(upper, along, metrics["loss"], style.BLUE, "total", window)
+    _line(upper, runs.assign(y=metrics["loss"]), window, color=style.BLUE, label="total")
     terms = [name for name in metrics if name.startswith("loss.")]
     for number, name in enumerate(terms if len(terms) > 1 else []):
-        upper.plot(
-            along,
-            style.smooth(metrics[name], window),
-            color=style.CYCLE[1 + number % (len(style.CYCLE) - 1)],
-            linestyle=("--", "-.", ":")[number % 3],
-            linewidth=1.4,
-            label=name.removeprefix("loss."),
-        )
+        look = {"color": style.CYCLE[1 + number % (len(style.CYCLE) - 1)], "linestyle": ("--", "-.", ":")[number % 3]}
+        label = name.removeprefix("loss.")
+        _line(upper, runs.assign(y=metrics[name]), window, raw=False, linewidth=1.4, label=label, **look)
     style.dress(upper, "", "loss (nats)")
     upper.set_ylim(bottom=min(0.0, float(np.nanmin(metrics["loss"]))))
 
-    _line(lower, along, 100 * metrics["accuracy"], style.BLUE, "training", window)
+    _line(lower, runs.assign(y=100 * metrics["accuracy"]), window, color=style.BLUE, label="training")
     if "val_accuracy" in metrics and metrics["val_accuracy"].notna().any():
-        asked = metrics["val_accuracy"].notna().to_numpy()
-        lower.plot(
-            along[asked],
-            100 * metrics["val_accuracy"][asked],
-            color=style.RED,
-            marker="D",
-            markersize=6,
-            linewidth=1.0,
-            linestyle="--",
-            label="validation classes" if x == "episode" else "validation",
-            zorder=4,
-        )
+        asked = runs.assign(y=100 * metrics["val_accuracy"]).dropna()
+        look = {"color": style.RED, "marker": "D", "markersize": 6, "linestyle": "--", "linewidth": 1.0, "zorder": 4}
+        _mean(lower, asked, label="validation classes" if x == "episode" else "validation", **look)
     if way:
         lower.axhline(100 / way, color=style.GREY, linestyle=":", linewidth=1.2, label=f"chance ({100 / way:.0f}%)")
     style.dress(lower, f"training {x}", "accuracy (%)")
@@ -79,25 +70,28 @@ def training(
     return np.asarray([upper, lower])
 
 
-def _line(ax: Axes, along: np.ndarray, values: pd.Series, color: str, label: str, window: int) -> None:
-    """Raw values thin and pale, their running mean on top; few values are drawn as points with a line."""
-    if len(values) <= 2 * window:
-        ax.plot(along, values, color=color, marker="o", markersize=3.5, linewidth=1.4, label=label)
+def _line(ax: Axes, runs: pd.DataFrame, window: int, *, raw: bool = True, label: str, **look) -> None:
+    """The running mean of ``y`` over ``x``, of one seed above its ``raw`` values; few values are points with a line."""
+    by_seed = runs.groupby("seed")["y"]
+    if raw and by_seed.size().max() <= 2 * window:
+        _mean(ax, runs, marker="o", markersize=3.5, linewidth=1.4, label=label, **look)
         return
-    ax.plot(along, values, color=color, alpha=0.25, linewidth=0.7, gid="raw")
-    ax.plot(
-        along,
-        style.smooth(values, window),
-        color=color,
-        linewidth=2.0,
-        zorder=3,
-        label=f"{label} (mean of {window} rows)",
-    )
+    if raw and by_seed.ngroups == 1:
+        ax.plot(runs["x"], runs["y"], color=look["color"], alpha=0.25, linewidth=0.8, gid="raw")
+    means = runs.assign(y=by_seed.transform(style.smooth, window))
+    several = f", {by_seed.ngroups} seeds" if by_seed.ngroups > 1 else ""
+    label = f"{label} (mean of {window} rows{several})" if raw else label
+    _mean(ax, means[by_seed.cumcount() % max(1, window // 4) == 0], label=label, **{"linewidth": 2.0} | look)
+
+
+def _mean(ax: Axes, runs: pd.DataFrame, **look) -> None:
+    """The mean of the seeds at each ``x``, in a band from the lowest to the highest."""
+    sns.lineplot(runs, x="x", y="y", errorbar=("pi", 100), err_kws={"linewidth": 0}, ax=ax, legend=False, **look)
 
 
 @style.figure
 def compare(
-    found: Mapping[str, pd.DataFrame],
+    metrics: Mapping[str, pd.DataFrame],
     results: pd.DataFrame,
     *,
     x: str = "episode",
@@ -106,7 +100,7 @@ def compare(
 ) -> Figure:
     """Several runs: training loss and accuracy (running means, val as marks) left, what they reached on the right.
 
-    ``found`` maps a run's name to its metrics as ``training`` takes them; ``results`` has the columns name, accuracy,
+    ``metrics`` maps a run's name to its metrics as ``training`` takes them; ``results`` has the columns name, accuracy,
     low and high (per cent), one row per run, those that trained nothing among them. Looks go by the order of
     ``results``.
     """
@@ -120,14 +114,14 @@ def compare(
     for number, row in enumerate(results.itertuples()):
         look = {"color": style.CYCLE[number % len(style.CYCLE)], "linestyle": ("-", "--", "-.", ":")[number // 6 % 4]}
         marker = "osD^vPX"[number % 7]
-        metrics = found.get(row.name)
-        if metrics is not None and len(metrics):
-            window = max(5, len(metrics) // 20)
-            loss.plot(metrics[x], style.smooth(metrics["loss"], window), linewidth=1.5, **look)
-            accuracy.plot(metrics[x], 100 * style.smooth(metrics["accuracy"], window), linewidth=1.5, **look)
-            if "val_accuracy" in metrics and (asked := metrics["val_accuracy"].notna()).any():
+        own = metrics.get(row.name)
+        if own is not None and len(own):
+            window = max(5, len(own) // 20)
+            loss.plot(own[x], style.smooth(own["loss"], window), linewidth=1.5, **look)
+            accuracy.plot(own[x], 100 * style.smooth(own["accuracy"], window), linewidth=1.5, **look)
+            if "val_accuracy" in own and (asked := own["val_accuracy"].notna()).any():
                 at = {"marker": marker, "markersize": 6, "markeredgecolor": style.INK, "linestyle": "none"}
-                accuracy.plot(metrics[x][asked], 100 * metrics["val_accuracy"][asked], color=look["color"], **at)
+                accuracy.plot(own[x][asked], 100 * own["val_accuracy"][asked], color=look["color"], **at)
         reach = [[row.accuracy - row.low], [row.high - row.accuracy]]
         ends = {"markeredgecolor": style.INK, "markersize": 7, "capsize": 3, "linewidth": 1.4}
         reached.errorbar(row.accuracy, number, xerr=np.nan_to_num(reach), fmt=marker, color=look["color"], **ends)

@@ -8,7 +8,6 @@ brings the query closer to that class.
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,24 +17,21 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from vidlib.basics.errors import UserError
-from vidlib.data.episodes import EpisodeBatch, assemble
-from vidlib.data.manifest import Manifest
-from vidlib.methods import FewShotMethod
-from vidlib.results import runs
-from vidlib.training import few_shot as training
-from vidlib.viz import attention, filmstrip, style
+from vidlib.data.episodes import EpisodeBatch
+from vidlib.viz import attention, style
 
 STAGES = (1, 2, 3, 4)
 
 
 def query_map(
-    method: FewShotMethod, batch: EpisodeBatch, query: int, cls: int, *, stage: int = 4, against: bool = False
+    method: nn.Module, batch: EpisodeBatch, query: int, cls: int, *, stage: int = 4, against: bool = False
 ) -> Tensor:
     """Of query ``query`` in an episode (a batch of one), the map ``[T h w]`` for class ``cls`` of the episode; >= 0.
 
-    stage: 1 to 4, of the backbone; a late stage knows more, an early one has more places, and where a ViT's feature is
-    its class token nobody reads the patches of stage 4. against: the gradient of the
-    class's log probability, so that what speaks for the other classes counts against; else of its logit alone.
+    method: a few-shot one, which sends all frames through its backbone, supports before queries. stage: 1 to 4, of the
+    backbone; a late stage knows more, an early one has more places, and where a ViT's feature is its class token nobody
+    reads the patches of stage 4. against: the gradient of the class's log probability, so that what speaks for the
+    other classes counts against; else of its logit alone.
     """
     if len(batch.support) != 1:
         raise UserError(f"batch: Grad-CAM looks at one episode, not at {len(batch.support)}")
@@ -57,15 +53,16 @@ def query_map(
         )
     score = (logits.log_softmax(-1) if against else logits)[cls]
     gradients = torch.autograd.grad(score, leaves, allow_unused=True)
-    found = [torch.zeros_like(a) if g is None else g for a, g in zip(leaves, gradients, strict=True)]
+    gradients = [torch.zeros_like(a) if g is None else g for a, g in zip(leaves, gradients, strict=True)]
     at = slice((supports + query) * frames, (supports + query + 1) * frames)  # supports come first, then queries
-    activations, gradient = (_maps(method, torch.cat(x)[at]).float() for x in ([*map(torch.detach, leaves)], found))
+    both = ([*map(torch.detach, leaves)], gradients)
+    activations, gradient = (_maps(method, torch.cat(x)[at]).float() for x in both)
     weights = reduce(gradient, "t d h w -> t d", "mean")
     return einsum(weights, activations, "t d, t d h w -> t h w").relu()
 
 
 @contextmanager
-def _leaves(method: FewShotMethod, stage: int) -> Iterator[list[Tensor]]:
+def _leaves(method: nn.Module, stage: int) -> Iterator[list[Tensor]]:
     """Collects the outputs of a stage, one for each call, and cuts the graph there, so that they take gradients."""
     leaves: list[Tensor] = []
 
@@ -80,7 +77,7 @@ def _leaves(method: FewShotMethod, stage: int) -> Iterator[list[Tensor]]:
         handle.remove()
 
 
-def _stage(method: FewShotMethod, stage: int) -> nn.Module:
+def _stage(method: nn.Module, stage: int) -> nn.Module:
     """A ResNet's stage, or the block of a ViT that ends its quarter."""
     if stage not in STAGES:
         raise UserError(f"stage: {stage} is not one of {', '.join(map(str, STAGES))}")
@@ -90,35 +87,19 @@ def _stage(method: FewShotMethod, stage: int) -> nn.Module:
     return getattr(backbone.trunk, f"layer{stage}")
 
 
-def _maps(method: FewShotMethod, x: Tensor) -> Tensor:
+def _maps(method: nn.Module, x: Tensor) -> Tensor:
     """A ResNet's ``[T D h w]`` as it is; a ViT's tokens ``[T 1+N D]`` without the class token, on their grid."""
     return x if x.ndim == 4 else x[:, 1:].transpose(1, 2).unflatten(2, method.backbone.grid)
 
 
-def of_runs(
-    manifest: Manifest, found: Mapping[str, runs.Run], *, episode: int = 0, query: int = 0, **options: Any
-) -> tuple[np.ndarray, str, dict[str, Tensor]]:
-    """For a query of an episode of val: its frames ``[T H W 3]``, its class, and for the trained method of each run its
-    map for that class; ``options`` go to ``query_map``."""
-    maps: dict[str, Tensor] = {}
-    for name, run in found.items():
-        method, val = training.open_trained(run, manifest)
-        drawn = val.sampler[episode]
-        batch, label = assemble(val.clips, [drawn], val.text, train=False), int(drawn.query_labels[query])
-        maps[name] = query_map(method, batch, query, label, **options)
-        backbone = method.backbone
-        frames = filmstrip.to_uint8(batch.query[0, query], backbone.mean, backbone.std)
-    return frames, manifest.text(drawn.classes[label]), maps
-
-
 @style.figure
-def figure(frames: np.ndarray, found: Mapping[str, Tensor], *, title: str = "") -> Figure:
+def figure(frames: np.ndarray, maps: Mapping[str, Tensor], *, title: str = "") -> Figure:
     """The clip ``[T H W 3]`` above each method's maps ``[T h w]`` over it, each in units of its own largest value."""
     meaning = "activation / clip's strongest place"
-    return attention.maps(frames, found, title=title, meaning=meaning, each=True, kept=table(found))
+    return attention.maps(frames, maps, title=title, meaning=meaning, each=True, kept=table(maps))
 
 
-def table(found: Mapping[str, Tensor]) -> pd.DataFrame:
+def table(maps: Mapping[str, Tensor]) -> pd.DataFrame:
     """The drawn numbers, for ``style.save``: method, frame (from 1), row, column, activation."""
-    rows = attention.table(found)
+    rows = attention.table(maps)
     return rows.rename(columns={"attention": "activation"}).drop(columns="extra")

@@ -8,58 +8,49 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from vidlib.basics.errors import UserError
-from vidlib.viz import style
+from vidlib.viz import heatmap, style
 
 LINES = {"trained": {"linestyle": "-", "marker": "o"}, "untrained": {"linestyle": "--", "marker": "s"}}
 
 
 @style.figure
 def similarities(
-    found: Mapping[str, np.ndarray],
+    panels: Mapping[str, np.ndarray],
     truth: Sequence[int],
     names: Sequence[str],
     *,
     title: str = "",
     figure: Figure | None = None,
 ) -> Figure:
-    """One panel for each of ``found``: rows are queries, columns the episode's classes, numbers in per cent.
+    """One panel for each of ``panels``: rows are queries, columns the episode's classes, numbers in per cent.
 
-    ``found`` maps a panel's name to ``[Q W]`` values in 0 to 1; ``truth [Q]`` is each query's class. Queries stand in
+    ``panels`` maps a panel's name to ``[Q W]`` values in 0 to 1; ``truth [Q]`` is each query's class. Queries stand in
     the order of their classes; the cell of a query's own class has a frame.
     """
-    drawn = table(found, truth, names)
+    rows = table(panels, truth, names)
     order = np.argsort(truth, kind="stable")
-    rows, columns = len(truth), len(names)
     widest = 0.07 * min(24, max(map(len, names)))
-    size = (1.2 + widest + len(found) * (0.62 * columns + 0.5), 1.6 + widest + 0.3 * rows)
+    size = (1.2 + widest + len(panels) * (0.62 * len(names) + 0.5), 1.6 + widest + 0.3 * len(truth))
     fig = style.new_figure(style.page(*size, lines=True), figure, "constrained")
-    axes = fig.subplots(1, len(found), sharey=True, squeeze=False)
-    for ax, (panel, values) in zip(axes[0], found.items(), strict=True):
-        values = 100 * np.asarray(values)[order]
-        image = ax.imshow(values, cmap="Blues", vmin=0, vmax=100, aspect="auto")
-        for (row, column), value in np.ndenumerate(values):
-            dark = {"color": "white" if value > 55 else style.INK, "fontsize": style.SMALL}
-            ax.text(column, row, f"{value:.0f}", ha="center", va="center", **dark)
-            if truth[order[row]] == column:
-                box = (column - 0.47, row - 0.46)
-                ax.add_patch(plt.Rectangle(box, 0.94, 0.92, fill=False, edgecolor=style.RED, linewidth=1.6))
-        style.dress(ax, "", "query, by its class" if ax is axes[0, 0] else "", grid=None)
-        ax.set_title(style.wrap(panel, 9 * columns), fontsize=style.NORMAL, loc="left")
-        ax.set_xticks(range(columns), [style.wrap(name, 24) for name in names], rotation=90, fontsize=style.SMALL)
-        ax.set_yticks(range(rows), [style.wrap(names[truth[i]], 24) for i in order], fontsize=style.SMALL)
-        ax.tick_params(length=0)
-        ax.spines[["left", "bottom"]].set_visible(False)
-    bar = fig.colorbar(image, ax=axes[0, -1], fraction=0.05, pad=0.03)
-    style.dress_bar(bar, "per cent (red frame: the query's class)")
+    axes = fig.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for ax, (panel, values) in zip(axes, panels.items(), strict=True):
+        queries = pd.Index([names[truth[i]] for i in order], name="query, by its class" if ax is axes[0] else None)
+        shown = pd.DataFrame(100 * np.asarray(values)[order], queries, [style.wrap(name, 24) for name in names])
+        image = heatmap.cells(ax, shown, np.char.mod("%.0f", shown), letters=24)
+        for row, query in enumerate(order):
+            box = (truth[query] + 0.03, row + 0.04)
+            ax.add_patch(plt.Rectangle(box, 0.94, 0.92, fill=False, edgecolor=style.RED, linewidth=1.6))
+        ax.set_title(style.wrap(panel, 9 * len(names)), fontsize=style.NORMAL, loc="left")
+    style.bar(image, axes[-1], "per cent (red frame: the query's class)", fraction=0.05, pad=0.03)
     style.heading(fig, title)
-    style.remember(fig, drawn)
+    style.remember(fig, rows)
     return fig
 
 
-def table(found: Mapping[str, np.ndarray], truth: Sequence[int], names: Sequence[str]) -> pd.DataFrame:
+def table(panels: Mapping[str, np.ndarray], truth: Sequence[int], names: Sequence[str]) -> pd.DataFrame:
     """The drawn numbers, for ``style.save``: columns panel, query, true, class, share (0 to 1)."""
     rows = []
-    for panel, values in found.items():
+    for panel, values in panels.items():
         values = np.asarray(values, float)
         if values.shape != (len(truth), len(names)):
             raise UserError(

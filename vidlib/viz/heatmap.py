@@ -1,54 +1,77 @@
-"""How similar the videos of each class are to the text of each."""
+"""Matrices as cells of colour, and one of them: how similar the videos of each class are to the text of each."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 
 from vidlib.viz import style
 
 
+def cells(ax: Axes, values: pd.DataFrame, words: np.ndarray | None = None, letters: int = 26, **look) -> QuadMesh:
+    """A cell per value, 0 to 100 unless ``look`` (seaborn's ``heatmap``) says otherwise, NaN grey; ``words`` in them.
+
+    Names of rows, columns and both axes are those of ``values``. Those of few rows are wrapped at so many ``letters``.
+    """
+    lines = min(0.8, 24 / max(values.shape))  # between many cells thinner ones, which leave their colours
+    look = {"vmin": 0, "vmax": 100, "cmap": "Blues", "linewidths": lines} | look
+    write = {"annot": words, "fmt": "", "annot_kws": {"fontsize": style.SMALL}}
+    sns.heatmap(values, ax=ax, cbar=False, xticklabels=False, yticklabels=False, **write, **look)
+    for text, value in zip(ax.texts, values.to_numpy()[values.notna()], strict=False):
+        text.set_color("white" if value > 60 else style.INK)  # seaborn's own white begins where it is hard to read
+    style.dress(ax, ax.get_xlabel(), ax.get_ylabel(), grid=None)
+    ax.set_facecolor("#EFEFEF")
+    across, down = (np.arange(count) + 0.5 for count in values.shape[::-1])
+    ax.set_xticks(across, values.columns, rotation=90, fontsize=style.SMALL)  # a second line would meet the next name
+    rows = [style.wrap(name, letters) for name in values.index] if len(values) <= 12 else values.index
+    ax.set_yticks(down, rows, rotation=0, fontsize=style.SMALL)
+    ax.tick_params(length=0)
+    return ax.collections[0]
+
+
 @style.figure
 def similarities(
-    found: dict[str, np.ndarray], names: Sequence[str], *, title: str = "", figure: Figure | None = None
+    cosines: Mapping[str, np.ndarray], names: Sequence[str], *, title: str = "", figure: Figure | None = None
 ) -> Figure:
     """Side by side, one panel per model: ``[K K]`` mean cosines, rows the classes of videos, columns those of texts.
 
     Each row is centred at its mean, since a CLIP's cosines all lie close together: what counts is which stands out.
     """
-    count = len(names)
+    count, panels = len(names), len(cosines)
     side = 1.6 + 0.24 * count
     if style.narrow():
-        size, shape = (style.sizes().width, (0.3 + 2.4 * len(found))), (len(found), 1)
+        size, shape = (style.sizes().width, (0.3 + 2.4 * panels)), (panels, 1)
     else:
-        size, shape = style.page(2.6 + side * len(found), side + 2.2, lines=True), (1, len(found))
+        size, shape = style.page(2.6 + side * panels, side + 2.5, lines=True), (1, panels)
     figure = style.new_figure(size, figure, "constrained")
-    axes = figure.subplots(*shape, squeeze=False, sharey=True, sharex=True).reshape(1, -1)
-    shown = {name: values - values.mean(1, keepdims=True) for name, values in found.items()}
-    limit = max(float(np.abs(values).max()) for values in shown.values())
-    for ax, (name, values) in zip(axes[0], shown.items(), strict=True):
-        image = ax.imshow(values, cmap="PuOr", vmin=-limit, vmax=limit, aspect="equal")
-        ax.plot(values.argmax(1), range(count), "o", markersize=3, color=style.INK)
-        style.dress(ax, "text of" if ax is axes[0, -1] or not style.narrow() else "", "", grid=None)
-        ax.set_xticks(range(count), names, rotation=90, fontsize=style.SMALL - 1)
-        ax.set_yticks(range(count), names, fontsize=style.SMALL - 1)
-        right = int((values.argmax(1) == np.arange(count)).sum())
-        style.title(ax, f"{name}: {right} of {count} classes nearest to their own text")
-    axes[0, 0].set_ylabel("videos of")
-    bar = figure.colorbar(image, ax=axes[0].tolist(), fraction=0.03, pad=0.02)
-    style.dress_bar(bar, "cosine minus the row's mean (dot: nearest text)")
-    style.remember(figure, table(found, names))
+    axes = figure.subplots(*shape, squeeze=False, sharey=True, sharex=True).ravel()
+    centred = {model: values - values.mean(1, keepdims=True) for model, values in cosines.items()}
+    limit = max(float(np.abs(values).max()) for values in centred.values())
+    for ax, (model, values) in zip(axes, centred.items(), strict=True):
+        columns = pd.Index(names, name="text of" if ax is axes[-1] or not style.narrow() else None)
+        rows = pd.Index(names, name="videos of" if ax is axes[0] else None)
+        look = {"cmap": "PuOr", "vmin": -limit, "vmax": limit, "square": True}
+        image = cells(ax, pd.DataFrame(values, rows, columns), letters=99, **look)
+        nearest = values.argmax(1)
+        dots = {"markersize": 4, "color": style.INK, "markeredgecolor": "white", "markeredgewidth": 0.6}
+        ax.plot(nearest + 0.5, np.arange(count) + 0.5, "o", **dots)
+        style.title(ax, f"{model}: {(nearest == range(count)).sum()} of {count} classes nearest to their own text")
+    style.bar(image, axes.tolist(), "cosine minus the row's mean (dot: nearest text)", fraction=0.03)
+    style.remember(figure, table(cosines, names))
     if title:
         style.heading(figure, title)
     return figure
 
 
-def table(found: dict[str, np.ndarray], names: Sequence[str]) -> pd.DataFrame:
+def table(cosines: Mapping[str, np.ndarray], names: Sequence[str]) -> pd.DataFrame:
     """The drawn cosines: columns model, videos, text, cosine."""
     rows = [
         {"model": model, "videos": names[i], "text": names[j], "cosine": float(values[i, j])}
-        for model, values in found.items()
+        for model, values in cosines.items()
         for i, j in np.ndindex(values.shape)
     ]
     return pd.DataFrame(rows)

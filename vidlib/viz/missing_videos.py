@@ -8,15 +8,15 @@ from vidlib.viz import style
 
 
 @style.figure
-def plot(found: pd.DataFrame, ax: Axes | None = None, *, title: str = "") -> Axes:
-    """``found`` as ``vidlib.studies.missing_videos.measure`` gives it: share, repeat, accuracy, interval (per cent).
+def plot(rows: pd.DataFrame, ax: Axes | None = None, *, title: str = "") -> Axes:
+    """``rows`` as ``vidlib.studies.missing_videos.measure`` gives it: share, repeat, accuracy, interval (per cent).
 
     The dashed line is the mean with nothing missing.
     """
-    shares = sorted(found["share"].unique())
+    shares = sorted(rows["share"].unique())
     ax = ax or style.new_axes(1.6 + 1.5 * len(shares), 4.2)
     for k, share in enumerate(shares):
-        same = found[found["share"] == share]
+        same = rows[rows["share"] == share]
         at = k + np.linspace(-0.35, 0.35, len(same)) if len(same) > 1 else np.array([k])
         ax.errorbar(
             at,
@@ -29,9 +29,9 @@ def plot(found: pd.DataFrame, ax: Axes | None = None, *, title: str = "") -> Axe
             markersize=5,
             elinewidth=0.9,
         )
-    ax.axhline(found[found["share"] == 0]["accuracy"].mean(), color=style.INK, linestyle="--", linewidth=0.9)
+    ax.axhline(rows[rows["share"] == 0]["accuracy"].mean(), color=style.INK, linestyle="--", linewidth=0.9)
     ax.set_xticks(range(len(shares)), [f"{share:.0%}" for share in shares])
     style.dress(ax, "videos missing, at random", style.wrap("accuracy (%), with the interval over episodes", 30))
-    style.remember(ax, found)
+    style.remember(ax, rows)
     style.title(ax, title)
     return ax

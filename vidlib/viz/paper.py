@@ -21,7 +21,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vidlib.basics.errors import UserError
-from vidlib.params.base import closest
+from vidlib.basics.words import closest
 
 Drawn = TypeVar("Drawn")
 
@@ -124,10 +124,10 @@ def remember(what: Axes | Figure, table: pd.DataFrame) -> None:
 
 def drawn(what: Axes | Figure | np.ndarray) -> pd.DataFrame:
     """What a figure function drew on this figure or these axes, as a table; ``UserError`` where none did."""
-    found = _TABLES.get(_root(what))
-    if not found:
+    tables = _TABLES.get(_root(what))
+    if not tables:
         raise UserError("drawn: no figure function of vidlib.viz drew on this figure, so it has no table")
-    return found[0] if len(found) == 1 else pd.concat(found, ignore_index=True)
+    return tables[0] if len(tables) == 1 else pd.concat(tables, ignore_index=True)
 
 
 def _root(what: Any) -> Figure:

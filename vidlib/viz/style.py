@@ -8,17 +8,23 @@ import itertools
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from IPython.display import display
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure
 
 from vidlib.basics.paths import atomic_write
 from vidlib.viz.paper import drawn, figure, is_paper, narrow, new_figure, page, paper, remember, sizes
 from vidlib.viz.point_labels import discs, place_labels, place_words
+
+if TYPE_CHECKING:
+    from vidlib.results.runs import Run
 
 # From Okabe and Ito's palette, ordered from dark to light so that grey keeps the order.
 INK, BLUE, RED, GREEN, ORANGE, SKY, GREY = "#222222", "#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#8A8A8A"
@@ -31,6 +37,7 @@ UNCHECKED = ("recalled", "seed")
 SHORT_MARKS = {"recalled": "[recalled, unchecked]", "seed": "[unchecked]"}
 DPI = 150
 FORMATS = ("png", "svg", "pdf")
+BESIDE = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)}  # where a key stands that has room
 
 __all__ = [
     "discs",
@@ -70,6 +77,12 @@ def dress(ax: Axes, xlabel: str = "", ylabel: str = "", grid: str | None = "both
         ax.grid(True, axis=grid, color="#E4E4E4", linewidth=0.7)
         ax.set_axisbelow(True)
     return ax
+
+
+def bar(image: ScalarMappable, ax: Axes | list[Axes], label: str, fraction: float = 0.035, pad: float = 0.02) -> None:
+    """A bar beside ``ax`` that says what the colours of ``image`` mean."""
+    (ax[0] if isinstance(ax, list) else ax).figure.colorbar(image, ax=ax, fraction=fraction, pad=pad)
+    dress_bar(image.colorbar, label)
 
 
 def dress_bar(bar: Colorbar, label: str) -> None:
@@ -124,6 +137,14 @@ def save(
     with atomic_write(folder / f"{name}.csv") as temporary:
         data.to_csv(temporary, index=False)
     return folder / f"{name}.{formats[0]}"
+
+
+def show(figure: Figure, run: "Run | None" = None, name: str = "", data: pd.DataFrame | None = None) -> None:
+    """Display a figure, whatever the backend; with ``run``, write it and the table that it drew to the run's folder."""
+    if run is not None:
+        save(figure, run.path("figures"), name, data)
+    display(figure)
+    plt.close(figure)
 
 
 def smooth(values: Sequence[float], window: int) -> np.ndarray:

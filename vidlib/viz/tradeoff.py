@@ -10,7 +10,6 @@ from matplotlib.transforms import Bbox
 from vidlib.viz import style
 
 MARKERS = "osD^vPX<>*hp"
-BESIDE = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)}
 
 
 @style.figure
@@ -42,7 +41,7 @@ def plot(
         if chance and name in chance:
             axis(chance[name], color=style.INK, linestyle=":", linewidth=0.9)
     style.dress(ax, "accuracy on trained classes (%)", "accuracy on new classes (%)")
-    key = {"loc": "lower left", "ncols": 2, "bbox_to_anchor": (0, 1)} if style.narrow() else BESIDE
+    key = {"loc": "lower left", "ncols": 2, "bbox_to_anchor": (0, 1)} if style.narrow() else style.BESIDE
     ax.legend(fontsize=style.SMALL, frameon=False, **key)
     style.title(ax, title, pad=26 if style.narrow() else 7)
     centres = np.column_stack([rows["trained"], rows["new"]])
@@ -56,11 +55,11 @@ def plot(
 def _bars(ax: Axes, rows: pd.DataFrame) -> list[Bbox]:
     """Both intervals of every point in pixels, so that no label is written on one."""
     ax.figure.draw_without_rendering()
-    found, air = [], 2 * ax.figure.dpi / 72
+    bars, air = [], 2 * ax.figure.dpi / 72
     for row in rows.itertuples():
         across = [(row.trained - row.trained_half, row.new), (row.trained + row.trained_half, row.new)]
         upright = [(row.trained, row.new - row.new_half), (row.trained, row.new + row.new_half)]
         for ends in (across, upright):
             (x0, y0), (x1, y1) = ax.transData.transform(ends)
-            found.append(Bbox.from_extents(x0 - air, y0 - air, x1 + air, y1 + air))
-    return found
+            bars.append(Bbox.from_extents(x0 - air, y0 - air, x1 + air, y1 + air))
+    return bars

@@ -22,7 +22,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from vidlib.basics.errors import UserError
-from vidlib.params.base import closest
+from vidlib.basics.words import closest
 from vidlib.viz import style
 from vidlib.viz.widgets_ahead import Ahead
 
@@ -75,8 +75,8 @@ class Control:
         return tuple(value) if self.several else value
 
     def _numbers(self) -> bool:
-        found = list(self.options)
-        return len(found) > 2 and all(type(v) is int for v in found) and found == [*range(found[0], found[-1] + 1)]
+        given = list(self.options)
+        return len(given) > 2 and all(type(v) is int for v in given) and given == [*range(given[0], given[-1] + 1)]
 
     def widget(self, name: str, value: Any) -> ipywidgets.Widget:
         """The control as a widget, not yet connected."""
@@ -121,19 +121,19 @@ class View:
         for name in values:
             if name not in self.controls:
                 raise UserError(f"'{name}' is no value of this view; it has {', '.join(self.controls)}")
-        found = self.values | values
+        wanted = self.values | values
         controls = dict(self.controls)
         if self._options:
-            for name, options in self._options(**found).items():
+            for name, options in self._options(**wanted).items():
                 controls[name] = replace(controls[name], options=tuple(options), value=None)
                 if name not in values:
-                    found[name] = _kept(controls[name], found[name])
-        found = {name: control.checked(name, found[name]) for name, control in controls.items()}
-        figure = self._draw(**found)
+                    wanted[name] = _kept(controls[name], wanted[name])
+        wanted = {name: control.checked(name, wanted[name]) for name, control in controls.items()}
+        figure = self._draw(**wanted)
         if self.figure is not None and self.figure is not figure:
             plt.close(self.figure)
         plt.close(figure)  # pyplot would show it once more at the end of the cell
-        self.controls, self.values, self.figure = controls, found, figure
+        self.controls, self.values, self.figure = controls, wanted, figure
         self._follow()
         return figure
 
@@ -199,8 +199,8 @@ class View:
             self._busy = False
         self._picture.layout.width = f"{round(self.figure.get_figwidth() * DPI)}px"  # else it is stretched to the cell
         self._picture.value = png(self.figure)
-        found = self.table
-        self._words.value = "" if found is None else found.to_html(border=0)
+        table = self.table
+        self._words.value = "" if table is None else table.to_html(border=0)
         if self._coming:
             self.ahead.start(self._coming(**self.values))
 

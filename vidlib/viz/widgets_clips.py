@@ -7,18 +7,17 @@ What costs time (decoding, embedding, attention) is done once per clip and kept;
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor
+from torch import Tensor, nn
 
 from vidlib.basics.errors import UserError
-from vidlib.data.episodes import Episode
+from vidlib.data.episodes import Episode, EpisodeSampler
 from vidlib.layers.attention import capture_attention
 from vidlib.matching import frame_cost, otam_path
-from vidlib.methods import FewShotMethod
-from vidlib.training.opening import Split
 from vidlib.viz import alignment, attention, filmstrip
 from vidlib.viz.widgets import Control, View
 from vidlib.viz.widgets_ahead import nearest
@@ -28,10 +27,18 @@ EPISODES = 50  # episodes that a slider offers
 LAST, ROLLOUT, MEAN, EVERY, NONE = "last layer", "rollout", "mean", "all", "none"
 
 
-class Seen:
-    """A method and a split: what of a clip is computed once and kept."""
+class Split(Protocol):
+    """What is read of an opened split: its clips, its episodes, the texts of its classes ``[K D]``."""
 
-    def __init__(self, method: FewShotMethod, split: Split) -> None:
+    clips: Any
+    sampler: EpisodeSampler
+    text: Tensor
+
+
+class Seen:
+    """A few-shot method and a split: what of a clip is computed once and kept."""
+
+    def __init__(self, method: nn.Module, split: Split) -> None:
         self.method, self.split = method.eval(), split
         backbone = method.backbone
         self.clips = _fit(3 * method.frames * backbone.image_size**2)  # how many are kept
@@ -65,8 +72,8 @@ class Seen:
 
     def frames(self, row: int, role: str) -> Tensor:
         """The features of its frames that the metric compares ``[T D]``; where it has none, the backbone's own."""
-        found = self.embedded(row, role)
-        frames = found.get("frames", found.get("metric.frames"))
+        embedding = self.embedded(row, role)
+        frames = embedding.get("frames", embedding.get("metric.frames"))
         if frames is None or frames.ndim != 3 or frames.shape[1] != self.method.frames:
             device = next(self.method.parameters()).device
             with torch.no_grad():
@@ -89,9 +96,9 @@ class Seen:
         """Local attention of every layer, each ``[T H N N]``; with ``text`` as a support with its class's text."""
         device = next(self.method.parameters()).device
         given = (self._text(row).to(device), "support") if text else (None, "query")
-        with torch.no_grad(), capture_attention(self.method) as found:
+        with torch.no_grad(), capture_attention(self.method) as captured:
             self.method.embed(self.clip(row)[0][None].to(device), *given)
-        return [found[layer, "local"].cpu() for layer in range(self.method.backbone.layers)]
+        return [captured[layer, "local"].cpu() for layer in range(self.method.backbone.layers)]
 
 
 def _fit(numbers: int) -> int:
@@ -114,7 +121,7 @@ def aligned(seen: Seen, query: int, support: int) -> Pair:
     return Pair(cost.numpy(), otam_path(cost).numpy())
 
 
-def episodes(method: FewShotMethod, split: Split, *, title: str = "", episodes: int = EPISODES) -> View:
+def episodes(method: nn.Module, split: Split, *, title: str = "", episodes: int = EPISODES) -> View:
     """The episode browser: draw an episode, step through its queries and supports, see distances and the alignment.
 
     Controls: ``episode``, ``query`` (from 1), ``against`` (the class whose clip is aligned, from 1, or "guess") and
@@ -161,7 +168,7 @@ def episodes(method: FewShotMethod, split: Split, *, title: str = "", episodes: 
     return View(draw, controls, ahead=ahead)
 
 
-def attentions(methods: Mapping[str, tuple[FewShotMethod, Split]], *, title: str = "", clips: int = 0) -> View:
+def attentions(methods: Mapping[str, tuple[nn.Module, Split]], *, title: str = "", clips: int = 0) -> View:
     """The attention explorer: two methods side by side on one clip.
 
     ``methods`` maps a name to a method and the split opened for it (the same videos for all). Controls: ``clip`` (row
@@ -185,20 +192,20 @@ def attentions(methods: Mapping[str, tuple[FewShotMethod, Split]], *, title: str
     def draw(clip: int, frame: object, layer: object, head: object, left: str, right: str, text: str) -> Figure:
         frames = seen[left].pixels(clip)
         at = list(range(len(frames))) if frame == EVERY else [int(frame) - 1]
-        found, masses = {}, {}
+        shown, masses = {}, {}
         for name in dict.fromkeys(n for n in (left, right) if n != NONE):
             own, token = seen[name], with_token(name, text)
             called = f"{name}, text on" if token else name
             weights, grid = own.weights(clip, token), own.method.backbone.grid
             maps, mass = looked_at(weights, grid, layer, head)
-            found[called] = maps[at]
+            shown[called] = maps[at]
             if mass is not None and mass.any():
                 masses[called] = mass[at]
         words = "rollout of all layers" if layer == ROLLOUT else layer if layer == LAST else f"layer {layer}"
         words += "" if layer == ROLLOUT else ", mean of heads" if head == MEAN else f", head {head}"
         cls = split.clips.manifest.text(videos[clip].cls)
         heading = f"{title}: {cls}, {words}" if title else f"{cls}, {words}"
-        return attention.maps(frames[at], found, masses, title=heading, numbers=[i + 1 for i in at])
+        return attention.maps(frames[at], shown, masses, title=heading, numbers=[i + 1 for i in at])
 
     def ahead(clip: int, left: str, right: str, text: str, **_: object) -> Iterator[Callable[[], object]]:
         shown = [name for name in dict.fromkeys((left, right)) if name != NONE]
@@ -220,7 +227,7 @@ def attentions(methods: Mapping[str, tuple[FewShotMethod, Split]], *, title: str
     return View(draw, controls, ahead=ahead)
 
 
-def has_text_token(method: FewShotMethod) -> bool:
+def has_text_token(method: nn.Module) -> bool:
     """Whether the class text is a token of the tower, so that turning it off changes where the method looks."""
     return len(getattr(method, "text_projections", ())) > 0
 

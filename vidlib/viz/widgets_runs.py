@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from vidlib.basics.errors import UserError
-from vidlib.params.base import closest
+from vidlib.basics.words import closest
 from vidlib.results import runs
 from vidlib.viz import bubbles, curves
 from vidlib.viz.widgets import Control, View
@@ -41,9 +41,9 @@ def browser(root: str | Path | None = None, *, where: str = "") -> View:
 
     def draw(where: str, chosen: tuple) -> Figure:
         rows = picked(chosen)
-        found = {row.line: metrics(row.folder) for row in rows.itertuples()}
-        found = {line: steps for line, steps in found.items() if {"episode", "loss", "accuracy"} <= set(steps)}
-        return curves.compare(found, rows.rename(columns={"line": "name"})[["name", "accuracy", "low", "high"]])
+        steps = {row.line: metrics(row.folder) for row in rows.itertuples()}
+        steps = {line: own for line, own in steps.items() if {"episode", "loss", "accuracy"} <= set(own)}
+        return curves.compare(steps, rows.rename(columns={"line": "name"})[["name", "accuracy", "low", "high"]])
 
     def beside(where: str, chosen: tuple) -> pd.DataFrame:
         return parameters(picked(chosen))
@@ -101,19 +101,19 @@ def matching(table: pd.DataFrame, where: str) -> pd.DataFrame:
             raise UserError(
                 f"where: no run has a parameter '{name}'{closest(name, known)}; write name=value, or a word"
             )
-        table = table[[str(_whole(found)) == value for found in table[name]]]
+        table = table[[str(_whole(own)) == value for own in table[name]]]
     return table
 
 
 def parameters(rows: pd.DataFrame) -> pd.DataFrame:
     """A row per parameter, a column per run; those that differ come first, marked in the column "differs"."""
     own = [name for name in rows if "." not in name and name not in ("line", "low", "high", "folder")]
-    found = rows.set_index("line")[own].T
-    found = found.map(lambda value: value if isinstance(value, (list, dict)) else _whole(value)).astype(object)
-    differs = [len({str(value) for value in line}) > 1 for line in found.to_numpy()]
-    found = found.rename_axis(columns=None)
-    found.insert(0, "differs", ["yes" if one else "" for one in differs])
-    return found.iloc[np.argsort([not one for one in differs], kind="stable")].rename_axis("parameter")
+    beside = rows.set_index("line")[own].T
+    beside = beside.map(lambda value: value if isinstance(value, (list, dict)) else _whole(value)).astype(object)
+    differs = [len({str(value) for value in line}) > 1 for line in beside.to_numpy()]
+    beside = beside.rename_axis(columns=None)
+    beside.insert(0, "differs", ["yes" if one else "" for one in differs])
+    return beside.iloc[np.argsort([not one for one in differs], kind="stable")].rename_axis("parameter")
 
 
 def _run(folder: str) -> runs.Run:

@@ -8,7 +8,7 @@ from vidlib.data.catalogue import ledger
 from vidlib.data.disk import checking
 
 lines, folder = int(sys.argv[1]), sys.argv[2]
-written = checking._row
+written = checking.row
 
 
 def row(line: ledger.Line) -> str:
@@ -19,5 +19,5 @@ def row(line: ledger.Line) -> str:
     return written(line)
 
 
-checking._row = row
+checking.row = row
 checking.check(f"folder:{folder}", workers=2)

@@ -12,9 +12,9 @@ import yaml
 
 from vidlib.basics import paths
 from vidlib.basics.errors import UserError
+from vidlib.basics.words import closest
 from vidlib.data.folder import GIVE, from_folder, list_videos, nfc
 from vidlib.data.manifest import Manifest, Row, normalised
-from vidlib.params.base import closest
 
 WORLDS = ("moving_shapes", "moving_shapes_scene")  # rendered here, their classes come from code
 FOLDER = "folder:"

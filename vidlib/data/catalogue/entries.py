@@ -13,8 +13,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from vidlib.basics.errors import UserError
+from vidlib.basics.words import closest
 from vidlib.data.catalogue import benchmarks
-from vidlib.params.base import closest
 
 Words = Annotated[str, Field(min_length=1)]
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]

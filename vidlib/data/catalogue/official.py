@@ -8,20 +8,23 @@ data set has none of its own.
 """
 
 import csv
+import hashlib
 import io
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from vidlib.basics import paths
 from vidlib.basics.errors import UserError
+from vidlib.basics.words import closest
 from vidlib.data import prefetched
-from vidlib.data.catalogue import store
+from vidlib.data.catalogue import benchmarks, store
 from vidlib.data.folder import VIDEO_ENDINGS
 from vidlib.data.manifest import Manifest, Row, normalised
-from vidlib.params.base import closest
 
 PREFIX = "official:"
 
@@ -41,6 +44,14 @@ class Official:
     expects: str
     where: str
     directional: bool = False
+
+
+@dataclass(frozen=True)
+class Every:
+    """All listed videos of a data set, as one published list."""
+
+    family: str
+    rows: tuple[Row, ...]
 
 
 def spaced(name: str) -> str:
@@ -181,6 +192,13 @@ def load(name: str, split: int = 1) -> Manifest:
     return _manifest(name, facts, where, rows, texts, {row.video: files.get(row.video) for row in rows})
 
 
+def load_any(name: str) -> Manifest:
+    """The manifest of what is here of a few-shot benchmark, or of standard split 1 of ``official:NAME``."""
+    if name.startswith(PREFIX):
+        return load(name.removeprefix(PREFIX))
+    return benchmarks.load(name)
+
+
 def place(name: str) -> str:
     """What the manifest of a data set is called that ``vidlib data add official:<name>`` writes."""
     return f"official_{name}"
@@ -195,6 +213,28 @@ def every(name: str) -> tuple[Row, ...]:
         for row in facts.read(folder, split)[0]:
             rows.setdefault(row.video, row._replace(split="other"))
     return tuple(rows.values())
+
+
+def standard(name: str) -> tuple[dict[str, Any], dict[str, Every]]:
+    """The facts of ``official:NAME`` in the form of a benchmark's, and its one list."""
+    short = name.removeprefix(PREFIX)
+    facts, rows = describe(short), every(short)
+    counts: dict[str, Counter] = {}
+    for row in rows:
+        counts.setdefault(row.split, Counter())[row.cls] += 1
+    classes = {
+        s: [{"name": c, "text": None, "videos": n} for c, n in sorted(held.items())] for s, held in counts.items()
+    }
+    made = {"name": place(short), "title": facts.title, "where": facts.where, "classes": classes}
+    made |= {"checksums": {"official": _checksums(rows)}, "id_length": 11 if short.startswith("kinetics") else None}
+    return made, {"official": Every("official", rows)}
+
+
+def _checksums(rows: tuple[Row, ...]) -> Mapping[str, str]:
+    lines: dict[str, list[bytes]] = {}
+    for row in rows:
+        lines.setdefault(row.split, []).append(f"{row.video}\n".encode())
+    return {split: hashlib.sha256(b"".join(sorted(held))).hexdigest() for split, held in lines.items()}
 
 
 def _check_annotations(name: str, facts: Official, folder: Path) -> None:

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from vidlib.basics.errors import UserError
-from vidlib.data.catalogue import benchmarks, local, official, store
+from vidlib.basics.words import closest
+from vidlib.data.catalogue import benchmarks, official, store
 from vidlib.data.catalogue.store import Stored
 from vidlib.data.disk.matching_files import Matched, by_folders, folder_classes, match, refuse_unsafe
 from vidlib.data.disk.scanning import Found, Scan, scan
 from vidlib.data.manifest import SPLITS, Row
-from vidlib.params.base import closest
 
 SHOWN = 5  # names shown of each kind; the whole lists lie beside the manifest
 
@@ -110,7 +110,7 @@ def add(
     entry that leads out of its folder, a manifest that cannot be written (the earlier one is unchanged).
     """
     if name.startswith(official.PREFIX):
-        facts, published = local.standard(name)
+        facts, published = official.standard(name)
         name = facts["name"]
     else:
         facts = benchmarks.describe(name)

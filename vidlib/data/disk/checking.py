@@ -15,7 +15,7 @@ from vidlib.basics import paths
 from vidlib.basics.errors import UserError
 from vidlib.basics.progress import track
 from vidlib.data import pool, video
-from vidlib.data.catalogue import benchmarks, local, store
+from vidlib.data.catalogue import benchmarks, official, store
 from vidlib.data.catalogue.ledger import Line, place, read, row, write
 from vidlib.data.disk.examining import Examined, examine
 from vidlib.data.disk.scanning import scan
@@ -99,7 +99,7 @@ def _targets(what: str, follow_links: bool) -> tuple[Path, list[str], dict[str, 
         found = scan(what.removeprefix(benchmarks.FOLDER) or ".", follow_links)
         root, names, passed = found.root, [file.name for file in found.files], found.refused
     else:
-        manifest = local.load(what)
+        manifest = official.load_any(what)
         root, names, passed = Path(manifest.root), sorted(set(manifest.files.values())), {}
     if not names:
         raise UserError(f"{what}: there is no video file in {root} to check")

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 from vidlib.basics import paths
 from vidlib.basics.errors import UserError
+from vidlib.basics.words import closest
 from vidlib.data.catalogue import official
 from vidlib.data.catalogue.entries import Standard, entry
 from vidlib.data.manifest import Row, normalised
-from vidlib.params.base import closest
 
 if TYPE_CHECKING:
     import pandas as pd

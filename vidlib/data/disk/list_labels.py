@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from vidlib.basics.errors import UserError
+from vidlib.basics.words import closest
 from vidlib.data.catalogue.entries import FewShot
 from vidlib.data.disk.list_files import ANONYMOUS, Line
 from vidlib.data.manifest import Row, normalised
-from vidlib.params.base import closest
 
 FOLDER, SHARED, ORDER, NOWHERE = "class folder", "shared videos", "catalogue's order", "unresolved"
 

@@ -17,7 +17,7 @@ import yaml
 from vidlib.basics.errors import UserError
 from vidlib.basics.progress import track
 from vidlib.data import pool, prefetched, video
-from vidlib.data.catalogue import benchmarks, local, store
+from vidlib.data.catalogue import benchmarks, official, store
 from vidlib.data.disk.shrinking import shrunk, smaller
 from vidlib.data.manifest import Manifest
 from vidlib.data.prefetched import Kept, Store, place
@@ -65,7 +65,7 @@ def plan(name: str, short: int, frames: int | None = None) -> Plan:
         )
     if name.startswith(benchmarks.FOLDER) or name in benchmarks.WORLDS:
         raise UserError(f"{name}: only a benchmark of data_manifests/ with videos of its own can be prefetched")
-    manifest = local.load(name)
+    manifest = official.load_any(name)
     folder = place(manifest.name)
     made = prefetched.made(folder) if (folder / "store.yaml").is_file() else None
     if made and (made["short"], made["frames"]) != (short, frames):

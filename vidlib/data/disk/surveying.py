@@ -13,7 +13,7 @@ import pandas as pd
 from vidlib.basics import paths
 from vidlib.basics.errors import UserError
 from vidlib.data import video
-from vidlib.data.catalogue import benchmarks, entries, ledger, local, official
+from vidlib.data.catalogue import benchmarks, entries, ledger, official
 from vidlib.data.disk import lists
 from vidlib.data.episodes import EpisodeSampler
 from vidlib.data.manifest import Manifest, Row
@@ -62,7 +62,7 @@ def here(name: str) -> str:
         else:
             families = list(lists.stored(name))
             said = [f"lists of {' and '.join(families)}"] if families else []
-        manifest = local.load(name)
+        manifest = official.load_any(name)
         there = Counter(row.split for row in manifest.rows)
         said.append("videos " + _counts(there[split] for split in manifest.listed))
     except UserError:  # nothing, or so that load refuses it; opening the benchmark says what is missing
@@ -76,7 +76,7 @@ def present(names: Iterable[str] = ()) -> dict[str, Manifest]:
     found = {}
     for name in names or entries.every():
         try:
-            found[name] = local.load(name)
+            found[name] = official.load_any(name)
         except UserError:
             continue
     return found

@@ -3,7 +3,6 @@
 ``load_released`` builds ``variant="released"``; ``survey`` says what fits and what does not, without building anything.
 """
 
-import difflib
 import inspect
 import re
 from collections.abc import Mapping, Sequence
@@ -16,9 +15,10 @@ from torch import Tensor
 from vidlib import backbones, methods
 from vidlib.backbones import Backbone, CLIPBackbone, clip_resnet
 from vidlib.basics.errors import UserError
+from vidlib.basics.words import few, suggest
 from vidlib.methods import FewShotMethod, VideoTextMethod
 from vidlib.methods.released import files, formats, trunks
-from vidlib.methods.released.files import State, few
+from vidlib.methods.released.files import State
 from vidlib.methods.released.formats import FORMATS
 
 CLASSES: dict[str, type[FewShotMethod] | type[VideoTextMethod]] = {**methods.METHODS, **methods.VIDEO_TEXT}
@@ -93,9 +93,8 @@ def load_released(
     built, and a score that needs them is refused.
     """
     if method not in FORMATS:
-        close = difflib.get_close_matches(str(method), FORMATS, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(FORMATS)}."
-        raise UserError(f"method {method!r} has no released code that is known; {hint}")
+        otherwise = f"there are {', '.join(FORMATS)}."
+        raise UserError(f"method {method!r} has no released code that is known; {suggest(method, FORMATS, otherwise)}")
     bare = isinstance(state, Mapping)
     source = "the state" if bare else str(state)
     tensors = files.tidy((files.unwrap(state) if bare else files.read(state)).tensors)
@@ -168,12 +167,7 @@ def _build(method: str, backbone: Backbone, arguments: Mapping[str, Any]) -> Few
     cls = methods.VIDEO_TEXT[method]
     known = inspect.signature(cls).parameters.keys() - {"backbone", "variant"}
     for name in sorted(arguments.keys() - known):
-        close = difflib.get_close_matches(name, known, n=1)
-        raise UserError(
-            f"method {method!r} has no argument {name!r}; did you mean {close[0]!r}?"
-            if close
-            else f"method {method!r} has no argument {name!r}; known are {', '.join(sorted(known))}."
-        )
+        raise UserError(f"method {method!r} has no argument {name!r}; {suggest(name, sorted(known))}")
     if not isinstance(backbone, CLIPBackbone):
         raise UserError(f"method {method!r} adapts a CLIP ViT, and backbone {backbone.name} is none")
     return cls(backbone, variant="released", **arguments)

@@ -15,6 +15,7 @@ from torch.serialization import get_unsafe_globals_in_checkpoint
 
 from vidlib.basics import paths
 from vidlib.basics.errors import UserError
+from vidlib.basics.words import few
 
 # Where training codes put the weights in what they save: TRX and its descendants, TAdaConv's (HyRSM, MoLo, CLIP-FSAR),
 # mmaction (AIM), and two frequent ones.
@@ -89,12 +90,6 @@ def tidy(tensors: Mapping[str, Tensor]) -> State:
         if state and all(name.startswith(wrapper) for name in state):
             state = {name.removeprefix(wrapper): value for name, value in state.items()}
     return state
-
-
-def few(names: list[str] | tuple[str, ...], most: int = 5) -> str:
-    """The first of ``names`` in words."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 def _is_state(value: Any) -> bool:

@@ -54,7 +54,7 @@ def list_files(given: Sequence[str | Path]) -> dict[Path, str]:
 
     In folders hidden files and other endings than a video's are passed over; a file that is named is always tried.
     """
-    found: dict[Path, str] = {}
+    listed: dict[Path, str] = {}
     for root in map(absolute, given):
         if not root.exists():
             raise UserError(f"videos: {root} does not exist; give a folder or files")
@@ -62,8 +62,8 @@ def list_files(given: Sequence[str | Path]) -> dict[Path, str]:
         if not inside:
             raise UserError(f"videos: {root} holds no video files ({', '.join(sorted(VIDEO_ENDINGS))})")
         short = len(given) == 1 and root.is_dir()
-        found |= {file: shown(file.relative_to(root) if short else file) for file in inside}
-    return found
+        listed |= {file: shown(file.relative_to(root) if short else file) for file in inside}
+    return listed
 
 
 def class_texts(given: str) -> tuple[str, ...]:
@@ -89,12 +89,12 @@ def examples(root: str | Path) -> dict[str, list[Path]]:
     if not root.is_dir():
         raise UserError(f"support: {root} {'is not a folder' if root.exists() else 'does not exist'}; {form}")
     inside = sorted((d for d in root.iterdir() if d.is_dir() and not d.name.startswith(".")), key=lambda d: nfc(d.name))
-    found = {nfc(d.name): list_videos(d) for d in inside}
-    _distinct(found, "support", form)
-    for name, files in found.items():
+    by_class = {nfc(d.name): list_videos(d) for d in inside}
+    _distinct(by_class, "support", form)
+    for name, files in by_class.items():
         if not files:
             raise UserError(f"support: class {name!r} in {root} holds no video files; add some or remove the directory")
-    return found
+    return by_class
 
 
 def _distinct(names: Sequence[str], what: str, right: str) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from vidlib import backbones, methods
 from vidlib.backbones import resnet
-from vidlib.basics.devices import make_fabric, place
+from vidlib.basics.devices import make_fabric, place, ready
 from vidlib.basics.errors import UserError
 from vidlib.basics.paths import absolute
 from vidlib.basics.progress import track
@@ -29,14 +29,13 @@ from vidlib.data.folder import readable
 from vidlib.data.manifest import Manifest
 from vidlib.data.sampling import RULES, segment_indices
 from vidlib.data.transforms import ClipTransform
-from vidlib.methods import FewShotMethod, VideoTextMethod
 from vidlib.params.few_shot import RunParams
 from vidlib.params.tools import DEFAULT_FRAMES, DEFAULT_METHOD, PredictParams
 from vidlib.params.video_text import VIDEO_TEXT_NAMES, VideoTextRunParams
 from vidlib.results import cost, runs
 from vidlib.studies.predict.files import class_texts, demo, examples, list_files, shown
 from vidlib.studies.predict.show import Opened, Predicted
-from vidlib.training import few_shot, opening, video_text
+from vidlib.training import few_shot, video_text
 from vidlib.training import step as stepping
 
 MATCHED = 64  # queries matched at a time; their logits do not depend on each other
@@ -95,8 +94,8 @@ def open_zero_shot(p: PredictParams) -> Opened:
     """ActionCLIP or M2-CLIP: of the run, else ActionCLIP without training and the mean over frames."""
     if p.run:
         record = open_record(p)
-        params, found = video_text.open_trained(record)
-        method, words = found.method, f"{params.method}, run {record.id}"
+        params, trained = video_text.open_trained(record)
+        method, words = trained.method, f"{params.method}, run {record.id}"
         if not method.uses_text:
             raise UserError(
                 f"run: {record.id} scores by a classifier of its training classes, which cannot meet yours; "
@@ -106,9 +105,9 @@ def open_zero_shot(p: PredictParams) -> Opened:
         plain = {"visual_prompt": "meanp", "tune": "none"}
         given = {"method": "actionclip", "backbone": p.backbone, "pretrained": p.pretrained, "options": plain}
         params = VideoTextRunParams.parse(given | {"frames": p.frames or DEFAULT_FRAMES})
-        methods.check_video_text(params)
+        methods.check(params)
         stepping.seed_everything(params.seed, -1)
-        method = methods.build_video_text(params, backbones.load(p.backbone, p.pretrained)).eval()
+        method = methods.build(params, backbones.load(p.backbone, p.pretrained)).eval()
         words = f"frozen {_tower(p)} under ActionCLIP's {len(method.templates)} sentences a class"
     tower = method.backbone
     look = ClipTransform(tower.image_size, tower.mean, tower.std, train=False)
@@ -125,11 +124,11 @@ def open_few_shot(p: PredictParams) -> Opened:
         given = {"method": p.method or DEFAULT_METHOD, "backbone": p.backbone, "pretrained": p.pretrained}
         params = RunParams.parse(given | {"frames": p.frames or DEFAULT_FRAMES})
         methods.check(params)
-        method, words = opening.open_method(params), f"{params.method}, untrained, on {_tower(p)}"
+        method, words = few_shot.open_method(params), f"{params.method}, untrained, on {_tower(p)}"
     if getattr(method, "whole_episode", False):
         raise UserError(f"method: {words} mixes the videos of an episode, so a guess would depend on the other videos")
     nowhere = Manifest("your videos", (), Path(), {})
-    look = opening.transforms(params, nowhere, method.backbone)["test"]
+    look = few_shot.transforms(params, nowhere, method.backbone)["test"]
     words = f"{words}, {params.frames} frames a video"
     return Opened(method.eval(), params.frames, RULES[params.sampling], look, params.template, words)
 
@@ -200,7 +199,7 @@ class _Read:
 
 def _zero_shot(p: PredictParams, opened: Opened, files: list[Path], fabric: Fabric) -> tuple:
     classes = class_texts(p.classes)
-    method = _ready(opened, fabric)
+    method = ready(fabric, opened.method)
     with fabric.autocast():
         text = method.class_text(classes)
     read = _embedded(opened, files, fabric, "videos", lambda clips, rows: method.embed(clips))
@@ -211,18 +210,18 @@ def _zero_shot(p: PredictParams, opened: Opened, files: list[Path], fabric: Fabr
 
 def _few_shot(p: PredictParams, opened: Opened, files: list[Path], fabric: Fabric) -> tuple:
     """One episode of all classes; a class's number of examples is its own."""
-    found = examples(p.support)
-    texts = opened.method.backbone.encode_text([readable(name) for name in found], (opened.template,))
-    method, text = _ready(opened, fabric), place(fabric, texts)
-    labels = torch.tensor([k for k, same in enumerate(found.values()) for _ in same], device=fabric.device)
+    by_class = examples(p.support)
+    texts = opened.method.backbone.encode_text([readable(name) for name in by_class], (opened.template,))
+    method, text = ready(fabric, opened.method), place(fabric, texts)
+    labels = torch.tensor([k for k, same in enumerate(by_class.values()) for _ in same], device=fabric.device)
 
     def embed_example(clips: Tensor, rows: list[int]) -> dict[str, Tensor]:
         own = text[labels[rows]] if method.support_text else None
         return method.embed(clips, own, "support" if method.by_role else "query")
 
-    given = [file for same in found.values() for file in same]
+    given = [file for same in by_class.values() for file in same]
     supports = _embedded(opened, given, fabric, "example videos", embed_example)
-    for name, same in found.items():
+    for name, same in by_class.items():
         if not set(same) - supports.causes.keys():
             raise UserError(
                 f"support: no example video of class {name!r} can be read (first failure: {shown(same[0])}: "
@@ -236,12 +235,7 @@ def _few_shot(p: PredictParams, opened: Opened, files: list[Path], fabric: Fabri
         query = {name: value[None, start : start + step] for name, value in read.features.items()}
         with torch.no_grad(), fabric.autocast():
             logits.append(method.match(support, labels[supports.rows][None], query, text[None]).logits[0].float())
-    return tuple(found), torch.cat(logits).softmax(-1).cpu().numpy(), read, supports
-
-
-def _ready(opened: Opened, fabric: Fabric) -> FewShotMethod | VideoTextMethod:
-    opened.method = fabric.to_device(fabric.strategy.precision.convert_module(opened.method)).eval()
-    return opened.method
+    return tuple(by_class), torch.cat(logits).softmax(-1).cpu().numpy(), read, supports
 
 
 def _embedded(opened: Opened, files: list[Path], fabric: Fabric, what: str, embed: Callable) -> _Read:

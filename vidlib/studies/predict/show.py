@@ -122,17 +122,17 @@ class Predicted:
         )
 
 
-def lines(found: Predicted, top: int) -> Iterator[str]:
+def lines(predicted: Predicted, top: int) -> Iterator[str]:
     """The guesses as text: what they are, then each video's classes in order, then what was not read, and the cost."""
-    yield from found.about()
+    yield from predicted.about()
     yield ""
-    width = max(map(len, found.classes))
-    for name, rows in found.table(top).dropna(subset=["rank"]).groupby("video", sort=False):
+    width = max(map(len, predicted.classes))
+    for name, rows in predicted.table(top).dropna(subset=["rank"]).groupby("video", sort=False):
         yield name
         said = zip(rows["rank"], rows["class"], rows["score"], strict=True)
         yield from (f"  {rank}  {cls:<{width}}  {score:.3f}" for rank, cls, score in said)
     yield ""
-    yield from found.summary()
+    yield from predicted.summary()
 
 
 def write_csv(table: pd.DataFrame, file: str | Path, overwrite: bool = False) -> None:
@@ -143,14 +143,14 @@ def write_csv(table: pd.DataFrame, file: str | Path, overwrite: bool = False) ->
         table.to_csv(part, index=False, float_format="%.6f", encoding="utf-8")
 
 
-def figure(found: Predicted, opened: Opened, path: Path) -> tuple[Figure, pd.DataFrame]:
+def figure(predicted: Predicted, opened: Opened, path: Path) -> tuple[Figure, pd.DataFrame]:
     """A video's frames, and where the tower is a ViT the class token's last attention over them; the numbers drawn."""
     clip = opened.read(path)
     frames = filmstrip.to_uint8(clip, opened.transform.mean, opened.transform.std)
-    scores = found.scores[found.read.index(path)]
-    guess = f"{found.way} guess: {found.classes[scores.argmax()]}, score {scores.max():.2f}"
-    title = f"{found.names[path]}; {guess}".replace("$", r"\$")  # else what lies between two is mathematics
-    last, masses, numbers = {}, {}, pd.DataFrame({"class": found.classes, "score": scores})
+    scores = predicted.scores[predicted.read.index(path)]
+    guess = f"{predicted.way} guess: {predicted.classes[scores.argmax()]}, score {scores.max():.2f}"
+    title = f"{predicted.names[path]}; {guess}".replace("$", r"\$")  # else what lies between two is mathematics
+    last, masses, numbers = {}, {}, pd.DataFrame({"class": predicted.classes, "score": scores})
     maps, name = _attention(opened, clip), "attention"
     if maps is not None:
         last[name] = attention.class_token_maps(maps, opened.method.backbone.grid)
@@ -160,11 +160,11 @@ def figure(found: Predicted, opened: Opened, path: Path) -> tuple[Figure, pd.Dat
     return attention.maps(frames, last, masses, title=title), numbers
 
 
-def save_figures(found: Predicted, opened: Opened, folder: str | Path) -> None:
+def save_figures(predicted: Predicted, opened: Opened, folder: str | Path) -> None:
     """``figure`` of every video that was read, as PNG and CSV in ``folder``, numbered in order."""
-    for number, path in enumerate(track(found.read, "figures"), 1):
-        drawn, numbers = figure(found, opened, path)
-        name = re.sub(r"\W+", "_", Path(found.names[path]).stem)
+    for number, path in enumerate(track(predicted.read, "figures"), 1):
+        drawn, numbers = figure(predicted, opened, path)
+        name = re.sub(r"\W+", "_", Path(predicted.names[path]).stem)
         style.save(drawn, absolute(folder), f"{number:03d}_{name}", numbers, formats=("png",))
         plt.close(drawn)
 

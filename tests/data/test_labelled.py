@@ -8,7 +8,7 @@ import torch
 
 from vidlib.backbones.clip import tokenizer
 from vidlib.basics.errors import UserError
-from vidlib.data.sentences import Sentences, vocabulary
+from vidlib.data.labelled import Sentences, vocabulary
 
 TEXTS = ["riding a unicycle", "Snatch-weight lifting, twice!", "putting on a face-mask", "faceplanting (mask) & 'mask'"]
 TEMPLATES = ("A video of {}", "{}: look?")

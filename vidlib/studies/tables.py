@@ -1,0 +1,233 @@
+"""The tables of a study, of episodes and of labelled videos alike, and what is printed beside them.
+
+``studied`` maps names, methods or steps, to their finished runs, one per seed.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from vidlib.basics.errors import UserError
+from vidlib.data.catalogue.benchmarks import WORLDS
+from vidlib.data.manifest import Manifest
+from vidlib.params.video_text import VIDEO_TEXT_NAMES
+from vidlib.results import published, trust
+from vidlib.results.accuracy import PERMUTED, SHUFFLED, Evaluation, paired, percent, seed_interval
+
+if TYPE_CHECKING:
+    from vidlib.results.runs import Run
+
+Studied = Mapping[str, "Sequence[Run]"]
+LABELS = {
+    "ma_fsar": "MA-FSAR",
+    "sloshnet": "SloshNet",
+    "gghm": "GgHM",
+    "clip_fsar": "CLIP-FSAR",
+    "aim": "AIM",
+    "otam": "OTAM",
+    "trx": "TRX",
+    "strm": "STRM",
+    "hyrsm": "HyRSM",
+    "molo": "MoLo",
+    "protonet": "ProtoNet",
+    "bimhm": "Bi-MHM",
+    "frozen_clip": "frozen CLIP",
+    "frozen": "frozen features",
+    "untrained": "itself, untrained",
+    "actionclip": "ActionCLIP",
+    "m2clip": "M2-CLIP",
+    "pretrained": "frozen CLIP, label words",
+    "prompted": "prompted, untrained",
+    "unimodal": "1-of-N classifier",
+}
+UNTRAINED = ("untrained", "prompted")  # a study's own method before its training
+SPLITS = {"test": "classes that were trained", "novel": "new classes"}  # of labelled videos, tested of one run
+
+
+def label(name: str) -> str:
+    """A method's or step's name as it is printed; of a user's own method, its class's."""
+    return LABELS.get(name, name.rpartition(":")[2])
+
+
+def seeds(p: Any) -> range:
+    """The seeds of a study."""
+    return range(p.seed, p.seed + p.seeds)
+
+
+def published_of(method: str) -> pd.DataFrame:
+    """The published figures of a method, of a few-shot method those of episodes; empty where there are none."""
+    try:
+        figures = published.rows(method=label(method))
+    except UserError:
+        return published.load().iloc[:0]
+    return figures if method in VIDEO_TEXT_NAMES else figures[figures["protocol"].str.fullmatch(r"\d+-way \d+-shot")]
+
+
+# ---------------------------------------------------------------- what a run was tested on
+
+
+def of_videos(run: Run) -> bool:
+    """Whether a run is one of labelled videos, each a trial; else its trials are episodes."""
+    return "protocol" in run.params
+
+
+def tested(run: Run, what: str = "") -> Evaluation:
+    """What a run's folder keeps of a test: ``what`` as in result.json, by default the split that it reports."""
+    report = run.params["report"]
+    what = what or report
+    return Evaluation.load(run.path("episodes.npz" if what == report and not of_videos(run) else f"{what}.npz"))
+
+
+def splits(studied: Studied) -> list[str]:
+    """The splits that the runs report: test, and of base_to_novel novel."""
+    return [split for split in SPLITS if any(split in run.result for same in studied.values() for run in same)]
+
+
+def mean_interval(results: Sequence[Mapping[str, Any]], what: str) -> str:
+    """``46.2% ± 0.9`` of one evaluation, over seeds where there are several."""
+    return percent(*seed_interval([r[what]["accuracy"] for r in results], results[0][what]["interval"]))
+
+
+# ---------------------------------------------------------------- tables
+
+
+def _by_split(studied: Studied) -> Iterator[tuple[str, str, list[dict]]]:
+    for (name, same), split in itertools.product(studied.items(), splits(studied)):
+        if split in same[0].result:
+            yield name, split, [run.result for run in same]
+
+
+def result_table(studied: Studied) -> pd.DataFrame:
+    """One row per name, and of labelled videos per split: accuracy with its interval, both controls, what it trains
+    and what that took; of videos top-5 and chance besides.
+
+    With several seeds accuracies are means over them and the interval is over seeds (Student's t), else over trials.
+    """
+    rows, index = [], []
+    met = "\n".join(key for same in studied.values() for key in same[0].result)
+    for name, split, results in _by_split(studied):
+        first, row, videos = results[0], {"method": label(name)}, of_videos(studied[name][0])
+        if videos:
+            row = {"": label(name), "tested on": SPLITS[split] if "novel" in splits(studied) else split}
+        index = list(row)
+        row["top-1" if videos else "test accuracy"] = mean_interval(results, split)
+        row |= trust.beside(studied, first)
+        if videos:
+            row["top-5"] = f"{100 * np.mean([result[split]['top5'] for result in results]):.1f}%"
+            row["chance"] = f"{100 * first[split]['chance']:.1f}%"
+        for control in (control for control in (SHUFFLED, PERMUTED) if control in met):
+            key = f"{split}_{control}" if videos else control
+            row[control.replace("_", " ")] = mean_interval(results, key) if key in first else "-"
+        row |= sizes(first)
+        if not videos:
+            row["selected at"] = ", ".join(selected_at(result) for result in results)
+        row["minutes"] = f"{sum(result['fit']['seconds'] for result in results if result['fit']) / 60:.1f}"
+        rows.append(row | {"seeds": len({run.id for run in studied[name]})})
+    return pd.DataFrame(rows).set_index(index)
+
+
+def sizes(result: Mapping[str, Any]) -> dict[str, str]:
+    """The table cells of what is trained, and what a clip costs."""
+    cost = result["cost"]
+    return {"trained (M)": f"{cost['trainable'] / 1e6:.3f}", "GMACs": f"{cost['gmacs']:.2f}"}
+
+
+def selected_at(result: Mapping[str, Any]) -> str:
+    """Which step's weights were selected on val."""
+    fit = result["fit"]
+    return "untrained" if fit is None else f"step {fit['selected']} of {fit['steps']}"
+
+
+def differences(studied: Studied, of: str) -> pd.DataFrame:
+    """``of`` minus every other on the same trials, seed by seed, with its paired interval (points)."""
+    rows = []
+    for name, split, _ in _by_split(studied):
+        for ours, theirs in zip(studied[of], studied[name], strict=True):
+            if name == of or split not in ours.result:
+                continue
+            gap = paired(tested(ours, split), tested(theirs, split))
+            row = {f"{label(of)} minus": label(name)} | ({"tested on": split} if of_videos(ours) else {})
+            row |= {"seed": ours.params["seed"], "points": 100 * gap.difference, "± (paired 95%)": 100 * gap.interval}
+            rows.append(row | trust.beside(studied, ours.result) | {f"{gap.trial}s": gap.trials})
+    return pd.DataFrame(rows).round(1)
+
+
+def bubble_rows(studied: Studied, split: str = "test") -> pd.DataFrame:
+    """Our runs, the untrained ones left out, as ``viz.bubbles`` draws them: per cent, and parameters in millions."""
+    rows = []
+    for name, same in studied.items():
+        results = [run.result for run in same if split in run.result]
+        if not results or name in UNTRAINED:
+            continue
+        accuracy, half = seed_interval([r[split]["accuracy"] for r in results], results[0][split]["interval"])
+        row = {"name": label(name), "trainable_M": results[0]["cost"]["trainable"] / 1e6, "accuracy": 100 * accuracy}
+        row |= {"low": 100 * (accuracy - half), "high": 100 * (accuracy + half), "gmacs": results[0]["cost"]["gmacs"]}
+        rows.append(row | {"origin": "ours", "confidence": "measured"})
+    return pd.DataFrame(rows)
+
+
+def cost_table(studied: Studied) -> pd.DataFrame:
+    """Parameters, GMACs, clips per second and training memory of every name."""
+    rows = {label(name): same[0].result["cost"] for name, same in studied.items()}
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    table[["total", "trainable"]] /= 1e6
+    names = {"total": "all (M)", "trainable": "trained (M)", "gmacs": "GMACs per clip"}
+    names |= {"clips_per_second": "clips per second", "training_memory": "training memory (MiB)"}
+    return table.rename(columns=names)[list(names.values())]
+
+
+def drawn(changes: pd.DataFrame, kind: str = "trained") -> pd.DataFrame:
+    """A table of changes, its first row what they are set against, as ``viz.ablation.plot`` draws it; ``kind`` of
+    change: trained anew, or made at test ("test")."""
+    changed = changes.iloc[1:]
+    rows = pd.DataFrame({"name": changed.index, "delta": changed["difference"].to_numpy(), "kind": kind})
+    rows["low"], rows["high"] = (rows["delta"] + sign * changed["half"].to_numpy() for sign in (-1, 1))
+    return rows
+
+
+# ---------------------------------------------------------------- words
+
+
+def describe_runs(p: Any, studied: Studied, notebook: str) -> None:
+    """Print which runs a table holds, over which seeds, how often each read its splits, and how to repeat them."""
+    first = next(iter(studied.values()))[0]
+    trial = "video" if of_videos(first) else "episode"
+    print(f"Seeds: {', '.join(map(str, seeds(p)))}. Interval: {interval_note(p.seeds, trial)}.")
+    for name, same in studied.items():
+        run, test = same[0], same[0].result["test"]
+        readings = ", ".join(f"{split} {n}" for split, n in sorted(run.readings().items()))
+        how = f"evaluated by way of: {test['mode']}; " if "mode" in test else ""
+        finished = run.result["finished"][:16]
+        print(f"{label(name)}: run {run.id}, finished {finished} UTC; {how}times each split was read: {readings}.")
+    for line in trust.replaced_lines(studied):
+        print(line)
+    print(f"Command: {command(notebook, p.changed())}")
+
+
+def interval_note(number: int, trial: str = "episode") -> str:
+    """What the interval of a table with this number of seeds is."""
+    if number == 1:
+        return f"95% over {trial}s, conditional on one trained model and one set of classes"
+    return f"95% over {number} seeds (Student's t), each tested on the same {trial}s"
+
+
+def command(notebook: str, changed: Mapping[str, Any]) -> str:
+    """The line that runs a notebook with these parameters."""
+    words = {n: json.dumps(value) if isinstance(value, (dict, list)) else str(value) for n, value in changed.items()}
+    options = "".join(f" -p {name} {shlex.quote(word)}" for name, word in words.items())
+    return f"papermill notebooks/{notebook}.ipynb out.ipynb{options}"
+
+
+def data_name(manifest: Manifest) -> str:
+    """The data set's name, for an embedded world what it is not, and for incomplete data their coverage."""
+    if manifest.name in WORLDS:
+        return f"{manifest.name} (the embedded world, not a benchmark of the field)"
+    lacking = trust.incomplete({"coverage": manifest.coverage().table.to_dict("records")})
+    return f"{manifest.name} ({lacking})" if lacking else manifest.name
