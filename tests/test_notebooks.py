@@ -14,12 +14,13 @@ import papermill
 import pytest
 import yaml
 
-from tests import keep_parameters
+from tests import cells, keep_parameters
 from tests.prepared import BARE, NOTEBOOKS, ROOT, environment, prepare
 from vidlib.params.notebooks import MODELS
 
 COMPUTING = [path for path in NOTEBOOKS if path.stem not in BARE]
 EXERCISES = ("ma_fsar", "sloshnet", "gghm", "actionclip", "m2clip", "few_shot", "datasets")
+BY_HAND = ("ma_fsar", "sloshnet", "gghm")  # notebooks that take one step by hand and assert their own claims
 SMOKE = os.environ.get("VIDLIB_NOTEBOOK_SIZE", "smoke") == "smoke"
 
 
@@ -131,6 +132,20 @@ def test_exercises_have_answers_folded_away(path):
     # The blank lines are what makes Markdown and equations work inside the fold.
     answers = re.findall(r"^<details><summary>Answer</summary>\n\n.+?\n\n</details>$", last, re.M | re.S)
     assert 2 <= len(questions) == len(answers)
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_a_step_is_taken_by_hand_before_the_loop_that_a_link_shows(name):
+    notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
+    by_hand = "\n".join(cells.under(name, "## The model").values())
+    for part in (".embed(", ".match(", ".losses", ".backward()", "stepping.optimizers(", ".step()", "assert_close("):
+        assert part in by_hand, part
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    links = re.findall(r"\]\((\S+loop\.py)\)", text)
+    assert links and all((ROOT / "notebooks" / link).is_file() for link in links)
+    asserted = cells.under(name, "## Claims")
+    last = [cell.id for cell in notebook.cells if cell.cell_type == "code"][-len(asserted) :]
+    assert list(asserted) == last and all("assert " in source for source in asserted.values())
 
 
 def test_index_leads_to_every_notebook():

@@ -4,15 +4,17 @@ import numpy as np
 import pytest
 import torch
 
+from tests import cells
 from tests.data.small import write_folder
 from tests.methods.small import make
 from vidlib.methods.sloshnet import SloshNet
-from vidlib.params.by_recipe import SloshNetParams
+from vidlib.params.by_recipe import SloshNetParams, frozen
 from vidlib.params.few_shot import RunParams
 from vidlib.results.accuracy import half_width
 from vidlib.studies import changed_at_test, claims, tables
 from vidlib.training import few_shot
 from vidlib.training.evaluate_episodes import evaluate
+from vidlib.viz import architecture_search
 
 
 @pytest.fixture(scope="module")
@@ -94,15 +96,32 @@ def test_the_drawing_leaves_out_what_nothing_is_compared_with(done):
 
 def test_claims_say_what_the_weights_show(done, monkeypatch):
     p, manifest, run, changes, found = done
-    notebook = SloshNetParams.parse({"fusion": "search", "frames": 2})
-    assert "other queries" in next(claims._videos_apart(manifest, run))
-    assert next(claims._videos_apart(manifest, run)).startswith("holds")
-    assert next(claims._searched(notebook, run)).startswith("not claimed here")  # not as the recipe says
+    table = changed_at_test.table(found, changes)
+
+    def said(best=run, **given) -> list[str]:
+        notebook = SloshNetParams.parse({"fusion": "search", "frames": 2, **given})
+        names = {"p": notebook, "manifest": manifest, "best": best, "changed": table, "claims": claims}
+        names |= {"few_shot": few_shot, "trained": few_shot.trained_method(best)[1], "torch": torch}
+        names |= {"found": {"sloshnet": [best], "frozen": [floor]}, "architecture_search": architecture_search}
+        return cells.claims("sloshnet", **names)
+
+    floor = few_shot.run(frozen(p.model_copy(update={"pretrained": "resnet-mini"})))
+    lines = said()
+    assert [line.split(":")[0] for line in lines[:6]] == ["holds"] * 4 + ["not claimed here"] * 2
+    assert "sees the order" in lines[2] and "other queries" in lines[3]
+    assert "the largest change is" in lines[4], "not as the recipe says"
+    worth = -table.loc["without the long-term module", "difference"]
+    assert f"the long-term module: it is worth {worth:+.1f}" in lines[6] and len(lines) == 8
     with monkeypatch.context() as patch, pytest.raises(AssertionError, match="whole_episode"):
         patch.setattr(SloshNet, "whole_episode", True)
-        next(claims._videos_apart(manifest, run))
+        said()
     with monkeypatch.context() as patch, pytest.raises(AssertionError, match="the search moved"):
         patch.setattr(SloshNetParams, "as_recipe", True)
-        next(claims._searched(notebook, run))  # one step moves it by less
+        said(dataset="moving_shapes_scene")  # one step moves it by less
+    with monkeypatch.context() as patch, pytest.raises(AssertionError, match="intervals overlap"):
+        patch.setattr(claims, "by_seed", lambda *names: [("SloshNet", "itself, untrained")])
+        patch.setattr(claims, "above", lambda ours, floor: False)
+        patch.setattr(SloshNetParams, "as_recipe", True)
+        said(fusion="last")
     mixing = RunParams.parse({**p.model_dump(), "variant": "released"})
-    assert next(claims._videos_apart(manifest, few_shot.run(mixing))).startswith("does not hold here")
+    assert said(few_shot.run(mixing))[3].startswith("does not hold here")

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from tests import cells
 from tests.data.small import write_folder
 from vidlib.params.few_shot import MAFSARParams
 from vidlib.results.accuracy import paired
@@ -13,6 +14,8 @@ from vidlib.studies import few_shot as study
 from vidlib.training import few_shot
 from vidlib.training.evaluate_episodes import evaluate
 from vidlib.viz import ablation
+
+RESULTS = "ma-fsar-claims-2"  # the cell of the claims about accuracy
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +137,8 @@ def test_maps_and_bubbles_come_from_the_trained_runs(small):
 def test_claims_say_what_they_do_not_claim_and_fail_when_false(small, monkeypatch):
     p, manifest, found = small
     method = few_shot.open_method(p.run_params("ma_fsar"))
-    lines = list(claims.ma_fsar(p, manifest, found, method))
+    names = {"p": p, "manifest": manifest, "found": found, "method": method, "claims": claims, "few_shot": few_shot}
+    lines = cells.claims("ma_fsar", **names)
     assert sum(line.startswith("holds") for line in lines) == 3
     assert sum(line.startswith("not claimed here") for line in lines) == 2
     from vidlib.matching.otam import OTAM
@@ -142,10 +146,35 @@ def test_claims_say_what_they_do_not_claim_and_fail_when_false(small, monkeypatc
     honest = OTAM.compare
     monkeypatch.setattr(OTAM, "compare", lambda *args: honest(*args).flip(-1))
     with pytest.raises(AssertionError, match="support videos itself"):
-        list(claims.ma_fsar(p, manifest, found, method))
+        cells.claims("ma_fsar", **names)
 
 
-def test_a_small_run_of_the_claimed_parameters_is_too_small(small):
+def test_results_of_the_claimed_parameters_are_too_small_or_hold_or_fail(small, monkeypatch):
     p, manifest, found = small
     tiny = MAFSARParams(train_episodes=4, test_episodes=8)
-    assert any(line.startswith("too small to test") for line in claims._gain(tiny, found))
+    lines = cells.claims("ma_fsar", RESULTS, p=tiny, found=found, claims=claims)
+    assert [line.split(":")[0] for line in lines] == ["too small to test"] * 2
+
+    class Tested:
+        def __init__(self, shuffled: float):
+            self.result = {"test": {"accuracy": 0.8}, "frames_shuffled": {"accuracy": shuffled}}
+
+    def said(gain: float, apart: bool = True, shuffled: float = 0.5, **given) -> list[str]:
+        monkeypatch.setattr(claims, "gains", lambda pairs: [gain])
+        monkeypatch.setattr(claims, "above", lambda ours, floor: apart)
+        monkeypatch.setattr(claims, "by_seed", lambda *names: [("MA-FSAR", "frozen CLIP")])
+        return cells.claims(
+            "ma_fsar", RESULTS, p=MAFSARParams(**given), found={"ma_fsar": [Tested(shuffled)]}, claims=claims
+        )
+
+    assert [line.split(":")[0] for line in said(15.0)] == ["holds"] * 2
+    laptop = {"seeds": 3, "train_episodes": 1200}
+    assert "28 points" in said(28.0, **laptop)[0]
+    for wrong, about in (
+        ({"gain": 14.9}, "at least 15"),
+        ({"gain": 27.9, **laptop}, "at least 28"),
+        ({"gain": 20.0, "apart": False}, "intervals overlap"),
+        ({"gain": 20.0, "shuffled": 0.76}, "loses at least 5"),
+    ):
+        with pytest.raises(AssertionError, match=about):
+            said(**wrong)

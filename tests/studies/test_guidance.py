@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
+from tests import cells
 from tests.data.small import write_folder
 from vidlib.basics.errors import UserError
 from vidlib.params.by_recipe import GgHMParams, by_recipe
@@ -138,7 +139,9 @@ def test_ablations_build_and_change_the_run(small):
 def test_claims_hold_are_not_made_or_fail(small, monkeypatch):
     p, manifest, found = small
     worlds = guiding.by_alpha(p, found["gghm"])[1]
-    lines = list(claims.gghm(p, manifest, found, worlds))
+    names = {"p": p, "manifest": manifest, "found": found, "best": found["gghm"][0], "worlds": worlds}
+    names |= {"claims": claims, "few_shot": few_shot, "torch": torch}
+    lines = cells.claims("gghm", **names)
     assert sum(line.startswith("holds") for line in lines) == 4
     assert sum(line.startswith("not claimed here") for line in lines) == 1
 
@@ -153,12 +156,17 @@ def test_claims_hold_are_not_made_or_fail(small, monkeypatch):
         ("moving_shapes_scene", 3.0, "does not hold: frames suit appearance"),
         ("moving_shapes_scene", 0.5, "undecided: frames suit appearance"),
     ):
-        assert list(claims.gghm(p, manifest, found, world(name, gap)))[-1].startswith(verdict)
+        (line,) = cells.claims("gghm", "gghm-claims-3", **{**names, "worlds": world(name, gap)})
+        assert line.startswith(verdict)
+    as_recipe = names | {"p": GgHMParams.parse({}), "worlds": world("moving_shapes", -3.0)}
     with pytest.raises(AssertionError, match="tuples beat frames"):
-        list(claims._frames_and_tuples(GgHMParams.parse({}), world("moving_shapes", -3.0)))
+        cells.claims("gghm", "gghm-claims-3", **as_recipe)
+    with monkeypatch.context() as patch, pytest.raises(AssertionError, match="intervals overlap"):
+        patch.setattr(claims, "above", lambda ours, floor: False)
+        cells.claims("gghm", "gghm-claims-2", **as_recipe)
 
     from vidlib.layers import graph
 
     monkeypatch.setattr(graph, "initial_edges", lambda way, queries, like: torch.eye(way + queries))
     with pytest.raises(AssertionError):
-        list(claims.gghm(p, manifest, found, worlds))
+        cells.claims("gghm", "gghm-33", **names)

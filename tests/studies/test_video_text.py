@@ -1,8 +1,13 @@
 """The tables of actionclip.ipynb and m2clip.ipynb, on runs of small real videos."""
 
+from types import SimpleNamespace
+
+import nbformat
+import pandas as pd
 import pytest
 
 from tests.data.small import write_folder
+from tests.prepared import ROOT
 from vidlib import methods
 from vidlib.params.video_text import ActionCLIPParams, M2CLIPParams
 from vidlib.results.accuracy import paired
@@ -92,12 +97,81 @@ def test_looking_gives_maps_and_weights_of_frames(done):
     assert cosines.shape == (len(names),) * 2 and abs(cosines).max() <= 1 + 1e-5
 
 
-def test_what_is_claimed_of_small_runs_is_only_what_they_can_show(done):
+def _claims(name: str, **known) -> None:
+    """Run the last code cell of a notebook."""
+    cells = [
+        c for c in nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4).cells if c.cell_type == "code"
+    ]
+    exec(cells[-1].source, {"claims_video_text": claims_video_text, "display": print, **known})
+
+
+def test_what_is_claimed_of_small_runs_is_only_what_they_can_show(done, capsys):
     p, found = done
-    said = list(claims_video_text.actionclip(p, found))
+    _claims("actionclip", p=p, found=found, best=found["actionclip"][0])
+    said = capsys.readouterr().out.splitlines()
     assert sum(line.startswith("holds") for line in said) == 3 and sum("not claimed here" in line for line in said) == 2
-    swapped = dict(found) | {"unimodal": found["actionclip"], "actionclip": found["prompted"]}
-    assert list(claims_video_text.actionclip(p, swapped)), "still the same videos"
+
+
+@pytest.mark.parametrize(
+    ("protocol", "false"),
+    [("zero_shot", "on classes that training never saw"), ("closed_set", "trained it is above itself untrained")],
+)
+def test_claims_that_do_not_hold_fail_where_they_are_made(done, protocol, false):
+    """Two steps on noise teach nothing; said to be three seeds of the embedded world, it must not pass."""
+    p, found = done
+    world = {"dataset": "moving_shapes", "pretrained": "clip-mini", "seeds": 3, "epochs": 3, "protocol": protocol}
+    with pytest.raises(AssertionError, match=false):
+        _claims("actionclip", p=p.model_copy(update=world), found=found, best=found["actionclip"][0])
+
+
+@pytest.mark.parametrize("accuracy, held", [(0.9, 5), (0.55, None)])
+def test_claims_hold_where_the_intervals_are_apart(done, monkeypatch, capsys, accuracy, held):
+    p, found = done
+    world = {"dataset": "moving_shapes", "pretrained": "clip-mini", "seeds": 3, "epochs": 3}
+    worth = {"accuracy": accuracy, "interval": 0.1, "chance": 0.5, "above permuted": 0.2, "its interval": 0.1}
+    monkeypatch.setattr(claims_video_text, "text_worth", lambda same: pd.DataFrame([worth]))
+    gained = {"trained": 0.9, "interval": 0.1, "untrained": 0.5, "its interval": 0.1}
+    monkeypatch.setattr(claims_video_text, "gained", lambda after, before: pd.DataFrame([gained]))
+    known = {"p": p.model_copy(update=world), "found": found, "best": found["actionclip"][0]}
+    if held:
+        _claims("actionclip", **known)
+        said = capsys.readouterr().out.splitlines()
+        assert sum(line.startswith("holds") for line in said) == held and "as it came out" in said[-1]
+    else:
+        with pytest.raises(AssertionError, match="on classes that training never saw"):
+            _claims("actionclip", **known)
+
+
+def test_runs_on_other_videos_and_features_that_see_other_videos_fail_the_claims(done, monkeypatch):
+    p, found = done
+    best = found["actionclip"][0]
+    other = SimpleNamespace(result=best.result | {"test": best.result["test"] | {"checksum": "other"}})
+    with pytest.raises(AssertionError, match="met different videos"):
+        _claims("actionclip", p=p, found={**found, "actionclip": [other]}, best=best)
+    alone = type(video_text.open_trained(best)[1].method).embed
+    monkeypatch.setattr(
+        "vidlib.methods.actionclip.ActionCLIP.embed",
+        lambda self, clips: {"video": (x := alone(self, clips)["video"]) - 0.5 * x.mean(0)},
+    )
+    with pytest.raises(AssertionError, match="other videos move a video's features"):
+        _claims("actionclip", p=p, found=found, best=best)
+
+
+def test_what_the_claims_measure_is_what_the_runs_recorded(done):
+    _, found = done
+    after, before = found["actionclip"], found["prompted"]
+    worth, gained = claims_video_text.text_worth(after).iloc[0], claims_video_text.gained(after, before).iloc[0]
+    new, known = after[0].result["novel"], after[0].result["test"]
+    permuted = after[0].result["novel_texts_permuted"]["accuracy"]
+    assert worth["accuracy"] == pytest.approx(new["accuracy"]) and worth["chance"] == pytest.approx(new["chance"])
+    assert worth["above permuted"] == pytest.approx(new["accuracy"] - permuted)
+    assert gained["trained"] == pytest.approx(known["accuracy"]) and gained["interval"] == pytest.approx(
+        known["interval"]
+    )
+    assert gained["untrained"] == pytest.approx(before[0].result["test"]["accuracy"])
+    assert claims_video_text.gap(after[0], before[0]).difference == pytest.approx(
+        gained["trained"] - gained["untrained"]
+    )
 
 
 def test_published_figures_carry_a_count_of_parameters():
