@@ -197,7 +197,7 @@ def test_a_recipe_is_the_same_run_given_left_open_and_through_the_door(file):
 @pytest.mark.parametrize("name", OF_PAPERS)
 def test_own_parameters_are_arguments_of_the_method(name):
     model = OF_PAPERS[name]
-    assert all(methods.takes(model().run_params(), own) for own in model.OWN)
+    assert all(methods.taken(model().run_params().method, **{own: None}) for own in model.OWN)
     methods.check(model().run_params())
 
 
@@ -236,8 +236,7 @@ def test_every_ablation_changes_what_the_notebook_has_chosen(model, name):
     """Also where the user gives an own parameter of the notebook, which is an option of the run."""
     own = {"fusion": "gp1"} if name == "sloshnet" else {"alpha": 0.4}
     base = model.parse(own).run_params(name)
-    listed = ablations.SLOSHNET if name == "sloshnet" else ablations.GGHM
-    for ablation in listed:
+    for ablation in ablations.ABLATIONS[name]:
         changed = ablation.of(base)
         same = methods.arguments(changed) == methods.arguments(base)
         assert not same or ablation.params or ablation.change == "only_gp1", ablation.label
