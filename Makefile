@@ -46,7 +46,7 @@ lab: $(STAMP)
 	  if [ ! -e lab/$$name ] || cmp -s lab/$$name lab/.origin/$$name; then cp $$source lab/$$name; cp $$source lab/.origin/$$name; \
 	  elif ! cmp -s $$source lab/.origin/$$name; then echo "kept your lab/$$name; notebooks/$$name has changed since"; fi; done
 	@if [ -e out.ipynb ] && [ ! out.ipynb -ot lab/out.ipynb ]; then cp out.ipynb lab/out.ipynb; fi
-	cd lab && "$(CURDIR)/$(BIN)/jupyter" lab index.ipynb
+	"$(CURDIR)/$(BIN)/jupyter" lab lab/index.ipynb
 
 lint: $(STAMP)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

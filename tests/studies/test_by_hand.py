@@ -4,13 +4,13 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 import torch
-from vidlib.params.papers import GgHMParams, SloshNetParams
 
 from tests import cells
 from tests.data.small import write_folder
 from vidlib.basics.errors import UserError
 from vidlib.layers import fusion_search, graph
 from vidlib.methods.ma_fsar import MAFSAR
+from vidlib.params.by_recipe import GgHMParams, SloshNetParams
 from vidlib.params.few_shot import MAFSARParams
 from vidlib.studies import by_hand
 from vidlib.studies import few_shot as study
