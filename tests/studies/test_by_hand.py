@@ -31,7 +31,7 @@ def drawn(notebook: str, folder, **given) -> dict[str, object]:
     manifest, tower = opening.open_manifest(p), opening.open_backbone(p)
     val = opening.open_split(p, manifest, tower, "val")
     run_params = p.run_params("ma_fsar") if notebook == "ma_fsar" else p.run_params()
-    names = {"p": p, "manifest": manifest, "tower": tower, "val": val, "episode": val.sampler[0], "opening": opening}
+    names = {"p": p, "manifest": manifest, "tower": tower, "val": val, "episode": val.sampler[0]}
     method = opening.open_method(run_params)
     names |= {"method": method, "model": method, "run_params": run_params, "study": study, "filmstrip": filmstrip}
     clip = torch.stack([val.clips.test(row) for row in names["episode"].support[:2]])

@@ -131,7 +131,8 @@ def test_maps_and_bubbles_come_from_the_trained_runs(small):
 def test_claims_say_what_they_do_not_claim_and_fail_when_false(small, monkeypatch):
     p, manifest, found = small
     method = opening.open_method(p.run_params("ma_fsar"))
-    names = {"p": p, "manifest": manifest, "found": found, "method": method, "claims": claims, "opening": opening}
+    tower = opening.open_backbone(p)
+    names = {"p": p, "manifest": manifest, "found": found, "method": method, "claims": claims, "tower": tower}
     lines = cells.claims("ma_fsar", **names)
     assert sum(line.startswith("holds") for line in lines) == 3
     assert sum(line.startswith("not claimed here") for line in lines) == 2
