@@ -31,7 +31,7 @@ def drawn(notebook: str, folder, **given) -> dict[str, object]:
     manifest, tower = few_shot.open_manifest(p), few_shot.open_backbone(p)
     val = few_shot.open_split(p, manifest, tower, "val")
     run_params = p.run_params("ma_fsar") if notebook == "ma_fsar" else p.run_params()
-    names = {"p": p, "manifest": manifest, "tower": tower, "val": val, "episode": val.sampler[0], "few_shot": few_shot}
+    names = {"p": p, "manifest": manifest, "tower": tower, "val": val, "episode": val.sampler[0]}
     method = few_shot.open_method(run_params)
     names |= {"method": method, "model": method, "run_params": run_params, "study": study, "filmstrip": filmstrip}
     clip = torch.stack([val.clips.test(row) for row in names["episode"].support[:2]])

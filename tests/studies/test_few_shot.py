@@ -137,7 +137,8 @@ def test_maps_and_bubbles_come_from_the_trained_runs(small):
 def test_claims_say_what_they_do_not_claim_and_fail_when_false(small, monkeypatch):
     p, manifest, found = small
     method = few_shot.open_method(p.run_params("ma_fsar"))
-    names = {"p": p, "manifest": manifest, "found": found, "method": method, "claims": claims, "few_shot": few_shot}
+    tower = few_shot.open_backbone(p)
+    names = {"p": p, "manifest": manifest, "found": found, "method": method, "claims": claims, "tower": tower}
     lines = cells.claims("ma_fsar", **names)
     assert sum(line.startswith("holds") for line in lines) == 3
     assert sum(line.startswith("not claimed here") for line in lines) == 2

@@ -21,7 +21,6 @@ from vidlib.studies import comparison as comparing
 from vidlib.studies import few_shot as study
 from vidlib.training import evaluate_episodes
 from vidlib.training import few_shot as training
-from vidlib.training.few_shot import Split
 
 ORDER_BLIND = ("protonet", "bimhm")  # a video is a set of frames to them
 ORDERED = ("otam", "trx")  # frame metrics that see the order
@@ -46,7 +45,7 @@ def finds_itself(manifest: Manifest, run: runs.Run, episodes: int) -> float:
     return evaluate_episodes.match_episodes(method, features, val.sampler, listed, val.text).accuracy
 
 
-def reversed_frames(method: FewShotMethod, val: Split) -> float:
+def reversed_frames(method: FewShotMethod, val: training.Split) -> float:
     """How far logits move when the queries' frames are reversed: the most, in deviations of the logits, 2 episodes."""
     batch = assemble(val.clips, [val.sampler[i] for i in range(2)], val.text, train=False)
     with torch.no_grad():
@@ -55,7 +54,7 @@ def reversed_frames(method: FewShotMethod, val: Split) -> float:
     return float((turned - plain).abs().max() / plain.std())
 
 
-def other_queries(method: FewShotMethod, val: Split) -> float:
+def other_queries(method: FewShotMethod, val: training.Split) -> float:
     """How far the first query's logits move when the others of its episode are changed, in deviations of the logits."""
     batch = assemble(val.clips, [val.sampler[0]], val.text, train=False)
     with torch.no_grad():
