@@ -3,7 +3,7 @@
 What has no record is listed as not run. They are judged on val: test is read once per run, for the final table.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -140,13 +140,15 @@ def base(p: AnyStudy, method: str) -> RunParams | VideoTextRunParams:
 def run(p: AnyStudy, method: str) -> dict[str, runs.Run]:
     """The runs of ``method`` and its ablations that can be had, by label: trained now where ``p.ablations``, else
     those on record."""
-    kind = video_text if isinstance(p, VideoTextStudy) else few_shot
-    return _had(p, method, kind.run if p.ablations else kind.recorded)
+    return _had(p, method, p.ablations)
 
 
-def _had(p: AnyStudy, method: str, get: Callable[[Params], runs.Run | None]) -> dict[str, runs.Run]:
+def _had(p: AnyStudy, method: str, train: bool) -> dict[str, runs.Run]:
     whole = base(p, method)
-    done = {ablation.label: get(ablation.of(whole)) for ablation in (FULL, *ABLATIONS[method])}
+    kind = few_shot if isinstance(whole, RunParams) else video_text
+    data = few_shot.open_manifest(whole) if kind is few_shot else video_text.open_plan(whole)  # the same for all
+    get = kind.run if train else kind.recorded
+    done = {ablation.label: get(ablation.of(whole), data) for ablation in (FULL, *ABLATIONS[method])}
     return {name: each for name, each in done.items() if each is not None}
 
 
@@ -189,7 +191,7 @@ def tradeoff_rows(p: VideoTextStudy, studied: Studied) -> pd.DataFrame:
         if all("novel" in result for result in results):
             rows.append({"name": label(name), "group": "steps, on test"} | _both(results, "test", "novel"))
     groups = {ablation.label: ablation.group or "full method" for ablation in (FULL, *ABLATIONS[p.METHOD])}
-    for name, had in _had(p, p.METHOD, video_text.recorded).items():
+    for name, had in _had(p, p.METHOD, False).items():
         if "val_novel" in had.result:
             group = f"{groups[name]}, on val"
             rows.append({"name": name, "group": group} | _both([had.result], "val", "val_novel"))

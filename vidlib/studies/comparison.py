@@ -34,6 +34,7 @@ def run_all(p: ComparisonParams) -> tuple[dict[str, list[runs.Run]], pd.DataFram
     With ``p.train`` a run that has no record is done now, else it is missing.
     """
     finished, missing, floors = {}, [], {}
+    manifest, get = few_shot.open_manifest(p), few_shot.run if p.train else few_shot.recorded
     for name in p.compared:
         each = [p.run_params(name, seed=seed) for seed in tables.seeds(p)]
         try:
@@ -41,7 +42,7 @@ def run_all(p: ComparisonParams) -> tuple[dict[str, list[runs.Run]], pd.DataFram
         except UserError as reason:
             missing.append({"method": label(name), "why": str(reason), "command": ""})
             continue
-        done = [few_shot.run(params) if p.train else few_shot.recorded(params) for params in each]
+        done = [get(params, manifest) for params in each]
         if None in done:
             line = {"method": label(name), "why": "no record of such a run"}
             missing.append(line | {"command": command(p, name)})
@@ -49,8 +50,7 @@ def run_all(p: ComparisonParams) -> tuple[dict[str, list[runs.Run]], pd.DataFram
             finished[name] = done
             floors.setdefault(f"{FLOOR}{each[0].backbone}", each[0])
     for name, params in floors.items():
-        floor = frozen(params)
-        done = few_shot.run(floor) if p.train else few_shot.recorded(floor)
+        done = get(frozen(params), manifest)
         if done is not None:
             finished[name] = [done] * p.seeds
     return finished, pd.DataFrame(missing, columns=["method", "why", "command"]).set_index("method")

@@ -51,22 +51,25 @@ def run_methods(p: OneMethod, names: Sequence[str]) -> dict[str, list[runs.Run]]
 
     Pretrained and untrained, frozen CLIP is the same for every seed and runs once.
     """
-    finished = {}
+    finished, manifest = {}, few_shot.open_manifest(p)
     for name in names:
         same = name == "frozen_clip" and p.pretrained
-        finished[name] = [few_shot.run(p.run_params(name, seed=seed)) for seed in ([p.seed] if same else seeds(p))]
+        each = [p.run_params(name, seed=seed) for seed in ([p.seed] if same else seeds(p))]
+        finished[name] = [few_shot.run(params, manifest) for params in each]
         finished[name] *= p.seeds if same else 1
     return finished
 
 
 def run_beside(p: ByRecipe) -> dict[str, list[runs.Run]]:
     """The runs of ``p.method``, of those in ``compare``, of itself untrained and of its backbone's frozen features."""
-    names = (p.method, *p.compared)
-    finished = {name: [few_shot.run(p.run_params(name, seed=seed)) for seed in seeds(p)] for name in names}
-    finished["untrained"] = [few_shot.run(untrained(p.run_params(seed=seed))) for seed in seeds(p)]
+    each = {name: [p.run_params(name, seed=seed) for seed in seeds(p)] for name in (p.method, *p.compared)}
+    each["untrained"] = [untrained(params) for params in each[p.method]]
     same = p.pretrained != ""  # random weights follow from the seed
-    floors = [few_shot.run(frozen(p.run_params(seed=seed))) for seed in ([p.seed] if same else seeds(p))]
-    return finished | {"frozen": floors * (p.seeds if same else 1)}
+    each["frozen"] = [frozen(params) for params in each[p.method][: 1 if same else None]]
+    manifest = few_shot.open_manifest(p)
+    finished = {name: [few_shot.run(params, manifest) for params in planned] for name, planned in each.items()}
+    finished["frozen"] *= p.seeds if same else 1
+    return finished
 
 
 def draw_episode(p: FewShotParams, manifest: Manifest) -> tuple[Backbone, Split, Episode]:
