@@ -111,6 +111,14 @@ def test_no_later_cell_takes_the_name_of_a_parameter(path):
         assert taken & set(MODELS[path.stem].model_fields) == set(), cell.source
 
 
+@pytest.mark.parametrize("path", COMPUTING, ids=lambda path: path.stem)
+def test_cells_ask_only_for_parameters_that_there_are(path):
+    model = MODELS[path.stem]
+    code = "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code")
+    asked = {name for name in re.findall(r"\bp\.(\w+)", code)}
+    assert {name for name in asked if name not in model.model_fields and not hasattr(model, name)} == set()
+
+
 def _opening(path: Path) -> str:
     return nbformat.read(path, as_version=4).cells[0].source
 
