@@ -1,5 +1,6 @@
 """``vidlib report page`` and ``table``: from run folders alone, escaped, with commands that mean those runs."""
 
+import json
 import re
 import shlex
 from html.parser import HTMLParser
@@ -185,3 +186,11 @@ def test_forms(tmp_path, capsys):
     assert report_table.written(table, "markdown").splitlines() == list(paper_against_ours.markdown(table))
     assert cli.main(["report", "table", "ma_fsr"]) == 1
     assert "did you mean 'ma_fsar'" in capsys.readouterr().err
+
+
+def test_a_run_of_an_older_identity_is_told_apart(tmp_path):
+    run = record(tmp_path, RunParams(seed=1), 0.5)
+    assert "older identity" not in page_of(tmp_path).said and "What its id depends on" in page_of(tmp_path).said
+    file = run.path("environment.json")
+    file.write_text(json.dumps({n: v for n, v in json.loads(file.read_text()).items() if n != "identity"}))
+    assert "recorded under an older identity" in page_of(tmp_path).said

@@ -25,6 +25,7 @@ from vidlib.params import notebooks
 from vidlib.params.few_shot import RunParams
 from vidlib.params.names import label
 from vidlib.params.video_text import VideoTextRunParams
+from vidlib.results.identity import VERSION
 
 FILE = "report.html"
 TEMPLATE = "report_page.html.j2"  # beside this file
@@ -150,7 +151,10 @@ def _article(record: Record) -> dict[str, Any]:
     said |= {"finished": str(result["finished"])[:16].replace("T", " "), "note": record.main.get("interval_note", "")}
     said |= {"tested": tested, "coverage": coverage, "command": command(p), "alone": alone(record)}
     said |= {"figures": _figures(record), "cost": _rows(result.get("cost") or {}), "params": _rows(p)}
-    return said | {"environment": _rows(_flat(record.environment))}
+    ran_on = dict(record.environment)
+    hashed = ran_on.pop("identity", {})
+    said |= {"identity": _rows(_flat(hashed)), "older": hashed.get("version", 1) < VERSION}
+    return said | {"environment": _rows(_flat(ran_on))}
 
 
 def _figures(record: Record) -> list[dict[str, str]]:
