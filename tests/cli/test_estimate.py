@@ -127,7 +127,7 @@ def test_records_of_earlier_runs_tell_what_training_takes(asked, tmp_path):
     params = running.main_runs(it)[0]
     assert estimate.trained_before(it, params) is None
     run = estimate.runs.open_run(Identity("x", params.determining(), root=str(tmp_path / "runs")))
-    run.finish({"fit": {"seconds": 80.0}})
+    run.finish({"fit": {"seconds": 60.0, "selection_seconds": 20.0}})
     assert estimate.trained_before(it, params) == pytest.approx(80 / 3600)
     longer = params.model_copy(update={"train_episodes": 80, "seed": 3})
     assert estimate.trained_before(it, longer) == pytest.approx(160 / 3600)

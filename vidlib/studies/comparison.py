@@ -138,7 +138,8 @@ def costs(p: ComparisonParams, studied: Studied) -> pd.DataFrame:
     """What an episode of ``p``'s shape costs, from the run records; index method.
 
     Milliseconds of a test episode, every video embedded anew (``embedding``) and matched in batches (``matching``);
-    seconds and MiB of a training episode (memory: tensors alive at its peak, weights and gradients among them).
+    seconds of a training episode, selections not counted, and MiB of a training step (tensors alive at its peak:
+    weights, gradients and the optimiser's state among them).
     """
     rows = []
     videos = p.way * (p.shot + p.query)

@@ -148,7 +148,7 @@ def bubble_rows(studied: Studied, split: str = "test") -> pd.DataFrame:
 
 
 def cost_table(studied: Studied) -> pd.DataFrame:
-    """Parameters, GMACs, clips per second and training memory of every name."""
+    """Parameters, GMACs and clips per second in evaluation mode, memory of a training step, of every name."""
     rows = {label(name): same[0].result["cost"] for name, same in studied.items()}
     table = pd.DataFrame.from_dict(rows, orient="index")
     table[["total", "trainable"]] /= 1e6

@@ -51,12 +51,14 @@ STATE, WEIGHTS, METRICS = "state.safetensors", "checkpoint.safetensors", "metric
 
 @dataclass(frozen=True)
 class Fit:
-    """How training ended: optimiser steps, the step whose weights were selected, its val accuracy (None: the last)."""
+    """How training ended: optimiser steps, the step whose weights were selected, its val accuracy (None: the last),
+    seconds of the steps and, beside them, of the selections."""
 
     steps: int
     selected: int
     val_accuracy: float | None
     seconds: float
+    selection_seconds: float = 0.0
 
 
 def fit(
@@ -173,15 +175,17 @@ def fit(
             take_step(scaling, own)
             record |= {"lr": lr * rate, "grad_norm": norm if math.isfinite(norm) else None}
             record |= getattr(method, "watched", dict)()
+            trained = time.perf_counter()
+            record["seconds"] = round(trained - began, 6)
 
             if validate is not None and (step % val_every == 0 or step == steps):
                 method.eval()
                 accuracy = fabric.broadcast(float(validate(method)) if fabric.is_global_zero else None)
-                record["val_accuracy"] = accuracy
+                record |= {"val_accuracy": accuracy, "selection_seconds": round(time.perf_counter() - trained, 6)}
                 if best["accuracy"] is None or accuracy > best["accuracy"]:
                     best, best_weights = {"step": step, "accuracy": accuracy}, checkpoints.trainable_state(method)
             if fabric.is_global_zero:
-                runs.append_line(folder / METRICS, record | {"seconds": round(time.perf_counter() - began, 6)})
+                runs.append_line(folder / METRICS, record)
                 if step % checkpoint_every == 0 or step == steps:
                     counters = {"step": step, "best": best, "settings": settings, "scaling": scaling.state_dict()}
                     checkpoints.save_state(folder / STATE, method, own, counters, best_weights)
@@ -194,7 +198,9 @@ def fit(
         checkpoints.save_trainable(method, folder / WEIGHTS, meta)
     fabric.barrier()
     method.eval()
-    return Fit(steps, selected, best["accuracy"], sum(line["seconds"] for line in runs.read_lines(folder / METRICS)))
+    lines = runs.read_lines(folder / METRICS)
+    spent = [sum(line.get(name, 0.0) for line in lines) for name in ("seconds", "selection_seconds")]
+    return Fit(steps, selected, best["accuracy"], *spent)
 
 
 def _check(method: nn.Module, batches: int, per_step: int, optimizer: str, schedule: str, decayed: str) -> None:

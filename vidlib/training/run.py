@@ -17,7 +17,7 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from vidlib import backbones, methods
-from vidlib.basics.devices import make_fabric, pick_precision, place
+from vidlib.basics.devices import make_fabric, pick_precision, place, ready
 from vidlib.basics.digests import digest, file_digest, folder_digest
 from vidlib.basics.paths import atomic_write
 from vidlib.data import prefetched
@@ -28,7 +28,7 @@ from vidlib.params.few_shot import RunParams
 from vidlib.params.video_text import VideoTextRunParams
 from vidlib.results import cost, runs, trust
 from vidlib.results.identity import Identity, code_digest
-from vidlib.training import checkpoints, micro_batches, processes
+from vidlib.training import checkpoints, memory, micro_batches, processes
 from vidlib.training.loop import METRICS, STATE, WEIGHTS, fit
 
 AnyParams = RunParams | VideoTextRunParams
@@ -193,21 +193,17 @@ def _train(
 
 
 def _cost(work: Work, method: nn.Module, batch: Any, fabric: Fabric) -> dict[str, Any]:
-    """Parameters, GMACs of a clip, clips embedded per second, MiB at the peak of a training batch."""
+    """Parameters; GMACs of a clip and clips embedded per second, in evaluation mode; MiB at the peak of a training step
+    (``memory.of_training``), None where nothing is trained. The method is in evaluation mode afterwards."""
+    method = ready(fabric, method)
     total = cost.parameters(method).loc[cost.ALL]
     batch = place(fabric, batch)
     embed, clip = work.probe(method, batch)
     with torch.no_grad(), fabric.autocast():
         speed = cost.throughput(partial(embed, clip), 1, seconds=0.5)
     measured = {"total": int(total["total"]), "trainable": int(total["trainable"]), "clips_per_second": speed}
-    measured |= {"gmacs": cost.gmacs(embed, clip), "training_memory": None}
+    measured |= {"gmacs": cost.gmacs(embed, clip), "training_memory": None, "optimizer_memory": None}
     if method.trainable() and not (work.TOGETHER and fabric.world_size > 1):  # such a step needs all processes
-
-        def train() -> None:
-            with fabric.autocast():
-                outcome = method(batch)
-            fabric.backward(outcome.loss)
-
-        measured["training_memory"] = cost.peak_memory(train, holding=method)
-        method.zero_grad(set_to_none=True)
+        taken = memory.of_training(method, batch, fabric, work.fit_settings())
+        measured |= dict(zip(("training_memory", "optimizer_memory"), taken, strict=True))
     return measured
