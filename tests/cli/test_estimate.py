@@ -97,7 +97,9 @@ def test_extrapolation_is_the_sum_that_it_says(asked):
 
 
 def test_batches_of_labelled_clips(asked):
-    it = asked("actionclip", batch="4", epochs="3", val_every="2", visual_prompt="meanp", protocol="closed_set")
+    it = asked(
+        "actionclip", batch="4", epochs="3", val_every="2", visual_prompt="meanp", protocol="closed_set", select="true"
+    )
     (params,) = running.main_runs(it)
     measured = estimate.measure(params)
     assert measured.steps_per_epoch > 0 and measured.train > 0 and measured.embed > 0 and measured.match == 0

@@ -87,7 +87,7 @@ def test_a_recipe_names_its_notebook_and_can_be_built(file):
     methods.check(p.run_params())
     assert (p.frames == int(re.search(r"_(\d+)f", file.stem)[1])) and p.pretrained == "openai"
     if shot := re.search(r"_(\d+)shot", file.stem):
-        assert p.protocol == "kshot" and p.train_per_class == int(shot[1])
+        assert p.protocol == "kshot" and p.train_per_class == int(shot[1]) and not p.select
     assert file.stem.startswith("zero_shot") == (p.protocol == "zero_shot") == bool(p.test_dataset)
 
 

@@ -353,6 +353,7 @@ def test_cost_and_coverage_stand_beside_the_result(params):
     assert result["cost"]["trainable"] == sum(p.numel() for p in method.trainable().values())
     assert result["cost"]["gmacs"] > 0 and result["cost"]["training_memory"] > 0
     assert [(c["split"], c["present"]) for c in result["coverage"]] == [("train", 9), ("val", 6), ("test", 6)]
+    assert {use: n["videos"] for use, n in result["labels"].items()} == {"train": 9, "selection": 6, "test": 6}
 
 
 def test_a_record_is_found_only_where_there_is_one(params):

@@ -33,7 +33,7 @@ def params(folder, tmp_path):
 
 @pytest.mark.parametrize("given", [{"options": {"visual_prompt": "meanp"}}, M2], ids=["actionclip", "m2clip"])
 def test_a_run_trains_chooses_tests_and_is_found_again(params, given):
-    p = params(**given)
+    p = params(select=True, **given)
     run = video_text.run(p)
     result = run.result
     assert result["fit"]["steps"] == len(run.metrics()) > 0 and result["test"]["videos"] > 0
@@ -59,6 +59,28 @@ def test_a_run_trains_chooses_tests_and_is_found_again(params, given):
     kept = Evaluation.load(run.path("test.npz"))
     assert kept.accuracy == result["test"]["accuracy"] and paired(kept, kept).difference == 0
     assert np.allclose(kept.probabilities.sum(1), 1, atol=1e-5)
+
+
+def test_labels_are_kept_by_their_use_and_the_last_weights_use_none_to_select(params, tmp_path):
+    more = f"folder:{write_folder(tmp_path / 'more', classes=8, clips=8)}"
+    few = {
+        "dataset": more,
+        "protocol": "kshot",
+        "train_per_class": 2,
+        "batch": 2,
+        "options": {"visual_prompt": "meanp"},
+    }
+    found = {}
+    for select in (False, True):
+        run = video_text.run(params(select=select, **few))
+        found[select] = {use: n["videos"] for use, n in run.result["labels"].items()}
+        assert ("val" in run.readings()) == select == (run.result["fit"]["val_accuracy"] is not None)
+    known, classes = 2 * len(run.result["test"]["per_class"]), len(run.result["test"]["per_class"])
+    tested = run.result["test"]["videos"]
+    assert found[False] == {"train": known, "selection": 0, "test": tested}
+    assert found[True] == {"train": classes, "selection": classes, "test": tested}
+    untrained = video_text.run(params(**few | {"epochs": 0})).result["labels"]
+    assert untrained["train"]["videos"] == untrained["selection"]["videos"] == 0
 
 
 def test_what_determines_a_run_and_what_does_not(params):
@@ -107,6 +129,7 @@ def test_several_views_are_averaged(params):
         ({"method": "m2clip", "options": {"heads": ["contrastiv"]}}, "contrastiv.*contrastive"),
         ({"ablation": "unimodel"}, "did you mean 'unimodal'"),
         ({"protocol": "kshot"}, "train_per_class: kshot trains on that many"),
+        ({"protocol": "kshot", "train_per_class": 1, "select": True}, "select: the 1 training video .* select false"),
         ({"backbone": "resnet-mini", "pretrained": "resnet-mini"}, "adapts a CLIP"),
         ({"dataset": "official:ucf11"}, "did you mean 'ucf101'"),
         ({"options": {"classes": 3}}, "'classes' follows from the other parameters"),

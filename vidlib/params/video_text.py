@@ -83,7 +83,7 @@ class VideoTextParams(PlaceParams):
         [], description="RandAugment's number of operations and magnitude of 30, as in [2, 9], empty for none"
     )
     val_every: int = Field(2, ge=1, description="epochs between two selections of weights on val")
-    select: bool = Field(True, description="keep the weights that are best on val, else the last")
+    select: bool = Field(False, description="keep the weights that are best on val, else the last")
     test_clips: int = Field(1, ge=1, le=32, description="clips in time of each test video")
     test_crops: Literal[1, 3] = Field(1, description="crops in space of each test video, 1 or 3")
 
@@ -99,6 +99,11 @@ class VideoTextParams(PlaceParams):
         if self.protocol == "kshot" and not self.train_per_class:
             raise ValueError(
                 "train_per_class: kshot trains on that many videos per class; give at least 1, such as 2, 4, 8 or 16"
+            )
+        if self.select and self.train_per_class == 1:
+            raise ValueError(
+                "select: the 1 training video of each class cannot be divided into videos to train and to select on; "
+                "give select false for the last weights, or train_per_class 2 or more"
             )
         if self.test_dataset and self.protocol != "zero_shot":
             raise ValueError(f"test_dataset: only protocol zero_shot tests on other data, not {self.protocol}")

@@ -14,6 +14,7 @@ from vidlib.basics.devices import make_fabric
 from vidlib.basics.errors import UserError
 from vidlib.data.episodes import EpisodeSampler
 from vidlib.data.manifest import Manifest
+from vidlib.data.protocols import labels_line
 from vidlib.params.by_recipe import ComparisonParams, frozen
 from vidlib.params.few_shot import RunParams
 from vidlib.results import published, runs, trust
@@ -81,6 +82,15 @@ def table(p: ComparisonParams, studied: Studied) -> pd.DataFrame:
         row["seeds"] = len({run.id for run in same})
         rows.append(row | {"command": "" if name.startswith(FLOOR) else command(p, name)})
     return pd.DataFrame(rows).set_index("method") if rows else pd.DataFrame()
+
+
+def describe_labels(studied: Studied) -> None:
+    """Print how many labelled videos each run used for what; methods that used the same share a line."""
+    lines: dict[str, list[str]] = {}
+    for name, same in studied.items():
+        lines.setdefault(labels_line(same[0].result["labels"]), []).append(label(name))
+    for line, names in lines.items():
+        print(f"{line.removesuffix('.')} ({', '.join(names)}).")
 
 
 def _gap(studied: Studied, name: str, other: str) -> str:

@@ -119,6 +119,13 @@ def selected_at(result: Mapping[str, Any]) -> str:
     return "untrained" if fit is None else f"step {fit['selected']} of {fit['steps']}"
 
 
+def weights(result: Mapping[str, Any]) -> str:
+    """Which weights were tested, in words."""
+    if result["fit"] is None:
+        return "untrained"
+    return "selected on val" if result["fit"]["val_accuracy"] is not None else "of the last step"
+
+
 def differences(studied: Studied, of: str) -> pd.DataFrame:
     """``of`` minus every other on the same trials, seed by seed, with its paired interval (points)."""
     rows = []

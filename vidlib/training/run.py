@@ -20,7 +20,7 @@ from vidlib import backbones, methods
 from vidlib.basics.devices import make_fabric, pick_precision, place, ready
 from vidlib.basics.digests import digest, file_digest, folder_digest
 from vidlib.basics.paths import atomic_write
-from vidlib.data import prefetched
+from vidlib.data import prefetched, protocols
 from vidlib.data.catalogue import benchmarks, used
 from vidlib.data.manifest import Manifest
 from vidlib.methods import yours
@@ -29,7 +29,7 @@ from vidlib.params.video_text import VideoTextRunParams
 from vidlib.results import cost, runs, trust
 from vidlib.results.identity import Identity, code_digest
 from vidlib.training import checkpoints, memory, micro_batches, processes
-from vidlib.training.loop import METRICS, STATE, WEIGHTS, fit
+from vidlib.training.loop import METRICS, STATE, WEIGHTS, Fit, fit
 
 AnyParams = RunParams | VideoTextRunParams
 SOURCE = "method.py"  # a user's method, as it was when the run began
@@ -117,7 +117,10 @@ def run(work: Work) -> runs.Run:
         result = {"fit": asdict(trained) if trained else None, "cost": _cost(work, method, source[0], fabric)}
         result |= {"unsettled": method.unsettled(), "coverage": used.record(work.manifest, work.bases)}
         result["replaced"] = trust.replaced(runs.read_lines(record.path(METRICS))) if trained else []
-        record.finish(result | work.test(method, fabric, record))
+        tested = work.test(method, fabric, record)
+        uses = {"train": "train" if trained else "", "selection": "val" if _selected(trained) else ""}
+        uses |= {split: split for split in tested if split in work.manifest.splits}
+        record.finish(result | {"labels": protocols.labelled(work.manifest, uses)} | tested)
         record.path(STATE).unlink(missing_ok=True)
     return record
 
@@ -173,7 +176,7 @@ def put_trained(method: nn.Module, run: runs.Run) -> nn.Module:
 
 def _train(
     work: Work, fabric: Fabric, method: nn.Module, source: Any, folder: Path, record: runs.Run | None
-) -> Any | None:
+) -> Fit | None:
     """Fit ``method`` as the parameters say, selecting on val; None where there is nothing to train."""
     batches, val_every = work.length(source)
     if batches == 0 or not method.trainable():
@@ -190,6 +193,10 @@ def _train(
     where = {"fabric": fabric, "folder": folder, "unit": work.UNIT, "together": work.TOGETHER, "label": name}
     when = {"validate": validate if select else None, "val_every": max(1, val_every)}
     return fit(method, source, batches=batches, **work.fit_settings(), **where, **when)
+
+
+def _selected(trained: Fit | None) -> bool:
+    return trained is not None and trained.val_accuracy is not None
 
 
 def _cost(work: Work, method: nn.Module, batch: Any, fabric: Fabric) -> dict[str, Any]:

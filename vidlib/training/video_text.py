@@ -142,6 +142,7 @@ def open_plan(params: VideoTextParams) -> Plan:
         seed=params.seed,
         other=bases[1] if params.test_dataset else None,
         remove_overlap=params.remove_overlap,
+        select=params.select,
     )
     manifest = replace(made.manifest, left_out={})  # the data sets' own: their splits are others
     if not {params.dataset, params.test_dataset} <= {"", *benchmarks.WORLDS}:
