@@ -11,6 +11,7 @@ from vidlib.basics.errors import UserError
 from vidlib.params.video_text import VideoTextRunParams
 from vidlib.results.accuracy import Evaluation, paired
 from vidlib.training import checkpoints, video_text
+from vidlib.training import step as stepping
 from vidlib.training.run import identity
 
 SMALL = {"pretrained": "", "frames": 2, "batch": 4, "epochs": 1, "device": "cpu", "val_every": 1}
@@ -184,3 +185,35 @@ def test_zero_shot_on_another_data_set_over_its_standard_splits(params, tmp_path
     assert list(result["standard_splits"].values()) == each
     assert result["mean"] == pytest.approx(np.mean(each)) and result["deviation"] == pytest.approx(np.std(each))
     assert "official_ucf101" in run.result["said"] and run.result["overlap"] == []
+
+
+@pytest.mark.parametrize(
+    ("crop", "wanted"),
+    [
+        ("area", {"scale": (0.5, 1.0), "multi_scale": (), "stretch": 1.0}),
+        ("wide area", {"scale": (0.08, 1.0)}),
+        ("short side", {"scale": None, "stretch": 1.15, "resize": 64}),
+        ("multi-scale", {"multi_scale": (1, 0.875, 0.75, 0.66)}),
+    ],
+)
+def test_crops_are_those_that_the_parameters_name(params, crop, wanted):
+    p = params(crop=crop, test_resize=73)
+    opened = video_text.open_run(p)
+    clips = video_text.open_batches(p, opened).clips
+    assert {name: getattr(clips.transform_train, name) for name in wanted} == wanted
+    (view,) = video_text.open_views(p, opened.method, opened.manifest, "test")
+    assert view.transform_test.resize == 73 and view.test(0).shape[-2:] == (64, 64)
+    (plain,) = video_text.open_views(params(), opened.method, opened.manifest, "test")
+    assert plain.transform_test.resize == 64
+    with pytest.raises(UserError, match="test_resize: 60 pixels are less than the 64 of the crop"):
+        video_text.open_batches(params(test_resize=60), opened)
+
+
+def test_betas_reach_the_optimiser(params):
+    p = params(betas=[0.9, 0.98])
+    work = video_text.work(p)
+    settings = work.fit_settings()
+    assert settings["betas"] == [0.9, 0.98]
+    (own,) = stepping.optimizers(work.build(), "adamw", lr=1e-4, weight_decay=0.2, betas=settings["betas"])
+    assert {group["betas"] for group in own.param_groups} == {(0.9, 0.98)}
+    assert identity(work).id != identity(video_text.work(params())).id

@@ -28,6 +28,7 @@ from vidlib.basics.progress import track
 from vidlib.results import runs
 from vidlib.training import checkpoints
 from vidlib.training.step import (
+    BETAS,
     DECAYED,
     OPTIMIZERS,
     REMEDY,
@@ -72,6 +73,7 @@ def fit(
     batches_per_step: int = 1,
     optimizer: str = "adamw",
     weight_decay: float = 0.01,
+    betas: Sequence[float] = BETAS,
     decayed: str = "matrices",
     layer_decay: float = 1.0,
     momentum: float = 0.9,
@@ -100,7 +102,7 @@ def fit(
 
     Args:
         batches_per_step: batches per optimiser step (the papers' "tasks per step"); the last step may have fewer.
-        optimizer: "adamw", "adam" or "sgd" (with ``momentum``); ``lr`` is its peak rate.
+        optimizer: "adamw", "adam" (with ``betas``) or "sgd" (with ``momentum``); ``lr`` is its peak rate.
         weight_decay: decoupled in "adamw", else added to the gradient. decayed: which parameters it acts on: "matrices"
             (not biases, norms, embeddings), "all but norms", "all".
         arch_lr: peak rate of the Adam that the parameters named by ``method.architecture`` have to themselves; it
@@ -129,6 +131,7 @@ def fit(
     settings |= {"warmup": warmup, "schedule": schedule, "clip_grad": clip_grad, "seed": seed}
     settings |= {
         "optimizer": optimizer,
+        "betas": list(betas),
         "decayed": decayed,
         "momentum": momentum,
         "arch_lr": arch_lr,
@@ -139,7 +142,7 @@ def fit(
 
     method = fabric.to_device(scaling.convert_module(method))
     parameters = [p for p in method.parameters() if p.requires_grad]
-    own = optimizers(method, optimizer, lr, weight_decay, momentum, decayed, arch_lr, layer_decay)
+    own = optimizers(method, optimizer, lr, weight_decay, momentum, decayed, arch_lr, layer_decay, betas)
     done, best, best_weights = _resume(fabric, folder, method, own, settings)
     share = Share(fabric, source, done + 1, steps, batches, batches_per_step, workers, together)
     parts = fabric.world_size if together else 1

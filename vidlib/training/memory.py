@@ -11,7 +11,7 @@ from vidlib.results import cost
 from vidlib.training import checkpoints
 from vidlib.training.step import deterministic_kernels, optimizers, seed_everything
 
-OF_OPTIMIZER = ("lr", "weight_decay", "momentum", "decayed", "arch_lr", "layer_decay")
+OF_OPTIMIZER = ("lr", "weight_decay", "momentum", "decayed", "arch_lr", "layer_decay", "betas")
 
 
 def of_training(method: nn.Module, batch: Any, fabric: Fabric, settings: Mapping[str, Any]) -> tuple[float, float]:
