@@ -97,7 +97,9 @@ def test_extrapolation_is_the_sum_that_it_says(asked):
 
 
 def test_batches_of_labelled_clips(asked):
-    it = asked("actionclip", batch="4", epochs="3", val_every="2", visual_prompt="meanp", protocol="closed_set")
+    it = asked(
+        "actionclip", batch="4", epochs="3", val_every="2", visual_prompt="meanp", protocol="closed_set", select="true"
+    )
     (params,) = running.main_runs(it)
     measured = estimate.measure(params)
     assert measured.steps_per_epoch > 0 and measured.train > 0 and measured.embed > 0 and measured.match == 0
@@ -127,7 +129,7 @@ def test_records_of_earlier_runs_tell_what_training_takes(asked, tmp_path):
     params = running.main_runs(it)[0]
     assert estimate.trained_before(it, params) is None
     run = estimate.runs.open_run(Identity("x", params.determining(), root=str(tmp_path / "runs")))
-    run.finish({"fit": {"seconds": 80.0}})
+    run.finish({"fit": {"seconds": 60.0, "selection_seconds": 20.0}})
     assert estimate.trained_before(it, params) == pytest.approx(80 / 3600)
     longer = params.model_copy(update={"train_episodes": 80, "seed": 3})
     assert estimate.trained_before(it, longer) == pytest.approx(160 / 3600)

@@ -4,7 +4,7 @@ import pytest
 
 from vidlib.basics.errors import UserError
 from vidlib.data.manifest import Manifest, Row
-from vidlib.data.protocols import plan
+from vidlib.data.protocols import labelled, labels_line, plan
 
 
 def manifest(
@@ -90,12 +90,54 @@ def test_base_to_novel_trains_on_base_alone(made):
     assert set(one.classes("novel")) == ({"f", "g"} if made is DISJOINT else {"c"})
 
 
-def test_what_it_says_counts_what_it_did():
-    said = plan(DISJOINT, "kshot", train_per_class=2, seed=3).said
-    assert said == (
-        "all-way 2-shot: the 2 novel classes, half of each class's videos for testing; the 2 videos drawn by seed 3: "
-        "train 4 videos of 2 classes, val 10 videos of 2 classes, test 20 videos of 2 classes."
+@pytest.mark.parametrize("protocol", ["kshot", "closed_set", "zero_shot", "base_to_novel"])
+@pytest.mark.parametrize("splits", ["disjoint", "standard"])
+def test_with_k_videos_a_class_weights_are_selected_on_none_beyond_them(splits, protocol):
+    disjoint = splits == "disjoint"
+    made = manifest({"train": ("a", "b", "c"), "test": ("f", "g") if disjoint else ("a", "b", "c")}, videos=40)
+    needs = protocol == "zero_shot" and not disjoint
+    other = manifest({"test": ("y", "z")}, name="other", root="/other") if needs else None
+    for k, held in ((2, 1), (4, 1), (8, 2)):
+        given = {"train_per_class": k, "seed": 1, "other": other}
+        last, selecting = (plan(made, protocol, **given, select=select) for select in (False, True))
+        known = videos(last.manifest, "train")
+        train, val = (videos(selecting.manifest, split) for split in ("train", "val"))
+        classes = len(last.manifest.classes("train"))
+        assert train | val == known and len(known) == k * classes and len(val) == held * classes
+        assert selecting.manifest.classes("val") == selecting.manifest.classes("train")
+        for split in set(last.manifest.splits) - {"train", "val"}:
+            assert videos(selecting.manifest, split) == videos(last.manifest, split)
+        assert f"; {k} videos per class drawn by seed 1, {held} of them to select on. Labelled videos" in selecting.said
+        assert f"{held * classes} of {classes} classes to select on" in selecting.said
+        assert "none (the last weights) to select on" in last.said
+    with pytest.raises(UserError, match="select: the 1 training video of each class cannot be divided"):
+        plan(made, protocol, train_per_class=1, select=True, other=other)
+
+
+def test_what_it_says_counts_labels_by_their_use():
+    assert plan(DISJOINT, "kshot", train_per_class=2, seed=3).said == (
+        "all-way 2-shot: the 2 novel classes, half of each class's videos for testing; 2 videos per class drawn by "
+        "seed 3. Labelled videos: 4 of 2 classes to train on, none (the last weights) to select on, 20 of 2 classes to "
+        "test on. For pictures and ablations: val 10 of 2 classes."
     )
+    assert plan(DISJOINT, "zero_shot", select=True).said == (
+        "zero-shot: trained on seen classes, tested on others, with the texts of those alone. Labelled videos: 60 of 3 "
+        "classes to train on, 40 of 2 other classes to select on, 40 of 2 other classes to test on."
+    )
+    both = plan(DISJOINT, "base_to_novel", select=True).said
+    assert both.endswith("15 of 3 classes to test on, and 40 of 2 other classes. For pictures and ablations: val_novel "
+        "40 of 2 other classes.")  # fmt: skip
+
+
+def test_labels_are_counted_by_use():
+    made = plan(STANDARD, "kshot", train_per_class=4, select=True).manifest
+    labels = labelled(made, {"train": "train", "selection": "val", "test": "test", "other": ""})
+    assert labels["train"] == {"videos": 9, "classes": 3} and labels["selection"] == {"videos": 3, "classes": 3}
+    line = "Labelled videos used: train 9 of 3 classes, selection 3 of 3 classes, test 60 of 3 classes, other 0."
+    assert labels_line(labels) == line
+
+
+def test_what_cannot_be_divided_is_refused():
     with pytest.raises(UserError, match="did you mean 'kshot'"):
         plan(DISJOINT, "k_shot", train_per_class=2)
     with pytest.raises(UserError, match="class 'a' has 1 videos, too few to divide"):

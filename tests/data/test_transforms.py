@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from vidlib.basics.errors import UserError
+from vidlib.data import transforms
 from vidlib.data.transforms import ClipTransform
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
@@ -27,6 +28,8 @@ OPTIONS = {
     "squashed window": {"scale": None, "resize": 40, "squash": True},
     "colour": {"jitter": 0.5, "hue": 0.25, "grey": 0.5},
     "RandAugment": {"rand_augment": (2, 9)},
+    "multi-scale": {"multi_scale": (1, 0.875, 0.75, 0.66)},
+    "short side": {"scale": None, "stretch": 1.15},
     "all": {"flip": True, "jitter": 0.4, "scale": (0.2, 0.9), "hue": 0.1, "grey": 0.2},
 }
 
@@ -172,3 +175,68 @@ def test_impossible_options_are_named(options, named):
 def test_training_needs_a_generator():
     with pytest.raises(UserError, match="generator"):
         ClipTransform(32, MEAN, STD, train=True)(noise())
+
+
+SHARES = (1, 0.875, 0.75, 0.66)
+
+
+def released_multi_scale(height, width, size):
+    """Every (top, left, height, width) that the released rule can give, written out as there."""
+    sides = [int(min(height, width) * share) for share in SHARES]
+    sides = [size if abs(side - size) < 3 else side for side in sides]
+    found = set()
+    for h, w in [(h, w) for i, h in enumerate(sides) for j, w in enumerate(sides) if abs(i - j) <= 1]:
+        y, x = (height - h) // 4, (width - w) // 4
+        places = [(0, 0), (0, 4 * x), (4 * y, 0), (4 * y, 4 * x), (2 * y, 2 * x)]
+        places += [(2 * y, 0), (2 * y, 4 * x), (4 * y, 2 * x), (0, 2 * x)]
+        places += [(y, x), (y, 3 * x), (3 * y, x), (3 * y, 3 * x)]
+        found |= {(*place, h, w) for place in places}
+    return found
+
+
+@pytest.mark.parametrize(("height", "width", "size"), [(48, 64, 32), (240, 320, 224), (64, 40, 32)])
+def test_multi_scale_draws_every_crop_of_the_released_set_and_no_other(height, width, size, monkeypatch):
+    seen, own = [], transforms.F.resized_crop
+
+    def noted(clip, top, left, high, wide, *given, **more):
+        seen.append((top, left, high, wide))
+        return own(clip, top, left, high, wide, *given, **more)
+
+    monkeypatch.setattr(transforms.F, "resized_crop", noted)
+    crop = ClipTransform(size, **PLAIN, train=True, multi_scale=SHARES)
+    frames = noise(1, height, width)
+    clips = {tuple(crop(frames, seeded(seed)).shape) for seed in range(1200)}
+    assert clips == {(1, 3, size, size)} and set(seen) == released_multi_scale(height, width, size)
+
+
+def test_short_side_is_drawn_between_the_crop_and_its_multiple_then_a_window(monkeypatch):
+    seen, own = [], transforms.F.crop
+    monkeypatch.setattr(
+        transforms.F, "crop", lambda clip, *given: seen.append((*clip.shape[-2:], *given)) or own(clip, *given)
+    )
+    draw = ClipTransform(40, **PLAIN, train=True, scale=None, stretch=1.15)
+    for seed in range(300):
+        assert draw(noise(1), seeded(seed)).shape == (1, 3, 40, 40)
+    sides = {min(high, wide) for high, wide, *_ in seen}
+    assert sides == set(range(40, 47)), "each of 1 to 1.15 times 40"
+    assert all(top + 40 <= high and left + 40 <= wide for high, wide, top, left, *_ in seen)
+    assert {top for _, _, top, *_ in seen} > {0, 1, 2} and len({left for *_, left, _, _ in seen}) > 5
+
+
+def test_a_test_picture_is_resized_to_its_short_side_then_cropped_at_the_centre():
+    frames = noise(2, 60, 90)
+    clip = ClipTransform(28, **PLAIN, train=False, resize=32)(frames)
+    whole = ClipTransform(32, **PLAIN, train=False)(frames)
+    assert clip.shape == (2, 3, 28, 28) and torch.equal(clip, whole[..., 2:30, 2:30])
+    assert not torch.allclose(clip, ClipTransform(28, **PLAIN, train=False)(frames), atol=0.05)
+    sides = [ClipTransform(28, **PLAIN, train=False, resize=32, place=place)(frames) for place in (0.0, 0.5, 1.0)]
+    tall = transforms.F.resize(torch.from_numpy(frames).permute(0, 3, 1, 2), [32], antialias=True,
+        interpolation=transforms.InterpolationMode.BICUBIC) / 255  # fmt: skip
+    for left, each in zip((0, 10, 20), sides, strict=True):
+        assert torch.allclose(each, tall[..., 2:30, left : left + 28])
+
+
+@pytest.mark.parametrize("wrong", [{"stretch": 0.9}, {"multi_scale": (1, 0)}, {"multi_scale": (1.2,)}])
+def test_shares_that_no_crop_has_are_refused(wrong):
+    with pytest.raises(UserError, match="stretch must be at least 1, multi_scale shares"):
+        ClipTransform(32, MEAN, STD, train=True, **wrong)

@@ -87,7 +87,7 @@ def test_a_recipe_names_its_notebook_and_can_be_built(file):
     methods.check(p.run_params())
     assert (p.frames == int(re.search(r"_(\d+)f", file.stem)[1])) and p.pretrained == "openai"
     if shot := re.search(r"_(\d+)shot", file.stem):
-        assert p.protocol == "kshot" and p.train_per_class == int(shot[1])
+        assert p.protocol == "kshot" and p.train_per_class == int(shot[1]) and not p.select
     assert file.stem.startswith("zero_shot") == (p.protocol == "zero_shot") == bool(p.test_dataset)
 
 
@@ -103,8 +103,37 @@ def test_every_published_cell_of_actionclip_has_a_recipe():
     there = {file.stem for file in RECIPES if file.parent.name == "actionclip"}
     wanted = {"kinetics400_b32_8f", "kinetics400_b16_8f", "kinetics400_b16_16f", "kinetics400_b16_32f"}
     wanted |= {f"{data}_b16_32f" for data in ("ucf101", "hmdb51", "zero_shot_ucf101", "zero_shot_hmdb51")}
-    wanted |= {f"{data}_b16_8f_{k}shot" for data in ("ucf101", "hmdb51") for k in (2, 4, 8, 16)}
+    wanted |= {f"{data}_b16_8f_{k}shot" for data in ("ucf101", "hmdb51", "kinetics400") for k in (2, 4, 8, 16)}
     assert wanted <= there
+
+
+def test_every_cell_of_m2clip_that_is_quoted_has_a_recipe():
+    there = {file.stem for file in RECIPES if file.parent.name == "m2clip"}
+    wanted = {f"kinetics400_b16_{frames}f" for frames in (8, 16, 32)} | {"ssv2_b16_8f", "ssv2_b16_32f"}
+    assert wanted | {"zero_shot_hmdb51_b16_8f", "zero_shot_ucf101_b16_8f"} <= there
+
+
+@pytest.mark.parametrize("file", RECIPES, ids=lambda file: f"{file.parent.name}/{file.stem}")
+def test_a_recipe_has_the_released_crops_and_betas(file):
+    p = MODELS[file.parent.name].from_file(file)
+    if file.parent.name == "actionclip":
+        assert (p.crop, p.test_resize, p.betas) == ("multi-scale", 256, [0.9, 0.98])
+    else:  # its code has torch's betas, and resizes a test picture to the 224 that it crops
+        crop = "wide area" if "ssv2" in file.stem else "short side"
+        assert (p.crop, p.test_resize, p.betas) == (crop, 224, [0.9, 0.999])
+
+
+def test_crops_and_betas_of_our_own_runs_are_ours():
+    for model in (*MODELS.values(), VideoTextRunParams):
+        p = model()
+        assert (p.crop, p.test_resize, p.betas) == ("area", 0, [0.9, 0.999])
+
+
+def test_betas_are_two_numbers_below_one_as_papermill_hands_them_over():
+    assert ActionCLIPParams.parse({"betas": "[0.9, 0.98]"}).betas == [0.9, 0.98]
+    for wrong in ("[0.9]", "", [0.9, 1], [0.9, "x"], 0.9):
+        with pytest.raises(UserError, match="betas: .* is not two numbers"):
+            ActionCLIPParams.parse({"betas": wrong})
 
 
 def test_rand_augment_is_two_numbers_as_papermill_hands_them_over():

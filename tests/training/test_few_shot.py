@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 
 import numpy as np
 import pytest
@@ -64,6 +65,18 @@ def test_best_on_val_is_kept_and_the_earlier_of_equals(tmp_path):
     assert (done.selected, done.val_accuracy) == (4, 0.6)
     assert method.text_scale.item() == seen[1] != seen[3]
     assert [line.get("val_accuracy") for line in read_lines(tmp_path / "metrics.jsonl")][1::2] == [0.2, 0.6, 0.6, 0.4]
+
+
+def test_seconds_of_training_are_without_those_of_the_selections(tmp_path):
+    def slow(method):
+        time.sleep(0.2)
+        return 0.5
+
+    done = fit(Tiny(), source_of(4), batches=4, folder=tmp_path, validate=slow, val_every=1, **COMMON)
+    assert done.selection_seconds >= 0.8
+    lines = read_lines(tmp_path / "metrics.jsonl")
+    assert done.seconds == pytest.approx(sum(line["seconds"] for line in lines))
+    assert all(line["selection_seconds"] >= 0.2 for line in lines) and min(line["seconds"] for line in lines) < 0.2
 
 
 def test_training_beats_the_untrained_method(tmp_path):
@@ -340,6 +353,7 @@ def test_cost_and_coverage_stand_beside_the_result(params):
     assert result["cost"]["trainable"] == sum(p.numel() for p in method.trainable().values())
     assert result["cost"]["gmacs"] > 0 and result["cost"]["training_memory"] > 0
     assert [(c["split"], c["present"]) for c in result["coverage"]] == [("train", 9), ("val", 6), ("test", 6)]
+    assert {use: n["videos"] for use, n in result["labels"].items()} == {"train": 9, "selection": 6, "test": 6}
 
 
 def test_a_record_is_found_only_where_there_is_one(params):

@@ -11,6 +11,7 @@ from vidlib.basics.errors import UserError
 from vidlib.params.video_text import VideoTextRunParams
 from vidlib.results.accuracy import Evaluation, paired
 from vidlib.training import checkpoints, video_text
+from vidlib.training import step as stepping
 from vidlib.training.run import identity
 
 SMALL = {"pretrained": "", "frames": 2, "batch": 4, "epochs": 1, "device": "cpu", "val_every": 1}
@@ -33,7 +34,7 @@ def params(folder, tmp_path):
 
 @pytest.mark.parametrize("given", [{"options": {"visual_prompt": "meanp"}}, M2], ids=["actionclip", "m2clip"])
 def test_a_run_trains_chooses_tests_and_is_found_again(params, given):
-    p = params(**given)
+    p = params(select=True, **given)
     run = video_text.run(p)
     result = run.result
     assert result["fit"]["steps"] == len(run.metrics()) > 0 and result["test"]["videos"] > 0
@@ -59,6 +60,28 @@ def test_a_run_trains_chooses_tests_and_is_found_again(params, given):
     kept = Evaluation.load(run.path("test.npz"))
     assert kept.accuracy == result["test"]["accuracy"] and paired(kept, kept).difference == 0
     assert np.allclose(kept.probabilities.sum(1), 1, atol=1e-5)
+
+
+def test_labels_are_kept_by_their_use_and_the_last_weights_use_none_to_select(params, tmp_path):
+    more = f"folder:{write_folder(tmp_path / 'more', classes=8, clips=8)}"
+    few = {
+        "dataset": more,
+        "protocol": "kshot",
+        "train_per_class": 2,
+        "batch": 2,
+        "options": {"visual_prompt": "meanp"},
+    }
+    found = {}
+    for select in (False, True):
+        run = video_text.run(params(select=select, **few))
+        found[select] = {use: n["videos"] for use, n in run.result["labels"].items()}
+        assert ("val" in run.readings()) == select == (run.result["fit"]["val_accuracy"] is not None)
+    known, classes = 2 * len(run.result["test"]["per_class"]), len(run.result["test"]["per_class"])
+    tested = run.result["test"]["videos"]
+    assert found[False] == {"train": known, "selection": 0, "test": tested}
+    assert found[True] == {"train": classes, "selection": classes, "test": tested}
+    untrained = video_text.run(params(**few | {"epochs": 0})).result["labels"]
+    assert untrained["train"]["videos"] == untrained["selection"]["videos"] == 0
 
 
 def test_what_determines_a_run_and_what_does_not(params):
@@ -107,6 +130,7 @@ def test_several_views_are_averaged(params):
         ({"method": "m2clip", "options": {"heads": ["contrastiv"]}}, "contrastiv.*contrastive"),
         ({"ablation": "unimodel"}, "did you mean 'unimodal'"),
         ({"protocol": "kshot"}, "train_per_class: kshot trains on that many"),
+        ({"protocol": "kshot", "train_per_class": 1, "select": True}, "select: the 1 training video .* select false"),
         ({"backbone": "resnet-mini", "pretrained": "resnet-mini"}, "adapts a CLIP"),
         ({"dataset": "official:ucf11"}, "did you mean 'ucf101'"),
         ({"options": {"classes": 3}}, "'classes' follows from the other parameters"),
@@ -161,3 +185,35 @@ def test_zero_shot_on_another_data_set_over_its_standard_splits(params, tmp_path
     assert list(result["standard_splits"].values()) == each
     assert result["mean"] == pytest.approx(np.mean(each)) and result["deviation"] == pytest.approx(np.std(each))
     assert "official_ucf101" in run.result["said"] and run.result["overlap"] == []
+
+
+@pytest.mark.parametrize(
+    ("crop", "wanted"),
+    [
+        ("area", {"scale": (0.5, 1.0), "multi_scale": (), "stretch": 1.0}),
+        ("wide area", {"scale": (0.08, 1.0)}),
+        ("short side", {"scale": None, "stretch": 1.15, "resize": 64}),
+        ("multi-scale", {"multi_scale": (1, 0.875, 0.75, 0.66)}),
+    ],
+)
+def test_crops_are_those_that_the_parameters_name(params, crop, wanted):
+    p = params(crop=crop, test_resize=73)
+    opened = video_text.open_run(p)
+    clips = video_text.open_batches(p, opened).clips
+    assert {name: getattr(clips.transform_train, name) for name in wanted} == wanted
+    (view,) = video_text.open_views(p, opened.method, opened.manifest, "test")
+    assert view.transform_test.resize == 73 and view.test(0).shape[-2:] == (64, 64)
+    (plain,) = video_text.open_views(params(), opened.method, opened.manifest, "test")
+    assert plain.transform_test.resize == 64
+    with pytest.raises(UserError, match="test_resize: 60 pixels are less than the 64 of the crop"):
+        video_text.open_batches(params(test_resize=60), opened)
+
+
+def test_betas_reach_the_optimiser(params):
+    p = params(betas=[0.9, 0.98])
+    work = video_text.work(p)
+    settings = work.fit_settings()
+    assert settings["betas"] == [0.9, 0.98]
+    (own,) = stepping.optimizers(work.build(), "adamw", lr=1e-4, weight_decay=0.2, betas=settings["betas"])
+    assert {group["betas"] for group in own.param_groups} == {(0.9, 0.98)}
+    assert identity(work).id != identity(video_text.work(params())).id

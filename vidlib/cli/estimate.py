@@ -78,7 +78,8 @@ def trained_before(request: Request, params: AnyRun) -> float | None:
         except (OSError, ValueError):  # of another kind or another version, or being moved
             continue
         if result.get("fit") and shape(old, here) == shape(params):
-            found.append((result["finished"], result["fit"]["seconds"] / _amount_trained(old)))
+            spent = result["fit"]["seconds"] + result["fit"].get("selection_seconds", 0.0)
+            found.append((result["finished"], spent / _amount_trained(old)))
     return max(found)[1] * _amount_trained(params) / 3600 if found else None
 
 

@@ -5,13 +5,16 @@ A protocol turns a manifest into another one whose splits say what a run may rea
 words what was done. There are two kinds of manifest:
 of *standard splits* (the same classes in train and test, such as UCF101's) and of *disjoint classes* (few-shot
 benchmarks and the embedded worlds), whose training classes serve as the seen ones. Where videos of one class must be
-divided, their ids' sha256 orders them, so that it depends on neither paths nor order; only the K videos of kshot are
-drawn by a seed. Test videos are the same for every seed and every K.
+divided, their ids' sha256 orders them, so that it depends on neither paths nor order; only K training videos of each
+class are drawn by a seed. Test videos are the same for every seed and every K.
+
+Who trains on K videos of each class may know K labels of each: weights that are selected are selected on some of them.
+``said`` tells how many labelled videos serve for what; val's that select nothing are for pictures and ablations.
 """
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from vidlib.basics.errors import UserError
@@ -22,6 +25,8 @@ from vidlib.params.video_text import PROTOCOL_NAMES
 PROTOCOLS = PROTOCOL_NAMES
 VAL, TEST = 0.15, 0.25  # shares of a class's videos, where a protocol must divide them
 CUT = 0.05  # val's share of a standard training split, which papers train on whole
+SELECTION = 0.25  # val's share of K training videos of each class, where weights are selected
+Labels = Mapping[str, Mapping[str, int]]  # use -> videos, classes
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,7 @@ def plan(
     seed: int = 0,
     other: Manifest | None = None,
     remove_overlap: bool = True,
+    select: bool = False,
 ) -> Plan:
     """Apply ``protocol`` to ``manifest``.
 
@@ -51,6 +57,7 @@ def plan(
         seed: of the videos that kshot and base_to_novel draw.
         other: for zero_shot, another data set to test on (its test split); else the manifest's own test classes.
         remove_overlap: leave out of the test classes that are training classes too; else they stay and are reported.
+        select: weights will be selected on val; of ``train_per_class`` videos it gets its share then.
 
     UserError: unknown protocol, a manifest that it does not fit, a class with too few videos.
     """
@@ -62,10 +69,43 @@ def plan(
         raise UserError(
             "train_per_class: kshot trains on that many videos per class; give at least 1, such as 2, 4, 8 or 16"
         )
-    made = {"closed_set": _closed, "zero_shot": _zero, "kshot": _kshot, "base_to_novel": _base_to_novel}[protocol]
+    if select and train_per_class == 1:
+        raise UserError(
+            "select: the 1 training video of each class cannot be divided into videos to train and to select on; give "
+            "select false for the last weights, or train_per_class 2 or more"
+        )
+    draw = Draw(train_per_class, seed, select)
     if protocol == "zero_shot":
-        return _zero(manifest, other, remove_overlap, train_per_class, seed)
-    return made(manifest, train_per_class, seed)
+        return _zero(manifest, other, remove_overlap, draw)
+    return {"closed_set": _closed, "kshot": _kshot, "base_to_novel": _base_to_novel}[protocol](manifest, draw)
+
+
+@dataclass(frozen=True)
+class Draw:
+    """``each`` training videos of each class (0: all), drawn by ``seed``; ``select``: val selects weights."""
+
+    each: int
+    seed: int
+    select: bool
+
+    @property
+    def held(self) -> int:
+        """How many of them go to val."""
+        return max(1, round(SELECTION * self.each)) if self.each and self.select else 0
+
+
+def labelled(manifest: Manifest, uses: Mapping[str, str]) -> Labels:
+    """How many labelled videos, of how many classes, each use (train, selection, ...) has; its split or "" for none."""
+    rows = {use: [row for row in manifest.rows if row.split == split] for use, split in uses.items()}
+    return {use: {"videos": len(own), "classes": len({row.cls for row in own})} for use, own in rows.items()}
+
+
+def labels_line(labels: Labels) -> str:
+    """``labelled`` in a sentence."""
+    each = (
+        f"{use} {n['videos']:,}" + (f" of {n['classes']} classes" if n["videos"] else "") for use, n in labels.items()
+    )
+    return f"Labelled videos used: {', '.join(each)}."
 
 
 def disjoint(manifest: Manifest) -> bool:
@@ -73,18 +113,18 @@ def disjoint(manifest: Manifest) -> bool:
     return not set(manifest.classes("train")) & set(manifest.classes("test"))
 
 
-def _closed(manifest: Manifest, each: int, seed: int) -> Plan:
+def _closed(manifest: Manifest, draw: Draw) -> Plan:
     if disjoint(manifest):
         rows = _divided(manifest.videos("train"))
         said = f"closed set: the {_number(rows, 'train')} training classes, each class's videos divided anew"
     else:
         rows = _standard(manifest)
         said = "closed set: the standard test split; val is cut from train"
-    rows = _few(rows, each, seed)
-    return Plan(replace(manifest, rows=tuple(rows)), _counted(said + _per_class(each), rows))
+    rows = _few(rows, draw)
+    return Plan(replace(manifest, rows=tuple(rows)), _counted(said, draw, rows))
 
 
-def _zero(manifest: Manifest, other: Manifest | None, remove_overlap: bool, each: int, seed: int) -> Plan:
+def _zero(manifest: Manifest, other: Manifest | None, remove_overlap: bool, draw: Draw) -> Plan:
     if other is None:
         if not disjoint(manifest):
             raise UserError(
@@ -92,37 +132,38 @@ def _zero(manifest: Manifest, other: Manifest | None, remove_overlap: bool, each
                 "base_to_novel"
             )
         rows = [row for row in manifest.rows if row.split in ("train", "val", "test")]
-        rows = _few(rows, each, seed)
+        rows = _few(rows, draw)
         said = "zero-shot: trained on seen classes, tested on others, with the texts of those alone"
-        return Plan(replace(manifest, rows=tuple(rows)), _counted(said + _per_class(each), rows))
+        return Plan(replace(manifest, rows=tuple(rows)), _counted(said, draw, rows))
     seen = {normalised(manifest.text(cls)) for cls in manifest.classes("train")}
     shared = tuple(cls for cls in other.classes("test") if normalised(other.text(cls)) in seen)
     tested = [r for r in other.videos("test") if not (remove_overlap and r.cls in shared)]
     if not tested:
         raise UserError(f"protocol zero_shot: every test class of {other.name} is a training class of {manifest.name}")
     own = _divided(manifest.videos("train"), test=0.0) if disjoint(manifest) else _standard(manifest)
-    own = [r for r in _few(own, each, seed) if r.split != "test"]
+    own = [r for r in _few(own, draw) if r.split != "test"]
     merged = _merged(manifest, own, other, tested)
     what = "left out" if remove_overlap else "kept"
     overlap = f"; {len(shared)} class names are in both and {what}" if shared else "; no class name is in both"
     said = f"zero-shot: trained on {manifest.name}, tested on {other.name} with the texts of its classes{overlap}"
-    return Plan(merged, _counted(said + _per_class(each), merged.rows), shared)
+    return Plan(merged, _counted(said, draw, merged.rows), shared)
 
 
-def _kshot(manifest: Manifest, each: int, seed: int) -> Plan:
+def _kshot(manifest: Manifest, draw: Draw) -> Plan:
     if disjoint(manifest):
         rows = _divided(manifest.videos("test"), val=0.25, test=0.5)
         said = (
-            f"all-way {each}-shot: the {_number(rows, 'train')} novel classes, half of each class's videos for testing"
+            f"all-way {draw.each}-shot: the {_number(rows, 'train')} novel classes, "
+            "half of each class's videos for testing"
         )
     else:
         rows = _standard(manifest)
-        said = f"all-way {each}-shot: the standard test split"
-    rows = _few(rows, each, seed)
-    return Plan(replace(manifest, rows=tuple(rows)), _counted(f"{said}; the {each} videos drawn by seed {seed}", rows))
+        said = f"all-way {draw.each}-shot: the standard test split"
+    rows = _few(rows, draw)
+    return Plan(replace(manifest, rows=tuple(rows)), _counted(said, draw, rows))
 
 
-def _base_to_novel(manifest: Manifest, each: int, seed: int) -> Plan:
+def _base_to_novel(manifest: Manifest, draw: Draw) -> Plan:
     if disjoint(manifest):
         base, novel = _divided(manifest.videos("train")), manifest.videos("test")
         said = "base to novel: base are the training classes, novel the test classes"
@@ -132,10 +173,10 @@ def _base_to_novel(manifest: Manifest, each: int, seed: int) -> Plan:
         base = [row for row in _standard(manifest) if row.cls in first]
         novel = [row for row in manifest.videos("test") if row.cls not in first]
         said = "base to novel: base is the first half of the classes by name, novel the other"
-    rows = _few(base, each, seed) + [row._replace(split="novel") for row in novel]
+    rows = _few(base, draw) + [row._replace(split="novel") for row in novel]
     if disjoint(manifest) and "val" in manifest.splits:
         rows += [row._replace(split="val_novel") for row in manifest.videos("val")]
-    return Plan(replace(manifest, rows=tuple(rows)), _counted(said + _per_class(each), rows))
+    return Plan(replace(manifest, rows=tuple(rows)), _counted(said, draw, rows))
 
 
 def _order(row: Row, salt: str = "") -> bytes:
@@ -170,15 +211,20 @@ def _standard(manifest: Manifest) -> list[Row]:
     return [*rows, *manifest.videos("val"), *manifest.videos("test")]
 
 
-def _few(rows: list[Row], each: int, seed: int) -> list[Row]:
-    """``each`` training videos of each class, drawn by ``seed``; all where it is 0. The other splits stay."""
-    if not each:
+def _few(rows: list[Row], draw: Draw) -> list[Row]:
+    """The drawn training videos of each class, all where K is 0; the other splits stay.
+
+    Where weights are selected on videos out of K, those are val and no others.
+    """
+    if not draw.each:
         return rows
-    kept = [row for row in rows if row.split != "train"]
+    kept = [row for row in rows if row.split != "train" and not (draw.held and row.split == "val")]
     for cls, videos in _by_class(row for row in rows if row.split == "train").items():
-        if len(videos) < each:
+        if len(videos) < draw.each:
             raise UserError(f"train_per_class: class {cls!r} has {len(videos)} training videos; give at most that many")
-        kept += sorted(videos, key=lambda row: _order(row, f"{seed}\t"))[:each]
+        drawn = sorted(videos, key=lambda row: _order(row, f"{draw.seed}\t"))[: draw.each]
+        kept += drawn[: draw.each - draw.held]
+        kept += [row._replace(split="val") for row in drawn[draw.each - draw.held :]]
     return kept
 
 
@@ -202,16 +248,23 @@ def _number(rows: Iterable[Row], split: str) -> int:
     return len({row.cls for row in rows if row.split == split})
 
 
-def _per_class(each: int) -> str:
-    return f", {each} training videos per class" if each else ""
-
-
-def _counted(said: str, rows: Iterable[Row]) -> str:
+def _counted(said: str, draw: Draw, rows: Iterable[Row]) -> str:
+    """What was done, then how many labelled videos are trained, selected and tested on, and how many choose nothing."""
     rows = list(rows)
-    order = [
-        split for split in ("train", "val", "test", "novel", "val_novel") if any(row.split == split for row in rows)
-    ]
-    counts = (
-        f"{split} {sum(r.split == split for r in rows):,} videos of {_number(rows, split)} classes" for split in order
-    )
-    return f"{said}: {', '.join(counts)}."
+    trained = {row.cls for row in rows if row.split == "train"}
+
+    def of(split: str) -> str:
+        own = [row for row in rows if row.split == split]
+        other = "" if {row.cls for row in own} & trained else " other"
+        return f"{len(own):,} of {_number(own, split)}{other} classes" if own else "none"
+
+    if draw.each:
+        said += f"; {draw.each} videos per class drawn by seed {draw.seed}"
+        said += f", {draw.held} of them to select on" if draw.held else ""
+    selected = of("val") if draw.select else "none (the last weights)"
+    said += f". Labelled videos: {of('train')} to train on, {selected} to select on, {of('test')} to test on"
+    if any(row.split == "novel" for row in rows):
+        said += f", and {of('novel')}"
+    free = [f"{split} {of(split)}" for split in ("val", "val_novel") if any(row.split == split for row in rows)]
+    free = free[1:] if draw.select else free
+    return f"{said}. For pictures and ablations: {', '.join(free)}." if free else f"{said}."

@@ -19,6 +19,8 @@ from torchvision.transforms.v2 import functional as F
 from vidlib.basics.errors import UserError
 
 _TRIES = 10  # crops drawn before the largest central one of an allowed shape is taken, as torchvision does
+# Where a multi-scale crop may lie, in quarters of what is spare down and across: corners, sides, centre, and between.
+_FIXED = tuple((y, x) for y in (0, 2, 4) for x in (0, 2, 4)) + ((1, 1), (1, 3), (3, 1), (3, 3))
 
 
 class ClipTransform:
@@ -26,7 +28,10 @@ class ClipTransform:
 
     Test (``train=False``): the short side is resized to ``resize`` pixels (default ``size``), the centre is cropped.
     Training: a crop of random area (``scale``, a share of the picture) and shape (``ratio``, width to height), resized;
-    with ``scale=None`` the short side is resized to ``resize`` and a ``size`` x ``size`` window placed at random.
+    with ``scale=None`` the short side is resized to ``resize``, or at random up to ``stretch`` times that, and a
+    ``size`` x ``size`` window placed at random (M2-CLIP's released code: 1 to 1.15 times ``size``). ``multi_scale``:
+    TSN's crop, which ActionCLIP's released code has: height and width are two of these shares of the short side, the
+    same or neighbours in this order, at one of 13 fixed places.
     ``squash`` resizes both sides to ``resize`` there, and in testing, whatever the picture's shape. ``flip`` mirrors
     half of the training clips left to right: only where the benchmark is not directional. ``jitter`` is the largest
     relative change of brightness, contrast and saturation, ``hue`` the largest turn of the colour circle, ``grey`` the
@@ -53,6 +58,8 @@ class ClipTransform:
         squash: bool = False,
         place: float = 0.5,
         rand_augment: tuple[int, int] | None = None,
+        stretch: float = 1.0,
+        multi_scale: Sequence[float] = (),
         interpolation: InterpolationMode = InterpolationMode.BICUBIC,
     ) -> None:
         if size < 1 or (resize is not None and resize < size):
@@ -67,6 +74,12 @@ class ClipTransform:
             raise UserError(f"jitter must lie in 0 <= jitter < 1: got {jitter}")
         if not 0 <= hue <= 0.5 or not 0 <= grey <= 1:
             raise UserError(f"hue must lie in 0 <= hue <= 0.5 and grey in 0 <= grey <= 1: got {hue} and {grey}")
+        if stretch < 1 or not all(0 < share <= 1 for share in multi_scale):
+            raise UserError(
+                "stretch must be at least 1, multi_scale shares of the short side in 0 < share <= 1: "
+                f"got {stretch} and {tuple(multi_scale)}"
+            )
+        self.stretch, self.multi_scale = stretch, tuple(multi_scale)
         self.size, self.resize, self.train, self.flip = size, resize or size, train, flip
         self.scale, self.ratio, self.jitter, self.interpolation = scale, ratio, jitter, interpolation
         self.hue, self.grey, self.squash, self.place = hue, grey, squash, place
@@ -97,13 +110,16 @@ class ClipTransform:
             with torch.random.fork_rng(devices=[]):  # its chance is global
                 torch.manual_seed(int(2**53 * hue))
                 clip = self.rand_augment(clip)
-        if self.scale is None:
-            clip = self._resized(clip)
+        if self.scale is None and not self.multi_scale:
+            clip = self._resized(clip, 1 + shapes[0] * (self.stretch - 1))
             top, left = _place(clip.shape[-2:], (self.size, self.size), (down, across))
             clip = F.crop(clip, top, left, self.size, self.size)
         else:
-            height, width = self._shape(clip.shape[-2:], shapes)
-            top, left = _place(clip.shape[-2:], (height, width), (down, across))
+            if self.multi_scale:
+                top, left, height, width = self._fixed(clip.shape[-2:], shapes)
+            else:
+                height, width = self._shape(clip.shape[-2:], shapes)
+                top, left = _place(clip.shape[-2:], (height, width), (down, across))
             out = [self.size, self.size]
             clip = F.resized_crop(clip, top, left, height, width, out, self.interpolation, antialias=True)
         if self.flip and flip < 0.5:
@@ -121,9 +137,9 @@ class ClipTransform:
             clip = F.rgb_to_grayscale(clip, num_output_channels=3)
         return clip
 
-    def _resized(self, clip: Tensor) -> Tensor:
-        """The short side, or with ``squash`` both, at ``resize`` pixels."""
-        sides = [self.resize] * (2 if self.squash else 1)
+    def _resized(self, clip: Tensor, stretch: float = 1.0) -> Tensor:
+        """The short side, or with ``squash`` both, at ``resize`` pixels times ``stretch``."""
+        sides = [round(stretch * self.resize)] * (2 if self.squash else 1)
         return F.resize(clip, sides, self.interpolation, antialias=True)
 
     def _window(self, clip: Tensor) -> Tensor:
@@ -134,6 +150,16 @@ class ClipTransform:
         shares = [self.place if side == max(spare) else 0.5 for side in spare]
         top, left = (round(share * side) for share, side in zip(shares, spare, strict=True))
         return F.crop(clip, top, left, self.size, self.size)
+
+    def _fixed(self, picture: Sequence[int], draws: Sequence[float]) -> tuple[int, int, int, int]:
+        """Top, left, height and width of a ``multi_scale`` crop: sides and place drawn from those there are."""
+        sides = [int(min(picture) * share) for share in self.multi_scale]
+        sides = [self.size if abs(side - self.size) < 3 else side for side in sides]  # as there
+        sides = [max(1, min(side, *picture)) for side in sides]
+        pairs = [(h, w) for i, h in enumerate(sides) for j, w in enumerate(sides) if abs(i - j) <= 1]
+        height, width = pairs[int(draws[0] * len(pairs))]
+        down, across = _FIXED[int(draws[1] * len(_FIXED))]
+        return down * ((picture[0] - height) // 4), across * ((picture[1] - width) // 4), height, width
 
     def _shape(self, picture: Sequence[int], draws: list[float]) -> tuple[int, int]:
         """Height and width of a crop: area even over ``scale``, the logarithm of its shape even over ``ratio``."""

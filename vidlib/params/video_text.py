@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
+import yaml
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
 
 from vidlib.basics.words import known_name
@@ -41,6 +42,14 @@ def _two_numbers(value: Any) -> Any:
     return value or []
 
 
+def _betas(value: Any) -> Any:
+    value = yaml.safe_load(value) if isinstance(value, str) else value
+    pair = isinstance(value, list | tuple) and len(value) == 2
+    if not (pair and all(isinstance(beta, int | float) and 0 <= beta < 1 for beta in value)):
+        raise ValueError(f"betas: {value!r} is not two numbers from 0 to below 1, as in [0.9, 0.98]")
+    return value
+
+
 Protocol = Annotated[str, one_of(PROTOCOL_NAMES), Field(description=", ".join(PROTOCOL_NAMES))]
 Unimodal = Annotated[bool, Field(description="train a classifier of 1 of N classes beside it")]
 AblationEpochs = Annotated[int, Field(ge=1, description="training epochs of each ablation")]
@@ -72,18 +81,27 @@ class VideoTextParams(PlaceParams):
         1e-4, description="peak learning rate of the towers; a visual prompt has ten times that"
     )
     weight_decay: base.WeightDecay = 0.2
+    betas: Annotated[list[float], BeforeValidator(_betas)] = Field(
+        [0.9, 0.999], description="AdamW's memory of gradients and of their squares"
+    )
     decayed: base.Decayed = "matrices"
     layer_decay: float = Field(
         1.0, gt=0, le=1, description="part of the learning rate from each block to the one below"
     )
     warmup: base.Warmup = 0.1
     clip_grad: base.ClipGrad = 1.0
+    crop: Literal["area", "wide area", "short side", "multi-scale"] = Field(
+        "area", description="training crop, area (ours), wide area, short side, or multi-scale, as released codes have"
+    )
+    test_resize: int = Field(
+        0, ge=0, description="short side in pixels of a test picture before its crop, 0 for the crop's own"
+    )
     colour: Literal["none", "strong"] = Field("none", description="change of colour in training, none or strong")
     rand_augment: Annotated[list[int], BeforeValidator(_two_numbers), base.AsYAML] = Field(
         [], description="RandAugment's number of operations and magnitude of 30, as in [2, 9], empty for none"
     )
     val_every: int = Field(2, ge=1, description="epochs between two selections of weights on val")
-    select: bool = Field(True, description="keep the weights that are best on val, else the last")
+    select: bool = Field(False, description="keep the weights that are best on val, else the last")
     test_clips: int = Field(1, ge=1, le=32, description="clips in time of each test video")
     test_crops: Literal[1, 3] = Field(1, description="crops in space of each test video, 1 or 3")
 
@@ -99,6 +117,11 @@ class VideoTextParams(PlaceParams):
         if self.protocol == "kshot" and not self.train_per_class:
             raise ValueError(
                 "train_per_class: kshot trains on that many videos per class; give at least 1, such as 2, 4, 8 or 16"
+            )
+        if self.select and self.train_per_class == 1:
+            raise ValueError(
+                "select: the 1 training video of each class cannot be divided into videos to train and to select on; "
+                "give select false for the last weights, or train_per_class 2 or more"
             )
         if self.test_dataset and self.protocol != "zero_shot":
             raise ValueError(f"test_dataset: only protocol zero_shot tests on other data, not {self.protocol}")

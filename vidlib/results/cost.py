@@ -120,17 +120,23 @@ def _synchronise() -> None:
         torch.cuda.synchronize()
 
 
-def peak_memory(fn: Callable[[], Any], holding: nn.Module | None = None, device: str | None = None) -> float:
-    """MiB at the peak of ``fn()``: the tensors it adds, plus parameters, buffers and gradients of ``holding``.
+def peak_memory(
+    fn: Callable[[], Any],
+    holding: nn.Module | None = None,
+    device: str | None = None,
+    beside: Iterable[torch.Tensor] = (),
+) -> float:
+    """MiB at the peak of ``fn()``: the tensors it adds, plus parameters, buffers and gradients of ``holding``, plus
+    ``beside``, what else is held throughout.
 
-    For training, let ``fn`` be one whole first step (forward, backward, optimiser step), so that activations, gradients
-    and the optimiser's state lie within it. ``device`` is where the work happens: by default where ``holding``'s
-    parameters lie, else a GPU if there is one. On a GPU it is the allocator's own peak; elsewhere it is the peak of
+    It is the peak in the mode, precision and gradients that ``fn`` works in: for a training step see
+    ``training.memory``. ``device`` is where the work happens: by default where ``holding``'s parameters lie, else a GPU
+    if there is one. On a GPU it is the allocator's own peak; elsewhere it is the peak of
     live tensors, counted from the operator that makes them to their last user. The two are the same quantity but for
     scratch space within one operator, which only the first sees. Both work in a notebook, where the process's
     resident memory says little.
     """
-    held = _held_bytes(holding) if holding is not None else 0
+    held = _held_bytes(holding, beside)
     if device is None:
         placed = next(holding.parameters(), None) if holding is not None else None
         device = placed.device.type if placed is not None else "cuda" if torch.cuda.is_available() else "cpu"
@@ -146,9 +152,11 @@ def peak_memory(fn: Callable[[], Any], holding: nn.Module | None = None, device:
     return (live.peak + held) / MIB
 
 
-def _held_bytes(module: nn.Module) -> int:
-    tensors = [*module.parameters(), *module.buffers()]
-    tensors += [p.grad for p in module.parameters() if p.grad is not None]
+def _held_bytes(module: nn.Module | None, beside: Iterable[torch.Tensor]) -> int:
+    tensors = [*beside]
+    if module is not None:
+        tensors += [*module.parameters(), *module.buffers()]
+        tensors += [p.grad for p in module.parameters() if p.grad is not None]
     storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
     return sum(storages.values())
 

@@ -38,7 +38,7 @@ class Ablation:
 
 
 FULL = Ablation("full method")
-NUMBERS = ("accuracy", "interval", "difference", "half", "trained (M)", "memory (MiB)", "seconds")
+NUMBERS = ("accuracy", "interval", "difference", "half", "trained (M)", "training memory (MiB)", "training (s)")
 TESTS = 2000  # val episodes that judge an ablation
 WHOLE = {"test_episodes": 300}  # where videos of an episode mix, each is embedded anew
 ABLATIONS = {
@@ -167,8 +167,9 @@ def table(done: Mapping[str, runs.Run], method: str) -> pd.DataFrame:
             result, here = done[ablation.label].result, tested(done[ablation.label])
             row |= {"accuracy": 100 * here.accuracy, "interval": 100 * here.interval}
             row |= trust.beside({name: [each] for name, each in done.items()}, result)
-            row |= {"trained (M)": result["cost"]["trainable"] / 1e6, "memory (MiB)": result["cost"]["training_memory"]}
-            row["seconds"] = result["fit"]["seconds"] if result["fit"] else 0.0
+            row["trained (M)"] = result["cost"]["trainable"] / 1e6
+            row["training memory (MiB)"] = result["cost"]["training_memory"]
+            row["training (s)"] = result["fit"]["seconds"] if result["fit"] else 0.0
             if full is not None and here.checksum == full.checksum:
                 gap = paired(here, full)
                 row |= {"difference": 100 * gap.difference, "half": 100 * gap.interval}

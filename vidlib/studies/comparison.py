@@ -14,6 +14,7 @@ from vidlib.basics.devices import make_fabric
 from vidlib.basics.errors import UserError
 from vidlib.data.episodes import EpisodeSampler
 from vidlib.data.manifest import Manifest
+from vidlib.data.protocols import labels_line
 from vidlib.params.by_recipe import ComparisonParams, frozen
 from vidlib.params.few_shot import RunParams
 from vidlib.results import published, runs, trust
@@ -83,6 +84,15 @@ def table(p: ComparisonParams, studied: Studied) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index("method") if rows else pd.DataFrame()
 
 
+def describe_labels(studied: Studied) -> None:
+    """Print how many labelled videos each run used for what; methods that used the same share a line."""
+    lines: dict[str, list[str]] = {}
+    for name, same in studied.items():
+        lines.setdefault(labels_line(same[0].result["labels"]), []).append(label(name))
+    for line, names in lines.items():
+        print(f"{line.removesuffix('.')} ({', '.join(names)}).")
+
+
 def _gap(studied: Studied, name: str, other: str) -> str:
     """``+3.1 ± 1.2``: ``name`` minus ``other`` on the same episodes, in points; over seeds where there are several."""
     if name == other or other not in studied:
@@ -138,7 +148,8 @@ def costs(p: ComparisonParams, studied: Studied) -> pd.DataFrame:
     """What an episode of ``p``'s shape costs, from the run records; index method.
 
     Milliseconds of a test episode, every video embedded anew (``embedding``) and matched in batches (``matching``);
-    seconds and MiB of a training episode (memory: tensors alive at its peak, weights and gradients among them).
+    seconds of a training episode, selections not counted, and MiB of a training step (tensors alive at its peak:
+    weights, gradients and the optimiser's state among them).
     """
     rows = []
     videos = p.way * (p.shot + p.query)

@@ -17,6 +17,7 @@ from vidlib.backbones import Backbone
 from vidlib.basics.devices import make_fabric
 from vidlib.data.episodes import Episode
 from vidlib.data.manifest import Manifest
+from vidlib.data.protocols import labels_line
 from vidlib.layers.attention import capture_attention
 from vidlib.methods import find
 from vidlib.methods.base import tagged
@@ -38,6 +39,7 @@ from vidlib.studies.tables import (  # noqa: F401 (the tables, for notebooks)
     result_table,
     seeds,
     tested,
+    weights,
 )
 from vidlib.training import controls, evaluate_episodes, few_shot
 from vidlib.training.evaluate_episodes import mix
@@ -172,5 +174,7 @@ def describe(p: FewShotParams, manifest: Manifest, studied: Studied, of: str, no
     shape = f"{p.way}-way {p.shot}-shot, {p.query} query per class, {p.frames} frames at segment centres, novel classes"
     listed = f"{result['test']['episodes']:,} test episodes, list {result['test']['checksum'][:12]}"
     print(f"Data: {data_name(manifest)}; {trust.coverage_line(result)}.")
-    print(f"Protocol: {shape}; {listed}; weights selected on val.")
+    other = ", whose classes are neither trained nor tested on" if result["labels"]["selection"]["videos"] else ""
+    print(f"Protocol: {shape}; {listed}; weights {weights(result)}{other}.")
+    print(labels_line(result["labels"]))
     describe_runs(p, studied, notebook)

@@ -119,6 +119,13 @@ def selected_at(result: Mapping[str, Any]) -> str:
     return "untrained" if fit is None else f"step {fit['selected']} of {fit['steps']}"
 
 
+def weights(result: Mapping[str, Any]) -> str:
+    """Which weights were tested, in words."""
+    if result["fit"] is None:
+        return "untrained"
+    return "selected on val" if result["fit"]["val_accuracy"] is not None else "of the last step"
+
+
 def differences(studied: Studied, of: str) -> pd.DataFrame:
     """``of`` minus every other on the same trials, seed by seed, with its paired interval (points)."""
     rows = []
@@ -148,7 +155,7 @@ def bubble_rows(studied: Studied, split: str = "test") -> pd.DataFrame:
 
 
 def cost_table(studied: Studied) -> pd.DataFrame:
-    """Parameters, GMACs, clips per second and training memory of every name."""
+    """Parameters, GMACs and clips per second in evaluation mode, memory of a training step, of every name."""
     rows = {label(name): same[0].result["cost"] for name, same in studied.items()}
     table = pd.DataFrame.from_dict(rows, orient="index")
     table[["total", "trainable"]] /= 1e6

@@ -8,6 +8,7 @@ import pandas as pd
 
 from vidlib.data.clips import Clips
 from vidlib.data.manifest import Manifest
+from vidlib.data.protocols import labels_line
 from vidlib.params.video_text import VideoTextRunParams, VideoTextStudy
 from vidlib.results import published, runs, trust
 from vidlib.studies.tables import (  # noqa: F401 (the tables, for notebooks)
@@ -24,6 +25,7 @@ from vidlib.studies.tables import (  # noqa: F401 (the tables, for notebooks)
     seeds,
     splits,
     tested,
+    weights,
 )
 from vidlib.training import video_text
 from vidlib.training.video_text import Opened
@@ -87,11 +89,12 @@ def describe(p: VideoTextStudy, studied: Studied) -> None:
     """Print the protocol of the result table: what was done, coverage, seeds, runs, readings of test, the command."""
     run = studied[p.METHOD][0]
     print(f"Protocol: {run.result['said']}")
+    print(labels_line(run.result["labels"]))
     if run.result["overlap"]:
         print(f"Class names in training and test data: {', '.join(run.result['overlap'])}.")
     print(f"Coverage: {trust.coverage_line(run.result)}.")
     views = run.result["test"]["views"]
-    print(f"Test: {views}, {p.frames} frames each; weights {'selected on val' if p.select else 'of the last step'}.")
+    print(f"Test: {views}, {p.frames} frames each; weights {weights(run.result)}.")
     for split in splits(studied):
         if parts := run.result[split].get("standard_splits"):
             each = ", ".join(f"{n}: {100 * value:.1f}" for n, value in parts.items())

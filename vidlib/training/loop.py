@@ -28,6 +28,7 @@ from vidlib.basics.progress import track
 from vidlib.results import runs
 from vidlib.training import checkpoints
 from vidlib.training.step import (
+    BETAS,
     DECAYED,
     OPTIMIZERS,
     REMEDY,
@@ -51,12 +52,14 @@ STATE, WEIGHTS, METRICS = "state.safetensors", "checkpoint.safetensors", "metric
 
 @dataclass(frozen=True)
 class Fit:
-    """How training ended: optimiser steps, the step whose weights were selected, its val accuracy (None: the last)."""
+    """How training ended: optimiser steps, the step whose weights were selected, its val accuracy (None: the last),
+    seconds of the steps and, beside them, of the selections."""
 
     steps: int
     selected: int
     val_accuracy: float | None
     seconds: float
+    selection_seconds: float = 0.0
 
 
 def fit(
@@ -70,6 +73,7 @@ def fit(
     batches_per_step: int = 1,
     optimizer: str = "adamw",
     weight_decay: float = 0.01,
+    betas: Sequence[float] = BETAS,
     decayed: str = "matrices",
     layer_decay: float = 1.0,
     momentum: float = 0.9,
@@ -98,7 +102,7 @@ def fit(
 
     Args:
         batches_per_step: batches per optimiser step (the papers' "tasks per step"); the last step may have fewer.
-        optimizer: "adamw", "adam" or "sgd" (with ``momentum``); ``lr`` is its peak rate.
+        optimizer: "adamw", "adam" (with ``betas``) or "sgd" (with ``momentum``); ``lr`` is its peak rate.
         weight_decay: decoupled in "adamw", else added to the gradient. decayed: which parameters it acts on: "matrices"
             (not biases, norms, embeddings), "all but norms", "all".
         arch_lr: peak rate of the Adam that the parameters named by ``method.architecture`` have to themselves; it
@@ -127,6 +131,7 @@ def fit(
     settings |= {"warmup": warmup, "schedule": schedule, "clip_grad": clip_grad, "seed": seed}
     settings |= {
         "optimizer": optimizer,
+        "betas": list(betas),
         "decayed": decayed,
         "momentum": momentum,
         "arch_lr": arch_lr,
@@ -137,7 +142,7 @@ def fit(
 
     method = fabric.to_device(scaling.convert_module(method))
     parameters = [p for p in method.parameters() if p.requires_grad]
-    own = optimizers(method, optimizer, lr, weight_decay, momentum, decayed, arch_lr, layer_decay)
+    own = optimizers(method, optimizer, lr, weight_decay, momentum, decayed, arch_lr, layer_decay, betas)
     done, best, best_weights = _resume(fabric, folder, method, own, settings)
     share = Share(fabric, source, done + 1, steps, batches, batches_per_step, workers, together)
     parts = fabric.world_size if together else 1
@@ -173,15 +178,17 @@ def fit(
             take_step(scaling, own)
             record |= {"lr": lr * rate, "grad_norm": norm if math.isfinite(norm) else None}
             record |= getattr(method, "watched", dict)()
+            trained = time.perf_counter()
+            record["seconds"] = round(trained - began, 6)
 
             if validate is not None and (step % val_every == 0 or step == steps):
                 method.eval()
                 accuracy = fabric.broadcast(float(validate(method)) if fabric.is_global_zero else None)
-                record["val_accuracy"] = accuracy
+                record |= {"val_accuracy": accuracy, "selection_seconds": round(time.perf_counter() - trained, 6)}
                 if best["accuracy"] is None or accuracy > best["accuracy"]:
                     best, best_weights = {"step": step, "accuracy": accuracy}, checkpoints.trainable_state(method)
             if fabric.is_global_zero:
-                runs.append_line(folder / METRICS, record | {"seconds": round(time.perf_counter() - began, 6)})
+                runs.append_line(folder / METRICS, record)
                 if step % checkpoint_every == 0 or step == steps:
                     counters = {"step": step, "best": best, "settings": settings, "scaling": scaling.state_dict()}
                     checkpoints.save_state(folder / STATE, method, own, counters, best_weights)
@@ -194,7 +201,9 @@ def fit(
         checkpoints.save_trainable(method, folder / WEIGHTS, meta)
     fabric.barrier()
     method.eval()
-    return Fit(steps, selected, best["accuracy"], sum(line["seconds"] for line in runs.read_lines(folder / METRICS)))
+    lines = runs.read_lines(folder / METRICS)
+    spent = [sum(line.get(name, 0.0) for line in lines) for name in ("seconds", "selection_seconds")]
+    return Fit(steps, selected, best["accuracy"], *spent)
 
 
 def _check(method: nn.Module, batches: int, per_step: int, optimizer: str, schedule: str, decayed: str) -> None:

@@ -17,10 +17,10 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from vidlib import backbones, methods
-from vidlib.basics.devices import make_fabric, pick_precision, place
+from vidlib.basics.devices import make_fabric, pick_precision, place, ready
 from vidlib.basics.digests import digest, file_digest, folder_digest
 from vidlib.basics.paths import atomic_write
-from vidlib.data import prefetched
+from vidlib.data import prefetched, protocols
 from vidlib.data.catalogue import benchmarks, used
 from vidlib.data.manifest import Manifest
 from vidlib.methods import yours
@@ -28,8 +28,8 @@ from vidlib.params.few_shot import RunParams
 from vidlib.params.video_text import VideoTextRunParams
 from vidlib.results import cost, runs, trust
 from vidlib.results.identity import Identity, code_digest
-from vidlib.training import checkpoints, micro_batches, processes
-from vidlib.training.loop import METRICS, STATE, WEIGHTS, fit
+from vidlib.training import checkpoints, memory, micro_batches, processes
+from vidlib.training.loop import METRICS, STATE, WEIGHTS, Fit, fit
 
 AnyParams = RunParams | VideoTextRunParams
 SOURCE = "method.py"  # a user's method, as it was when the run began
@@ -117,7 +117,10 @@ def run(work: Work) -> runs.Run:
         result = {"fit": asdict(trained) if trained else None, "cost": _cost(work, method, source[0], fabric)}
         result |= {"unsettled": method.unsettled(), "coverage": used.record(work.manifest, work.bases)}
         result["replaced"] = trust.replaced(runs.read_lines(record.path(METRICS))) if trained else []
-        record.finish(result | work.test(method, fabric, record))
+        tested = work.test(method, fabric, record)
+        uses = {"train": "train" if trained else "", "selection": "val" if _selected(trained) else ""}
+        uses |= {split: split for split in tested if split in work.manifest.splits}
+        record.finish(result | {"labels": protocols.labelled(work.manifest, uses)} | tested)
         record.path(STATE).unlink(missing_ok=True)
     return record
 
@@ -173,7 +176,7 @@ def put_trained(method: nn.Module, run: runs.Run) -> nn.Module:
 
 def _train(
     work: Work, fabric: Fabric, method: nn.Module, source: Any, folder: Path, record: runs.Run | None
-) -> Any | None:
+) -> Fit | None:
     """Fit ``method`` as the parameters say, selecting on val; None where there is nothing to train."""
     batches, val_every = work.length(source)
     if batches == 0 or not method.trainable():
@@ -192,22 +195,22 @@ def _train(
     return fit(method, source, batches=batches, **work.fit_settings(), **where, **when)
 
 
+def _selected(trained: Fit | None) -> bool:
+    return trained is not None and trained.val_accuracy is not None
+
+
 def _cost(work: Work, method: nn.Module, batch: Any, fabric: Fabric) -> dict[str, Any]:
-    """Parameters, GMACs of a clip, clips embedded per second, MiB at the peak of a training batch."""
+    """Parameters; GMACs of a clip and clips embedded per second, in evaluation mode; MiB at the peak of a training step
+    (``memory.of_training``), None where nothing is trained. The method is in evaluation mode afterwards."""
+    method = ready(fabric, method)
     total = cost.parameters(method).loc[cost.ALL]
     batch = place(fabric, batch)
     embed, clip = work.probe(method, batch)
     with torch.no_grad(), fabric.autocast():
         speed = cost.throughput(partial(embed, clip), 1, seconds=0.5)
     measured = {"total": int(total["total"]), "trainable": int(total["trainable"]), "clips_per_second": speed}
-    measured |= {"gmacs": cost.gmacs(embed, clip), "training_memory": None}
+    measured |= {"gmacs": cost.gmacs(embed, clip), "training_memory": None, "optimizer_memory": None}
     if method.trainable() and not (work.TOGETHER and fabric.world_size > 1):  # such a step needs all processes
-
-        def train() -> None:
-            with fabric.autocast():
-                outcome = method(batch)
-            fabric.backward(outcome.loss)
-
-        measured["training_memory"] = cost.peak_memory(train, holding=method)
-        method.zero_grad(set_to_none=True)
+        taken = memory.of_training(method, batch, fabric, work.fit_settings())
+        measured |= dict(zip(("training_memory", "optimizer_memory"), taken, strict=True))
     return measured

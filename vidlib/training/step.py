@@ -27,6 +27,7 @@ BEFORE_BLOCKS = re.compile(
     r"(.*clip\.(?:visual\.)?)(?:conv1|class_embedding|positional_embedding|token_embedding|ln_pre)\b"
 )
 DECAYED = ("matrices", "all but norms", "all")
+BETAS = (0.9, 0.999)  # torch's
 NORMS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._NormBase)
 # What SloshNet's released code gives its architecture parameters beside arch_lr; DARTS's values.
 ARCHITECTURE = {"betas": (0.5, 0.999), "weight_decay": 1e-3}
@@ -78,15 +79,17 @@ def optimizers(
     decayed: str = "matrices",
     arch_lr: float = 3e-3,
     layer_decay: float = 1.0,
+    betas: Sequence[float] = BETAS,
 ) -> list[torch.optim.Optimizer]:
     """The optimiser ``name`` of the network, then Adam of the parameters that ``method.architecture`` names, if any.
 
-    Weight decay is decoupled in "adamw" and part of the gradient in "adam" and "sgd"; ``momentum`` is "sgd"'s. A
-    group's ``peak`` is its highest learning rate.
+    Weight decay is decoupled in "adamw" and part of the gradient in "adam" and "sgd"; ``momentum`` is "sgd"'s,
+    ``betas`` are the others'. A group's ``peak`` is its highest learning rate.
     """
     ours = architecture(method)
     groups = parameter_groups(method, weight_decay, decayed, leave=ours, layer_decay=layer_decay)
-    kinds = {"adamw": (torch.optim.AdamW, {}), "adam": (torch.optim.Adam, {})}
+    own = {"betas": tuple(betas)}
+    kinds = {"adamw": (torch.optim.AdamW, own), "adam": (torch.optim.Adam, own)}
     kinds["sgd"] = (torch.optim.SGD, {"momentum": momentum})
     kind, options = kinds[name]
     found = [kind(groups, lr=lr, **options)] if groups else []

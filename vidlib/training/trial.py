@@ -18,8 +18,7 @@ from vidlib.basics.devices import make_fabric, place, ready
 from vidlib.params.few_shot import RunParams
 from vidlib.params.video_text import VideoTextRunParams
 from vidlib.results import cost, runs
-from vidlib.training import evaluate_episodes, few_shot, loop, micro_batches, video_text
-from vidlib.training import step as stepping
+from vidlib.training import evaluate_episodes, few_shot, loop, memory, micro_batches, video_text
 from vidlib.training.evaluate_videos import recognise
 from vidlib.training.run import Work
 
@@ -89,7 +88,7 @@ def _few_shot(params: RunParams, fabric: Fabric) -> Measured:
             )
         return evaluate_episodes.embed_videos(method, split.clips, listed[:number], split.text, **given)
 
-    memory = cost.peak_memory(lambda: embedded(1), holding=method)
+    peak = cost.peak_memory(lambda: embedded(1), holding=method)
     began = time.perf_counter()
     found = embedded(TEN)
     embed = (time.perf_counter() - began) / (TEN if whole else embeddings(listed, getattr(method, "by_role", True)))
@@ -101,7 +100,7 @@ def _few_shot(params: RunParams, fabric: Fabric) -> Measured:
     kept = sum(array.nbytes for array in arrays) / TEN
     said = {name: getattr(method, name, default) for name, default in DEFAULTS.items()}
     said |= {"whole": whole, "steps_per_epoch": 0, "trained": trained}
-    return Measured(**taken, embed=embed, match=match, test_memory=memory, kept=kept, **said)
+    return Measured(**taken, embed=embed, match=match, test_memory=peak, kept=kept, **said)
 
 
 def _labelled(params: VideoTextRunParams, fabric: Fabric) -> Measured:
@@ -115,7 +114,7 @@ def _labelled(params: VideoTextRunParams, fabric: Fabric) -> Measured:
     fabric.to_device(method)
     views = video_text.open_views(params, method, work.manifest, video_text.REPORTS[params.report][0])
     ten = [_First(view, TEN) for view in views[:1]]
-    memory = cost.peak_memory(lambda: recognise(method, ten, fabric=fabric, label="test"), holding=method)
+    peak = cost.peak_memory(lambda: recognise(method, ten, fabric=fabric, label="test"), holding=method)
     began = time.perf_counter()
     found = recognise(method, ten, fabric=fabric, label="test")[""]
     seconds = time.perf_counter() - began
@@ -124,7 +123,7 @@ def _labelled(params: VideoTextRunParams, fabric: Fabric) -> Measured:
         **taken,
         embed=seconds / len(ten[0].rows),
         match=0.0,
-        test_memory=memory,
+        test_memory=peak,
         kept=kept,
         whole=False,
         steps_per_epoch=batches.per_epoch,
@@ -133,24 +132,10 @@ def _labelled(params: VideoTextRunParams, fabric: Fabric) -> Measured:
 
 
 def _training(method: Any, source: Any, work: Work, fabric: Fabric) -> dict[str, Any]:
-    """Peak of memory of one whole step, then ten batches through the loop: seconds each, and what it wrote."""
+    """Peak of memory of a training step, then ten batches through the loop: seconds each, and what it wrote."""
     settings = work.fit_settings() | {"schedule": "constant", "milestones": (), "together": work.TOGETHER}
     ready(fabric, method)
-    names = ("lr", "weight_decay", "momentum", "decayed", "arch_lr", "layer_decay")
-    given = {name: settings[name] for name in names if name in settings}
-    optimizers = stepping.optimizers(method, settings.get("optimizer", "adamw"), **given)
-    method.train()
-    batch = place(fabric, source[0])
-
-    def step() -> None:
-        with fabric.autocast():
-            outcome = method(batch)
-        fabric.backward(outcome.loss)
-        for optimizer in optimizers:
-            optimizer.step()
-
-    memory = cost.peak_memory(step, holding=method)
-    method.zero_grad(set_to_none=True)
+    peak, _ = memory.of_training(method, place(fabric, source[0]), fabric, settings)
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
         loop.fit(method, source, batches=TEN, **settings, fabric=fabric, folder=folder)
@@ -160,7 +145,7 @@ def _training(method: Any, source: Any, work: Work, fabric: Fabric) -> dict[str,
         sizes = [Path(folder, name).stat().st_size for name in (loop.WEIGHTS, loop.STATE)]
     later = lines[1:]  # the first step warms up
     seconds = sum(line["seconds"] for line in later) / (TEN - lines[0]["episode"]) if later else spent / TEN
-    return {"train": seconds, "train_memory": memory, "weights": sizes[0], "state": sizes[1], "line": size}
+    return {"train": seconds, "train_memory": peak, "weights": sizes[0], "state": sizes[1], "line": size}
 
 
 class _First:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from lightning.fabric import Fabric
 from torch import Tensor, nn
+from torchvision.transforms import InterpolationMode
 
 from vidlib import backbones, methods
 from vidlib.basics.errors import UserError
@@ -33,7 +34,13 @@ from vidlib.training.step import seed_everything
 
 REPORTS = {"test": ("test", "novel"), "val": ("val", "val_novel")}  # what is reported -> splits: trained, new classes
 
-COLOUR = {"jitter": 0.4, "hue": 0.1, "grey": 0.2}  # ActionCLIP's released amounts
+CROPS: dict[str, dict[str, Any]] = {  # of training pictures; the last three as the released codes have them
+    "area": {"scale": (0.5, 1.0)},
+    "wide area": {"scale": (0.08, 1.0)},
+    "short side": {"scale": None, "stretch": 1.15},
+    "multi-scale": {"multi_scale": (1, 0.875, 0.75, 0.66), "interpolation": InterpolationMode.BILINEAR},
+}
+COLOUR = {"jitter": 0.4, "hue": 0.1, "grey": 0.2}  # ActionCLIP's released amounts, but for saturation (0.2 there)
 OF_CLASSES = ("classifier.", "word_head.")  # what a run's own classes and words make
 
 
@@ -104,11 +111,13 @@ def open_batches(params: VideoTextRunParams, opened: Opened, part: tuple[int, in
     """The training batches, augmented; ``part``: this process and how many there are."""
     method, manifest = opened.method, opened.manifest
     flip = not manifest.directional
-    scale = (0.8, 1.0) if manifest.name in benchmarks.WORLDS else (0.5, 1.0)
+    crop = CROPS[params.crop]
+    if params.crop == "area" and manifest.name in benchmarks.WORLDS:  # there a place can tell the class
+        crop = {"scale": (0.8, 1.0)}
     colour = COLOUR if params.colour == "strong" else {}
     operations = tuple(params.rand_augment) or None
-    learn = ClipTransform(**_look(method), **colour, rand_augment=operations, train=True, flip=flip, scale=scale)
-    test = ClipTransform(**_look(method), train=False)
+    test = ClipTransform(**test_look(params, method), train=False)
+    learn = ClipTransform(**_look(method), **colour, **crop, rand_augment=operations, train=True, flip=flip)
     clips = Clips(manifest, "train", params.frames, learn, test, params.seed)
     texts = [manifest.text(cls) for cls in manifest.classes("train")]
     known = opened.words if method.masks_words else None
@@ -119,7 +128,18 @@ def open_batches(params: VideoTextRunParams, opened: Opened, part: tuple[int, in
 def open_views(params: VideoTextParams, method: VideoTextMethod, manifest: Manifest, split: str) -> list[Clips]:
     """The test views of a split: one for val, as many as ``params`` ask for otherwise."""
     clips, crops = (1, 1) if split.startswith("val") else (params.test_clips, params.test_crops)
-    return list(test_views(manifest, split, params.frames, clips, crops, _look(method)))
+    return list(test_views(manifest, split, params.frames, clips, crops, test_look(params, method)))
+
+
+def test_look(params: VideoTextParams, method: VideoTextMethod) -> dict[str, Any]:
+    """Arguments of ``ClipTransform`` for a test video, but for train and place; UserError where the crop is larger."""
+    size = method.backbone.image_size
+    if params.test_resize and params.test_resize < size:
+        raise UserError(
+            f"test_resize: {params.test_resize} pixels are less than the {size} of the crop that {params.backbone} "
+            "takes; give at least that many, or 0"
+        )
+    return _look(method) | {"resize": params.test_resize or None}
 
 
 def _look(method: VideoTextMethod) -> dict[str, Any]:
@@ -142,6 +162,7 @@ def open_plan(params: VideoTextParams) -> Plan:
         seed=params.seed,
         other=bases[1] if params.test_dataset else None,
         remove_overlap=params.remove_overlap,
+        select=params.select,
     )
     manifest = replace(made.manifest, left_out={})  # the data sets' own: their splits are others
     if not {params.dataset, params.test_dataset} <= {"", *benchmarks.WORLDS}:
@@ -208,6 +229,7 @@ class LabelledClips(running.Work):
         same = (
             "lr",
             "weight_decay",
+            "betas",
             "decayed",
             "layer_decay",
             "warmup",

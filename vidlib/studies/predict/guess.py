@@ -109,8 +109,7 @@ def open_zero_shot(p: PredictParams) -> Opened:
         stepping.seed_everything(params.seed, -1)
         method = methods.build(params, backbones.load(p.backbone, p.pretrained)).eval()
         words = f"frozen {_tower(p)} under ActionCLIP's {len(method.templates)} sentences a class"
-    tower = method.backbone
-    look = ClipTransform(tower.image_size, tower.mean, tower.std, train=False)
+    look = ClipTransform(**video_text.test_look(params, method), train=False)
     return Opened(method, params.frames, segment_indices, look, "", f"{words}, {params.frames} frames a video")
 
 
