@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from tests.data.small import write_folder
+from vidlib.basics import paths
 from vidlib.basics.errors import UserError
 from vidlib.methods import METHODS
 from vidlib.params.by_recipe import ComparisonParams, FewShotNotebookParams, by_recipe
@@ -122,6 +123,18 @@ def test_counts_that_no_paper_printed_are_our_modules_and_say_so():
     assert rows.loc["TRX", "counted"] and rows.loc["TRX", "trainable_M"] == pytest.approx(47.06, abs=0.1)
     assert not rows.loc["HyRSM", "counted"] and rows.loc["HyRSM", "trainable_M"] == 65.6
     assert rows["trainable_M"].notna().all()
+
+
+def test_a_count_is_of_the_recipe_and_the_same_in_every_figure():
+    full = comparison.published_bubbles("SSv2-Full").set_index("name")
+    assert full.loc["SloshNet", "counted"] and full.loc["SloshNet", "trainable_M"] == pytest.approx(176.2, abs=0.1)
+    small = comparison.count("sloshnet", "resnet50", "hmdb51")
+    assert small == pytest.approx(166.8, abs=0.1), "one cardinality, where SSv2 has two"
+    assert full.loc["STRM", "counted"] and full.loc["STRM", "trainable_M"] == pytest.approx(63.3, abs=0.1)
+    assert set(claims.COUNTED) == {"hyrsm", "molo"} and not full.loc[["HyRSM", "MoLo"], "counted"].any()
+    for notebook in ("ma_fsar", "few_shot", "comparison", "sloshnet", "gghm"):
+        text = (paths.checkout() / "notebooks" / f"{notebook}.ipynb").read_text()
+        assert "comparison.published_bubbles(" in text and "published.comparison(" not in text
 
 
 def test_claims_hold_and_a_wrong_command_fails_them(small, monkeypatch):
