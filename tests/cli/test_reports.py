@@ -157,6 +157,49 @@ def test_a_papers_table_has_ours_beside_and_blanks_elsewhere(tmp_path):
     assert (found["ours (%)"] != "").sum() == 1
 
 
+@pytest.mark.parametrize(
+    "changes, more, why",
+    [
+        ({"pretrained": ""}, {}, "pretrained none instead of openai"),
+        ({"backbone": "ViT-B-16"}, {}, "backbone ViT-B-16 instead of ViT-B-16-quickgelu"),
+        ({"epochs": 1}, {}, "epochs 1 instead of 50"),
+        ({"test_clips": 2}, {}, "test_clips 2 instead of 1"),
+        ({}, {"coverage": [{"split": "test", "present": 400, "listed": 500}]}, "400 of 500 test videos"),
+    ],
+)
+def test_a_run_that_is_not_the_cell_has_a_column_of_its_own(tmp_path, changes, more, why):
+    given = request("actionclip/kinetics400_b16_8f").params.run_params().model_dump()
+    record(tmp_path, VideoTextRunParams.parse(given | changes), 0.8, **more)
+    found = report_table.table("actionclip", tmp_path).set_index("backbone")
+    row = found[found["command"] == "vidlib run actionclip/kinetics400_b16_8f"].iloc[0]
+    assert list(found.columns[-2:]) == [report_table.PARTIAL, "command"] and set(found["ours (%)"]) == {""}
+    assert row[report_table.PARTIAL] == f"80.0 ± 1.0: {why}"
+
+
+def test_a_repetition_has_its_differences_beside(tmp_path):
+    given = request("actionclip/kinetics400_b16_8f").params.run_params().model_dump()
+    record(tmp_path, VideoTextRunParams.parse(given | {"lr": 1e-5}), 0.8)
+    record(tmp_path, by_recipe("ma_fsar", {"dataset": "hmdb51", "shot": 1, "frames": 2}), 0.3)
+    found = report_table.table("actionclip", tmp_path)
+    row = found[found["ours (%)"] != ""].iloc[0]
+    assert row["ours (%)"] == "80.0" and row[report_table.OTHER] == "lr 1e-05 (recipe: 5e-06)"
+    few = report_table.table("ma_fsar", tmp_path)
+    assert list(few.columns[-2:]) == [report_table.PARTIAL, "command"] and set(few["ours (%)"]) == {""}
+    assert "30.0 ± 1.0: frames 2 instead of 8" in set(few[report_table.PARTIAL])
+    assert r"partial run" in report_table.written(few, "latex")
+
+
+def test_a_cell_that_was_trained_on_other_data_before_wants_that_start(tmp_path):
+    given = request("actionclip/hmdb51_b16_32f").params.run_params().model_dump()
+    record(tmp_path, VideoTextRunParams.parse(given), 0.6)
+    found = report_table.table("actionclip", tmp_path)
+    row = found[found["command"] == "vidlib run actionclip/hmdb51_b16_32f"].iloc[0]
+    assert row[report_table.PARTIAL].endswith(": starts from no run on Kinetics-400 (init)") and row["ours (%)"] == ""
+    record(tmp_path, VideoTextRunParams.parse(given | {"init": str(tmp_path / "before")}), 0.7)
+    found = report_table.table("actionclip", tmp_path)
+    assert found[found["ours (%)"] != ""]["dataset"].tolist() == ["HMDB51"]
+
+
 def test_videos_and_texts_have_theirs(tmp_path):
     given = request("actionclip/kinetics400_b16_8f").params.run_params()
     record(tmp_path, given, 0.8)

@@ -11,7 +11,7 @@ from vidlib.results import published
 
 def test_every_figure_has_source_and_confidence():
     table = published.load()
-    assert list(table.columns) == list(published.COLUMNS)
+    assert list(table.columns) == [*published.COLUMNS, *published.ITS]
     assert len(table) == 210
     assert table["source"].str.len().gt(0).all()
     assert table["confidence"].notna().all()
@@ -66,6 +66,9 @@ def test_the_printed_table_marks_every_recalled_figure():
     assert printed["source"].tolist() == figures["source"].tolist()
     known = figures["trainable_params_M"].notna().to_numpy()
     assert printed["trainable (M)"][recalled & known].str.endswith("[recalled, unchecked]").all()
+    summary = (figures["trainable_params_M_confidence"] == "seed").to_numpy()
+    assert printed["trainable (M)"][summary & known].str.endswith("[from a summary, unchecked]").all()
+    assert (summary & known & (figures["confidence"] == "verified").to_numpy()).sum() == 14
     assert (printed["trainable (M)"][~known] == "not published").all()
     unmarked = [text for text in printed["figure (%)"] if re.fullmatch(r"[\d.]+", text)]
     assert len(unmarked) == (figures["confidence"] == "verified").sum()
@@ -83,10 +86,40 @@ def test_comparison_for_the_bubble_plot():
 
 def test_costs_stand_one_row_a_configuration_with_their_marks():
     table = published.costs()
-    assert not table.duplicated(["method", "backbone", "frames", "views"]).any()
+    assert not table.duplicated(["method", "backbone", "frames", "protocol"]).any()
     first = table[
         (table["backbone"] == "ViT-B/16") & (table["frames"] == "32") & table["method"].str.match("ActionCLIP")
     ]
-    assert first["GFLOPs"].tolist() == ["563.1"] * 2 and first["videos per second"].tolist() == ["13.0"] * 2
+    mark = "[from a summary, unchecked]"
+    assert first["top-1 (%)"].tolist() == ["82.3", "83.8"], "verified, and marked as such"
+    assert first["GMACs per view"].tolist() == [f"563.1 {mark}"] * 2 and first["views"].tolist() == ["1", "30"]
+    assert first["videos per second"].tolist() == [f"13.0 {mark}"] * 2
     others = table[table["method"].str.contains("TimeSformer|ViViT")]
-    assert len(others) == 2 and others["GFLOPs"].str.contains("unchecked").all()
+    assert len(others) == 2 and others["GMACs per view"].str.contains("unchecked").all()
+
+
+def test_multiplications_are_of_one_clip_and_view():
+    aim = published.rows("AIM", "Kinetics-400", metric="top1")
+    tower = aim[(aim["backbone"] == "ViT-B/16") & (aim["frames"] == 8)].iloc[0]
+    assert (tower["gflops"], tower["views"]) == (202.0, 3), "606 is printed, for three views"
+    for (_, _), same in published.load().dropna(subset="gflops").groupby(["method", "backbone"]):
+        each = same["gflops"] / same["frames"]
+        assert each.max() < 1.25 * each.min() or set(same["confidence"]) & {"secondary"}, "another number of views"
+
+
+def test_a_count_of_ours_is_in_no_row():
+    counts = published.load().dropna(subset="trainable_params_M")
+    assert not set(counts["method"]) & {"STRM", "SloshNet", "TRX", "OTAM", "GgHM"}
+    assert not counts["trainable_params_M_source"].str.contains("comput|counted").any()
+    trust = counts.groupby("method")["trainable_params_M_confidence"].agg(lambda each: set(each))
+    assert trust["MoLo"] == trust["HyRSM"] == trust["MA-CLIP (v1)"] == {"recalled"}
+
+
+def test_a_number_of_its_own_confidence_needs_a_known_one():
+    row = {"source": "a", "confidence": "verified", "gflops": {"value": 12, "views": 3, "confidence": "seed"}}
+    each = published._each(row, 1)
+    assert (each["gflops"], each["gflops_confidence"], each["gflops_source"]) == (4.0, "seed", "a")
+    assert each["views_confidence"] == "verified"
+    for wrong in ({"value": 1, "confidence": "guessed"}, {"value": 1, "views": 0}, {"valeu": 1}):
+        with pytest.raises(UserError, match="row 7: gflops is a number, or value with source"):
+            published._each(row | {"gflops": wrong}, 7)

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from tests.data.small import write_folder
+from vidlib.basics import paths
 from vidlib.basics.errors import UserError
 from vidlib.methods import METHODS
 from vidlib.params.by_recipe import ComparisonParams, FewShotNotebookParams, by_recipe
@@ -124,6 +125,18 @@ def test_counts_that_no_paper_printed_are_our_modules_and_say_so():
     assert rows["trainable_M"].notna().all()
 
 
+def test_a_count_is_of_the_recipe_and_the_same_in_every_figure():
+    full = comparison.published_bubbles("SSv2-Full").set_index("name")
+    assert full.loc["SloshNet", "counted"] and full.loc["SloshNet", "trainable_M"] == pytest.approx(176.2, abs=0.1)
+    small = comparison.count("sloshnet", "resnet50", "hmdb51")
+    assert small == pytest.approx(166.8, abs=0.1), "one cardinality, where SSv2 has two"
+    assert full.loc["STRM", "counted"] and full.loc["STRM", "trainable_M"] == pytest.approx(63.3, abs=0.1)
+    assert set(claims.COUNTED) == {"hyrsm", "molo"} and not full.loc[["HyRSM", "MoLo"], "counted"].any()
+    for notebook in ("ma_fsar", "few_shot", "comparison", "sloshnet", "gghm"):
+        text = (paths.checkout() / "notebooks" / f"{notebook}.ipynb").read_text()
+        assert "comparison.published_bubbles(" in text and "published.comparison(" not in text
+
+
 def test_claims_hold_and_a_wrong_command_fails_them(small, monkeypatch):
     p, _, found, missing = small
     lines = list(claims.comparison(p, found, missing))
@@ -139,37 +152,113 @@ def test_claims_hold_and_a_wrong_command_fails_them(small, monkeypatch):
 # ---------------------------------------------------------------- the page
 
 
-def _record(method: str, dataset: str, shot: int, backbone: str, accuracy: float, seed: int = 0, **more) -> dict:
-    params = by_recipe(method, {"dataset": dataset, "shot": shot, "backbone": backbone, "pretrained": "", "seed": seed})
-    covered = [{"split": "test", "present": 90, "listed": 100}]
+def _record(method: str, dataset: str, shot: int, accuracy: float, given: dict | None = None, **more) -> dict:
+    """A finished run of a cell's recipe, ``given`` aside; ``more``: other entries of the record."""
+    params = by_recipe(method, {"dataset": dataset, "shot": shot, **(given or {})})
+    seed, covered = params.seed, _covered(1230)
     result = {"result.test.accuracy": accuracy, "result.test.interval": 0.004, "result.test.episodes": 10000}
     result |= {"result.coverage": covered, "result.finished": "2026-01-01", "result.cost.trainable": 5}
     return {"id": f"{method}-{seed}-{accuracy}", **params.model_dump(), **result, **more}
 
 
+def _covered(test: int, train: int = 5000) -> list[dict]:
+    counts = {"train": (train, 5000), "val": (1000, 1000), "test": (test, 1292)}
+    return [{"split": split, "present": here, "used": here, "listed": all_} for split, (here, all_) in counts.items()]
+
+
 def test_a_published_figure_meets_the_runs_of_its_own_data_and_backbone():
     records = pd.DataFrame(
         [
-            _record("otam", "ssv2_small", 1, "resnet50", 0.350, 0),
-            _record("otam", "ssv2_small", 1, "resnet50", 0.352, 1),
-            _record("trx", "ssv2_small", 1, "resnet50", 0.361),
-            _record("hyrsm", "ssv2_small", 1, "clip-mini", 0.900),
-            _record("molo", "ssv2_small", 1, "resnet50", 0.99, **{"result.test.episodes": 20}),
-            _record("strm", "moving_shapes", 1, "resnet-mini", 0.5),
+            _record("otam", "ssv2_small", 1, 0.350, {"seed": 0}),
+            _record("otam", "ssv2_small", 1, 0.352, {"seed": 1}),
+            _record("trx", "ssv2_small", 1, 0.361),
+            _record("hyrsm", "ssv2_small", 1, 0.900, {"backbone": "clip-mini", "pretrained": "clip-mini"}),
+            _record("molo", "ssv2_small", 1, 0.99, **{"result.test.episodes": 20}),
+            _record("strm", "moving_shapes", 1, 0.5),
         ]
     )
     table = paper_against_ours.compare(records).set_index(["method", "dataset", "shot"])
     otam = table.loc["OTAM", "ssv2_small", 1]
     assert otam["outcome"] == "lower" and otam["difference"] == pytest.approx(35.1 - 36.4) and otam["seeds"] == 2
-    assert otam["paper (%)"] == "36.4 [recalled, unchecked]" and otam["coverage"] == "90 of 100"
+    assert otam["paper (%)"] == "36.4 [recalled, unchecked]" and otam["coverage"] == "1,230 of 1,292"
     assert table.loc["TRX", "ssv2_small", 1]["outcome"] == "within our interval"
-    for name in ("HyRSM", "MoLo"):  # another backbone; too few test episodes
-        assert table.loc[name, "ssv2_small", 1]["outcome"] == "not run"
+    for name, why in (
+        ("HyRSM", "backbone clip-mini instead of resnet50"),
+        ("MoLo", "20 test episodes instead of 10,000"),
+    ):
+        partial = table.loc[name, "ssv2_small", 1]
+        assert partial["outcome"] == "partial run" and why in partial["differs"] and partial["ours (%)"] == "-"
+        assert np.isnan(partial["difference"])
     assert table["outcome"].iloc[0] == "lower", "where ours is lower comes first"
     assert "2 of" in paper_against_ours.summary(table.reset_index()) and "1 lower" in paper_against_ours.summary(
         table.reset_index()
     )
     assert paper_against_ours.world(records)["method"].tolist() == ["STRM"]
+
+
+WHOLE = {"method": "ma_fsar", "dataset": "hmdb51", "shot": 1, "accuracy": 0.286}
+
+
+@pytest.mark.parametrize(
+    "given, more, why",
+    [
+        ({"backbone": "ViT-B-16", "pretrained": "openai"}, {}, "backbone ViT-B-16 instead of ViT-B-16-quickgelu"),
+        ({"backbone": "ViT-B-32-quickgelu", "pretrained": "openai"}, {}, "backbone ViT-B-32-quickgelu instead"),
+        ({"pretrained": ""}, {}, "pretrained none instead of openai"),
+        ({"pretrained": "laion2b_s34b_b88k"}, {}, "pretrained laion2b_s34b_b88k instead of openai"),
+        ({"frames": 2}, {}, "frames 2 instead of 8"),
+        ({"metric": "bimhm"}, {}, "metric bimhm instead of otam"),
+        ({"way": 3}, {}, "way 3 instead of 5"),
+        ({"train_episodes": 1}, {}, "train_episodes 1 instead of 5,000"),
+        ({}, {"result.test.episodes": 2000}, "2,000 test episodes instead of 10,000"),
+        ({}, {"result.coverage": _covered(50)}, "50 of 1,292 test videos"),
+        ({}, {"result.coverage": _covered(1226)}, "1,226 of 1,292 test videos"),
+        ({}, {"result.coverage": _covered(1292, train=4000)}, "6,292 of 7,292 videos"),
+        ({}, {"result.coverage": np.nan}, "unknown how many test videos"),
+    ],
+)
+def test_what_differs_in_one_thing_is_a_partial_run(given, more, why):
+    cell = ["MA-CLIP (v1)", "hmdb51", 1]
+    table = paper_against_ours.compare(pd.DataFrame([_record(**WHOLE, given=given, **more)]))
+    row = table.set_index(["method", "dataset", "shot"]).loc[tuple(cell)]
+    assert row["outcome"] == "partial run" and np.isnan(row["difference"]) and row["ours (%)"] == "-"
+    assert row["differs"].startswith(why) and ";" not in row["differs"] and row["partial run (%)"] == "28.6 ± 0.4"
+    said = paper_against_ours.summary(table)
+    assert "0 of" in said and "0 lower" in said and "Beside 1 others stands a partial run" in said
+
+
+def test_a_run_of_another_shot_or_data_set_is_beside_no_figure():
+    for other in ({"shot": 5}, {"dataset": "ucf101"}):
+        table = paper_against_ours.compare(pd.DataFrame([_record(**WHOLE | other)]))
+        row = table.set_index(["method", "dataset", "shot"]).loc["MA-CLIP (v1)", "hmdb51", 1]
+        assert row["outcome"] == "not run"
+    elsewhere = _record(**WHOLE) | {"dataset": "folder:/videos/hmdb51"}
+    assert set(paper_against_ours.compare(pd.DataFrame([elsewhere]))["outcome"]) == {"not run"}
+
+
+def test_a_repetition_lists_how_its_recipe_differs():
+    given = {"lr": 1e-4, "options": {"ratio": 0.5}, "train_episodes": 6000}
+    table = paper_against_ours.compare(
+        pd.DataFrame([_record(**WHOLE, given=given), _record(**WHOLE, given={"seed": 7})])
+    )
+    row = table.set_index(["method", "dataset", "shot"]).loc["MA-CLIP (v1)", "hmdb51", 1]
+    assert row["outcome"] == "lower" and row["difference"] == pytest.approx(28.6 - 83.4) and row["seeds"] == 1
+    plain = paper_against_ours.compare(pd.DataFrame([_record(**WHOLE, given=given)])).iloc[0]
+    said = "lr 0.0001 (recipe: 6e-05); train_episodes 6,000 (recipe: 5,000); ratio 0.5 (recipe: its default)"
+    assert plain["differs"] == said and plain["outcome"] == "lower"
+    exact = paper_against_ours.compare(pd.DataFrame([_record(**WHOLE)])).iloc[0]
+    assert exact["differs"] == "-" and exact["outcome"] == "lower"
+
+
+def test_a_run_scored_otherwise_does_not_repeat_the_figure_with_text():
+    records = pd.DataFrame([_record("clip_fsar", "hmdb51", 1, 0.7)])
+    table = paper_against_ours.compare(records).set_index(["method", "dataset", "shot"])
+    rows = table[[key[1:] == ("hmdb51", 1) and "CLIP-FSAR" in key[0] for key in table.index]]
+    assert {name[0].split("(")[1][:6]: row["outcome"] for name, row in rows.iterrows()} == {
+        "visual": "lower",
+        "with t": "partial run",
+    }
+    assert rows["differs"].iloc[-1] == "inference visual instead of combined"
 
 
 def test_every_few_shot_figure_of_our_methods_is_on_the_page():

@@ -181,6 +181,15 @@ def test_published_figures_carry_a_count_of_parameters():
     assert M2CLIPParams().run_params().method == "m2clip"
 
 
+def test_the_count_beside_the_published_one_says_what_is_left():
+    table = study.counts_beside_published()
+    assert table["all, here"].round(1).to_dict() == {"ViT-B/32": 170.2, "ViT-B/16": 168.5}
+    assert table["unexplained"].round(1).to_dict() == {"ViT-B/32": 0.8, "ViT-B/16": 1.5}
+    parts = table[["word embeddings", "image tower", "text tower", "head"]]
+    assert parts.sum(axis=1).to_list() == pytest.approx(table["all, here"].to_list())
+    assert table["published"].str.endswith("[from a summary, unchecked]").all()
+
+
 @pytest.mark.parametrize("model", [ActionCLIPParams, M2CLIPParams])
 def test_every_ablation_changes_what_the_notebook_has_chosen(model):
     """A notebook's own parameters are options of the run; an ablation is a change of them."""

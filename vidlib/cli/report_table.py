@@ -1,7 +1,8 @@
 """``vidlib report table PAPER``: every figure that a paper prints, beside the runs here that repeat it, as one table.
 
-Only a run on the paper's own data, protocol, backbone, frames and views stands beside a figure. What was not run is
-blank, so that a table for a draft holds nothing that was not measured.
+Only a run that is the published cell (``studies.repetition``) stands beside a figure, with how its recipe differs; any
+other on the same data and protocol is a partial run, in a column of its own. What was not run is blank, so that a table
+for a draft holds nothing that was not measured.
 """
 
 import re
@@ -16,14 +17,15 @@ from vidlib.basics.words import closest
 from vidlib.params import recipes
 from vidlib.params.few_shot import METHOD_NAMES
 from vidlib.params.names import label
-from vidlib.params.notebooks import folder
+from vidlib.params.notebooks import folder, request
 from vidlib.params.video_text import VIDEO_TEXT_NAMES, VideoTextRunParams
 from vidlib.results import published, runs
 from vidlib.results.accuracy import seed_interval
-from vidlib.studies import paper_against_ours
+from vidlib.studies import paper_against_ours, repetition
 
 PUBLISHED = "published (%)"
 COLUMNS = ["dataset", "protocol", "backbone", PUBLISHED, "ours (%)", "± 95%", "seeds", "coverage", "command"]
+OTHER, PARTIAL = "other than the recipe", "partial run"  # further columns, of a table that has any
 DATASETS = {"Kinetics-400": "kinetics400", "HMDB51": "hmdb51", "UCF101": "ucf101", "SSv2": "ssv2"}
 TRAINED_ON = "kinetics400"  # before a zero-shot test
 BACKBONES = {"ViT-B/16": "ViT-B-16", "ViT-B/32": "ViT-B-32"}
@@ -34,7 +36,8 @@ Key = tuple[str, str, int, str, int, tuple[int, int]]  # data, protocol, train_p
 
 def table(paper: str, root: str | Path = "") -> pd.DataFrame:
     """The figures of ``paper`` (a method's name, as in ma_fsar or MA-FSAR) with the columns of ``COLUMNS``, as text;
-    numbers in per cent. A UserError names the nearest where there is none of that name."""
+    numbers in per cent; before the last, ``OTHER`` and ``PARTIAL`` where a run has any. A UserError names the nearest
+    where there is none of that name."""
     names = {name: label(name) for name in (*METHOD_NAMES, *VIDEO_TEXT_NAMES)}
     found = [name for name, shown in names.items() if paper.lower() in (name.lower(), shown.lower())]
     if not found:
@@ -43,7 +46,8 @@ def table(paper: str, root: str | Path = "") -> pd.DataFrame:
     rows = _labelled(found[0], records) if found[0] in VIDEO_TEXT_NAMES else _few_shot(found[0], records)
     if not rows:
         raise UserError(f"paper: no published figure of {names[found[0]]} is known here, so that there is no table")
-    return pd.DataFrame(rows, columns=COLUMNS).fillna("").astype(str)
+    more = [name for name in (OTHER, PARTIAL) if any(row.get(name) for row in rows)]
+    return pd.DataFrame(rows, columns=[*COLUMNS[:-1], *more, COLUMNS[-1]]).fillna("").astype(str)
 
 
 def written(found: pd.DataFrame, form: str) -> str:
@@ -65,25 +69,28 @@ def latex(found: pd.DataFrame) -> str:
     return text.replace("±", r"$\pm$").rstrip("\n")
 
 
-def _row(ours: Mapping[str, Any] | None, recipe: Path | None) -> dict[str, str]:
+def _row(ours: Mapping[str, Any] | None, part: Mapping[str, Any] | None, recipe: Path | None) -> dict[str, str]:
     row = dict.fromkeys(COLUMNS[4:], "")
     if ours is not None:
         row |= {"ours (%)": f"{ours['accuracy']:.1f}", "± 95%": f"{ours['half']:.1f}"}
-        row |= {"seeds": str(ours["seeds"]), "coverage": ours["coverage"]}
+        row |= {"seeds": str(ours["seeds"]), "coverage": ours["coverage"], OTHER: "; ".join(ours["differs"])}
+    elif part is not None:
+        row[PARTIAL] = f"{part['accuracy']:.1f} ± {part['half']:.1f}: {'; '.join(part['differs'])}"
     if recipe is not None:
         row["command"] = f"vidlib run {recipe.parent.name}/{recipe.stem}"
     return row
 
 
 def _few_shot(method: str, records: pd.DataFrame) -> list[dict[str, str]]:
-    groups = paper_against_ours.groups(records)
+    groups = paper_against_ours.groups(records, least=1)
     rows = []
     cells = paper_against_ours.cells()
     for _, cell in cells[cells["method"] == method].iterrows():
         row = {"dataset": cell["dataset"], "protocol": f"5-way {cell['shot']}-shot", "backbone": cell["backbone"]}
         row[PUBLISHED] = published.mark(cell["value"], cell["confidence"])
         recipe = recipes.find(method, cell["dataset"], cell["shot"])
-        rows.append(row | _row(paper_against_ours.best(groups, cell), recipe))
+        ours, part = paper_against_ours.best(groups, cell), paper_against_ours.nearest(groups, cell)
+        rows.append(row | _row(ours, part, recipe))
     return rows
 
 
@@ -105,7 +112,15 @@ def _labelled(method: str, records: pd.DataFrame) -> list[dict[str, str]]:
         row = {"dataset": figure["dataset"], "protocol": figure["protocol"] + (", run by others" if others else "")}
         row["backbone"] = f"{figure['backbone']}, {key[4]} frames"
         row[PUBLISHED] = published.mark(figure["value"], figure["confidence"])
-        rows.append(row | _row(_ours(method, records, key), sheets.get(key)))
+        wanted = {"backbone": key[3] + "-quickgelu", "pretrained": "openai", "frames": key[4]}
+        wanted |= dict(zip(("test_clips", "test_crops"), key[5], strict=True))
+        recipe = request(str(sheets[key])).params.run_params() if key in sheets else None
+        ours, part = _ours(
+            method, records, key, wanted, recipe, key[1] == "closed_set" and "K400" in figure["pretraining"]
+        )
+        if ours and (printed := _views(figure)) != key[5]:
+            ours["differs"].append("test views {}x{} (paper: {}x{})".format(*key[5], *printed))
+        rows.append(row | _row(ours, part, sheets.get(key)))
     return rows
 
 
@@ -113,15 +128,19 @@ def _published_key(figure: pd.Series) -> Key | None:
     """What a published figure was measured on; None for ablations and other protocols than ours."""
     said, data = figure["protocol"], DATASETS[figure["dataset"]]
     shot = re.match(r"K=(\d+) ", said)
-    views = re.search(r"(\d+)x(\d+)", said)
     protocol = "kshot" if shot else "zero_shot" if said == "zero-shot" else "closed_set"
     if protocol == "closed_set" and not said.startswith("supervised") or figure["backbone"] not in BACKBONES:
         return None
     if figure["frames"] != figure["frames"] or "own K400 copy" in said or "log" in said:
         return None
-    seen = tuple(map(int, views.groups())) if views else (1, 1)
+    seen = _views(figure)
     count = int(shot[1]) if shot else 0
     return data, protocol, count, BACKBONES[figure["backbone"]], int(figure["frames"]), VIEWS.get(seen, seen)
+
+
+def _views(figure: pd.Series) -> tuple[int, ...]:
+    views = re.search(r"(\d+)x(\d+)", figure["protocol"])
+    return tuple(map(int, views.groups())) if views else (1, 1)
 
 
 def _key(values: Mapping[str, Any]) -> Key:
@@ -136,24 +155,43 @@ def _key(values: Mapping[str, Any]) -> Key:
     return data, protocol, each, backbone, int(values.get("frames", 8)), views
 
 
-def _ours(method: str, records: pd.DataFrame, key: Key) -> dict[str, Any] | None:
-    """The trained runs of a published cell, over their seeds: of several groups that with the most, then the latest."""
+def _ours(
+    method: str,
+    records: pd.DataFrame,
+    key: Key,
+    wanted: Mapping[str, Any],
+    recipe: VideoTextRunParams | None,
+    on: bool,
+) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """The trained runs that repeat a published cell, over their seeds: of several groups that with the most, then the
+    latest; and of those on its data and protocol the partial one with the least that keeps it from being the cell.
+    ``on``: the cell's model was trained on Kinetics-400 before."""
     if not len(records) or "epochs" not in records:
-        return None
+        return None, None
     done = records[(records["method"] == method) & (records["report"] == "test") & (records["ablation"] == "")]
     done = done[done["epochs"] > 0]
-    done = done[[_key(row) == key for row in done.to_dict("records")]] if len(done) else done
+    done = done[[_key(row)[:3] == key[:3] for row in done.to_dict("records")]] if len(done) else done
     if not len(done):
-        return None
+        return None, None
     keys = done.reindex(columns=SAME_RUN).astype(str).agg("\t".join, axis=1)
     groups = [_group(part) for _, part in done.groupby(keys)]
-    return max(groups, key=lambda group: (group["seeds"], group["finished"]))
+    for group in groups:
+        group["apart"] = repetition.apart(group["row"], wanted, recipe)
+        if on and not (repetition.known(init := group["row"].get("init")) and init):
+            group["apart"].append("starts from no run on Kinetics-400 (init)")
+    ours = [g | {"differs": repetition.differences(g["row"], wanted, recipe)} for g in groups if not g["apart"]]
+    part = [g | {"differs": g["apart"]} for g in groups if g["apart"]]
+    return (
+        max(ours, key=lambda g: (g["seeds"], g["finished"]), default=None),
+        max(part, key=lambda g: (-len(g["differs"]), g["seeds"], g["finished"]), default=None),
+    )
 
 
 def _group(part: pd.DataFrame) -> dict[str, Any]:
     part = part.sort_values("result.finished").drop_duplicates("seed", keep="last").sort_values("seed")
     first = part.iloc[0]
     mean, half = seed_interval(part["result.test.accuracy"].tolist(), first["result.test.interval"])
-    listed = next((line for line in first["result.coverage"] if line["split"] == "test"), {"present": 0, "listed": 0})
+    lines = first["result.coverage"] if isinstance(first["result.coverage"], list) else []
+    listed = next((line for line in lines if line["split"] == "test"), {"present": 0, "listed": 0})
     group = {"accuracy": 100 * mean, "half": 100 * half, "seeds": len(part), "finished": part["result.finished"].max()}
-    return group | {"coverage": f"{listed['present']:,} of {listed['listed']:,}"}
+    return group | {"coverage": f"{listed['present']:,} of {listed['listed']:,}", "row": first.to_dict()}

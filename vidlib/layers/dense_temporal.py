@@ -19,7 +19,7 @@ class PlaceAttention(nn.Module):
     """Self-attention among the places of one frame, ``[B N C] -> [B N C]``.
 
     residual: ``x + MSA(LN x)`` with an output projection that starts at zero, so that it begins as the identity; else
-        ``MSA(x)`` alone. Heads, norm and residual are not stated in the paper.
+        ``MSA(x)`` alone. Heads, norm and residual are unknown to us.
     """
 
     def __init__(self, dim: int, heads: int = 8, residual: bool = True) -> None:
@@ -46,10 +46,10 @@ class PatchRelation(nn.Module):
     With ``F`` as (N, C, T) and ``W_1, W_2`` T x T, no bias, ``H = relu(F W_1) W_2 + F``; the patch shift keeps ``F``
     at some places and takes ``H`` at the others; then ``gamma SA(shifted) + (1 - gamma) SA(F)``.
 
-    gap: of N places those whose number is a multiple of gap are the grid (a positive whole number; value not stated).
+    gap: of N places those whose number is a multiple of gap are the grid (a positive whole number, unknown to us).
     shifted: which places take H: "others", all but the grid, as the notes print it, or "grid" (not verified: the text
         calls the shift sparse).
-    gamma: weight of the shifted branch, 0 to 1 (value not stated).
+    gamma: weight of the shifted branch, 0 to 1 (value unknown to us).
     shared: both branches use the same attention (inferred: the paper uses one symbol).
     """
 
@@ -93,7 +93,7 @@ class ChannelRelation(nn.Module):
 
     ``out[t, c] = sum_i K[c, i] F[t + i, c]``, frames before the first and after the last being zero.
 
-    kernel: frames that K spans, odd (not stated; 3 is the usual choice).
+    kernel: frames that K spans, odd (unknown to us; 3 is the usual choice).
     start: "shift": an eighth of the channels begins by taking the next frame, another the one before, as temporal shift
         modules do; "identity": every channel begins by keeping its own frame. Not stated.
     """
@@ -122,7 +122,7 @@ class ChannelRelation(nn.Module):
 class DenseTemporal(nn.Module):
     """``F~ = beta F_patch + (1 - beta) F_channel``, ``[B T C h w] -> [B T C h w]``; either part may be None.
 
-    beta: 0 to 1 (value not stated); of no effect where there is one part.
+    beta: 0 to 1 (value unknown to us); of no effect where there is one part.
     """
 
     def __init__(self, patch: PatchRelation | None, channel: ChannelRelation | None, beta: float = 0.5) -> None:

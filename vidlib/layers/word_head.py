@@ -8,7 +8,7 @@ from torch.nn import functional as F
 class WordHead(nn.Module):
     """``[... C] -> [... V]``, V words; linear and bias of the last layer apart, as in M2-CLIP's released code.
 
-    How it starts is not stated: torch's own start, the last bias at zero.
+    How it starts is unknown to us: torch's own start, the last bias at zero.
     """
 
     def __init__(self, dim: int, vocabulary: int) -> None:

@@ -69,7 +69,7 @@ def otam_path(cost: Tensor) -> Tensor:
 class OTAM(Metric):
     """Soft ordered alignment of frames, both directions summed.
 
-    lam: softness; 0.1 in the reimplementation, 0.5 in CLIP-FSAR (paper: not stated in our sources).
+    lam: softness; 0.1 in the reimplementation, 0.5 in CLIP-FSAR (the paper's is unknown to us).
     bidirectional: add the cost of the swapped table (released code; False is query against padded support alone,
         CLIP-FSAR's SINGLE_DIRECT).
     eps: see ``frame_cost`` (released code).

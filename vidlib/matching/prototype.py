@@ -12,7 +12,7 @@ class MeanPrototype(Metric):
     """ProtoNet (Snell et al., 2017) on frame averages: a class is the mean of its support videos.
 
     kind: "euclidean", logit = -|q - p|^2 (the original's); "cosine", logit = cos(q, p) - 1.
-    eps: for "cosine" only, see ``frame_cost``. How the few-shot video papers pool their "ProtoNet" rows is not stated.
+    eps: for "cosine" only, see ``frame_cost``. How few-shot papers pool their "ProtoNet" rows is unknown to us.
     """
 
     def __init__(self, kind: str = "euclidean", eps: float = 0.01, scale: float = 1.0) -> None:

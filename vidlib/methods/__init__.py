@@ -28,6 +28,7 @@ from vidlib.methods.sloshnet import SloshNet
 from vidlib.methods.strm import STRM
 from vidlib.methods.trx import TRX
 from vidlib.methods.video_text import VideoTextMethod
+from vidlib.params import open_choices
 
 if TYPE_CHECKING:
     from vidlib.backbones import Backbone
@@ -180,6 +181,7 @@ __all__ = [
     "arguments",
     "build",
     "check",
+    "entered",
     "find",
     "source_file",
     "taken",
@@ -219,8 +221,8 @@ def check(params: "RunParams | VideoTextRunParams") -> None:
 
 
 def arguments(params: "RunParams | VideoTextRunParams") -> dict[str, object]:
-    """The constructor arguments that ``params`` mean for their method; UserError for an ablation or an argument that it
-    does not have."""
+    """The constructor arguments that ``params`` mean for their method, with those of ``entered``; UserError for an
+    ablation or an argument that it does not have."""
     known = ABLATIONS.get(params.method, {})
     if params.ablation and params.ablation not in known:
         raise UserError(
@@ -231,7 +233,7 @@ def arguments(params: "RunParams | VideoTextRunParams") -> dict[str, object]:
     names = {"frames": "frames", "variant": "variant", "mix": "mix_weight"}
     names |= {"metric": "metric", "metric_scale": "metric_scale"}
     shared = {argument: getattr(params, name) for name, argument in names.items() if hasattr(params, name)}
-    chosen = taken(params.method, **shared) | params.options
+    chosen = entered(params.method) | taken(params.method, **shared) | params.options
     _known_arguments(params.method, chosen)
     return chosen | known.get(params.ablation, {})  # a named change is one of what was chosen
 
@@ -246,14 +248,33 @@ def build(
     """
     name = params if isinstance(params, str) else params.method
     method = find(name)
-    chosen = changes if isinstance(params, str) else arguments(params) | changes
+    paper = entered(name)
+    chosen = paper | (changes if isinstance(params, str) else arguments(params) | changes)
     _known_arguments(name, chosen)
     if method.needs_clip and not backbone.has_text:
         _refuse_without_text(name, backbone.name)
     lacking = [argument for argument, each in _constructor(method).items() if each.default is each.empty]
     if lacking := [argument for argument in lacking if argument not in chosen]:
         raise UserError(f"method {name!r} needs {' and '.join(lacking)}; give {lacking[0]}=...")
-    return method(backbone, **chosen)
+    try:
+        return method(backbone, **chosen)
+    except (UserError, TypeError, ValueError) as error:
+        if not any(chosen[argument] is value for argument, value in paper.items()):
+            raise
+        said = " and ".join(f"{argument}: {value!r}" for argument, value in paper.items())
+        raise UserError(f"{open_choices.FILE}: {name} was built with {said}: {error}") from error
+
+
+def entered(name: str) -> dict[str, object]:
+    """The constructor arguments of a method that somebody with its paper entered in ``open_choices.yaml``; UserError
+    where its class has no such argument."""
+    if not (choices := open_choices.of(name)):
+        return {}
+    try:
+        _known_arguments(name, choices)
+    except UserError as error:
+        raise UserError(f"{open_choices.FILE}: {error}") from None
+    return open_choices.values(name)
 
 
 def taken(name: str, **facts: object) -> dict[str, object]:

@@ -96,7 +96,7 @@ class ActionCLIP(VideoTextMethod):
         always are. learned_scale: whether the temperature is.
     objective: "video_text", or "one_of_n", the unimodal baseline: a linear classifier of ``classes`` training classes
         on the video's feature, under cross-entropy. It has no part for the text tower, which stays frozen. The
-        classifier takes the feature without normalisation and starts as the heads do: not stated in the paper.
+        classifier takes the feature without normalisation and starts as the heads do; the paper's is unknown to us.
     head_lr: learning rate of post-network prompt and classifier as a multiple of the towers' (released: 10). The time
         embedding of ``joint`` belongs to the tower.
     """
@@ -106,10 +106,6 @@ class ActionCLIP(VideoTextMethod):
         r"^(input_resolution|context_length|vocab_size)$",  # numbers in OpenAI's own files
     )
     released_missing = (r"^head\.", r"^classifier\.")  # of towers alone
-    sources = {
-        "learned_scale": "the released code trains the temperature but tests with 100; the paper does not say",
-        "head_lr": "10 in the released configurations; the paper does not say",
-    }
 
     def __init__(
         self,

@@ -51,21 +51,14 @@ class AIM(FewShotMethod):
 
     ratio: adapter width / D (paper 0.25). adapter_scale: s (paper 0.5; 1.0 on SSv2). num_tadapter: 1, or 2 (SSv2).
     drop_path: rate at the last block, rising linearly from 0 (paper 0.2, for 30 to 50 epochs of K400 or SSv2).
-    project: apply CLIP's projection after ``ln_post``; AIM drops it; what a few-shot use does is not stated.
-    metric, metric_options, metric_scale: the frame metric and a factor on its logits; not stated for AIM.
+    project: apply CLIP's projection after ``ln_post``; AIM drops it; what a few-shot use does is unknown to us.
+    metric, metric_options, metric_scale: the frame metric and a factor on its logits; AIM has none.
     """
 
     needs_clip = True
     released_unused = (r"^cls_head\.",)  # of the data set it was trained on
     by_role = False
     attention_calls = ("temporal", "local")
-    sources = {
-        "metric_scale": "AIM is not a few-shot method; the metric's distances enter softmax as they are",
-        "project": "AIM drops CLIP's projection for its own classifier; few-shot comparisons do not say",
-        "num_tadapter": "AIM uses 2 on SSv2, 1 elsewhere; a few-shot comparison reports 14.3 M, which is 2",
-        "adapter_scale": "AIM uses 1.0 on SSv2, 0.5 elsewhere; few-shot comparisons do not say",
-        "drop_path": "AIM's 0.2; few-shot comparisons do not say",
-    }
 
     def __init__(
         self,

@@ -8,7 +8,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from einops import rearrange
@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from vidlib.basics.errors import UserError
 from vidlib.basics.words import suggest
 from vidlib.matching import build_metric
+from vidlib.params import open_choices
 
 if TYPE_CHECKING:
     from vidlib.backbones import Backbone
@@ -52,7 +53,8 @@ class FewShotMethod(nn.Module, ABC):
     ``needs_clip``: whether the method adapts a CLIP's own blocks or reads its class texts, so that no ResNet will do.
     ``by_role``: whether ``embed`` depends on the role; where not, a video is embedded once for both.
     ``attention_calls``: what a block's attention is called for, in order, in one pass of the tower. ``sources``: for
-    each constructor argument that no source settles, what the sources say; ``choices`` holds the values taken.
+    each constructor argument that no source settles, what is known of it (``open_choices.yaml``; a class of one's own
+    may have a dict); ``choices`` holds the values taken.
     ``released_unused``, ``released_missing``: regular expressions of the keys that files of the released code hold and
     nothing here needs, and of the parameters here that such files lack. ``missing``: what a released checkpoint left as
     it was built.
@@ -63,7 +65,7 @@ class FewShotMethod(nn.Module, ABC):
     needs_clip = False
     by_role = True
     attention_calls: tuple[str, ...] = ("local",)
-    sources: dict[str, str] = {}
+    sources: ClassVar[Mapping[str, str]] = open_choices.Sources()
     released_unused: tuple[str, ...] = ()
     released_missing: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
@@ -163,7 +165,7 @@ class FewShotMethod(nn.Module, ABC):
 
     def unsettled(self) -> list[tuple[str, object, str]]:
         """Choices that no source settles: (constructor argument, value here, what the sources say)."""
-        return [(name, self.choices[name], source) for name, source in self.sources.items()]
+        return open_choices.listed(type(self), self.sources, self.choices)
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """The parameters that training changes, by name."""

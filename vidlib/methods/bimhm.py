@@ -23,8 +23,6 @@ class BiMHM(MetricMethod):
     metric_scale: factor on the logits (released code: 1). finetune: "full", or "frozen" (nothing is left to train).
     """
 
-    sources = {"mean": "HyRSM's code sums; that its paper averages is remembered, not read"}
-
     def __init__(
         self,
         backbone: "Backbone",

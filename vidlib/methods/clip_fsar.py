@@ -56,11 +56,6 @@ class CLIPFSAR(FewShotMethod):
 
     needs_clip = True
     support_text = True
-    sources = {
-        "inference": "released recipes use visual matching only; the paper's figures with text are another set",
-        "text_coefficient": "0.9 in the released code, where no recipe sets it",
-        "merge_before": "released 5-shot recipes set it, 1-shot ones cannot tell",
-    }
 
     def __init__(
         self,

@@ -12,11 +12,11 @@ width of a frame's feature, `H` hidden width, `N` places that are guided each, `
    graph only guides: what its nodes became is matched nowhere. ``L_graph``: the query's edges against the labels.
 3. *Hybrid matching*, ``D = alpha D_tuple + (1 - alpha) D_frame`` (``vidlib.matching.hybrid``); logits ``-D``.
 
-No code was released ("coming soon" since 2023) and we know the method through notes on it. What they leave open is a
-constructor argument, listed in ``GgHM.sources``. The paper's Algorithm 1 (f_emb, f_FFN, f_fuse) was not seen: its
-wiring here, two-layer perceptrons around one matrix product, is ours. The whole trunk is trained. Every query has a
-graph of its own, so that no query's score depends on another; ``transductive=True`` puts all of an episode's
-queries into one graph. There is one variant: "released" would be the same.
+No code was released ("coming soon" since 2023), the paper's method section was not at hand, and we know the method
+through notes on it. What they leave open is a constructor argument, listed by ``unsettled()``. Algorithm 1 (f_emb,
+f_FFN, f_fuse) was not seen: its wiring here, two-layer perceptrons around one matrix product, is ours. The whole trunk
+is trained. Every query has a graph of its own, so that no query's score depends on another; ``transductive=True`` puts
+all of an episode's queries into one graph. There is one variant: "released" would be the same.
 """
 
 from collections.abc import Callable
@@ -60,32 +60,6 @@ class GgHM(FewShotMethod):
 
     uses_text = False
     by_role = False
-    sources = {
-        "gap": "a positive whole number; not stated in the paper as we know it",
-        "shifted": "notes print that places off the grid are shifted; the text calls the shift sparse",
-        "gamma": "between 0 and 1; not stated in the paper",
-        "beta": "between 0 and 1; not stated in the paper",
-        "kernel": "not stated in the paper; 3 is the usual choice",
-        "channel_start": "not stated in the paper; as temporal shift modules begin, or as the identity",
-        "heads": "not stated in the paper",
-        "shared_attention": "inferred: the paper uses one symbol for both attentions",
-        "attention_residual": "residual, norm and FFN of the attentions are not stated in the paper",
-        "pool": "where maps become vectors is not stated in the paper",
-        "graph_layers": "not stated in the paper",
-        "graph_width": "not stated in the paper",
-        "edges": "inferred: intra- and inter-class relations as EGNN's two channels",
-        "relative_edges": "inferred: EGNN's update of edges",
-        "guide": "the paper's Algorithm 1 was not seen; a product of the selected edges with embedded features",
-        "fuse_residual": "not stated in the paper",
-        "graph_weight": "weight of L_graph; not stated in the paper",
-        "graph_loss": "form of L_graph; not stated in the paper, cross-entropy of edges as in EGNN is inferred",
-        "transductive": "not stated in the paper whether the queries of an episode share a graph",
-        "alpha": "between 0 and 1; not stated in the paper, which may use one per data set",
-        "distance": "the paper writes a norm; euclidean or cosine is not stated",
-        "position": "scale of the positional encoding; not stated in the paper, 0.1 is TRX's",
-        "shots": "not stated in the paper whether distances or features of the shots are averaged",
-        "metric_scale": "not stated in the paper; logits are minus the distance",
-    }
 
     def __init__(
         self,

@@ -179,12 +179,6 @@ class HyRSM(FewShotMethod):
     uses_text = False
     by_role = False
     released_unused = (r"^pe\.pe$", r"^classification_layer\.")  # the head where ``classes`` is 0
-    sources = {
-        "prototype_first": "released 5-shot recipes average supports first, 1-shot ones cannot tell",
-        "coherence_window": "a setting of HyRSM++'s code whose value our sources do not give",
-        "coherence_balance": "a setting of HyRSM++'s code whose value our sources do not give",
-        "coherence_coefficient": "10 to 20 in HyRSM++'s code",
-    }
 
     def __init__(
         self,

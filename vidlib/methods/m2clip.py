@@ -106,12 +106,6 @@ class M2CLIP(VideoTextMethod):
 
     rates = {"text_adapters.": 0.5}
     SENTENCE = TEMPLATE
-    sources = {
-        "score": "the released code prints the accuracy of both; which one the paper reports is not stated",
-        "adapter_places": "released scripts: before the MLP for Kinetics-400, before both for SSv2",
-        "text_adapter_layers": "released scripts: 2 for Kinetics-400, 13 for SSv2, 1 with ViT-B/32",
-        "text_adapter_places": "released scripts: before the MLP for Kinetics-400, before both for SSv2",
-    }
 
     def __init__(
         self,

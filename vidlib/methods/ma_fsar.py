@@ -15,8 +15,10 @@ TPCM then lets a video's frames attend to each other, guided by the class text i
 compares prototypes with queries. ``L = a/2 (L_S2T + L_Q2T) + (1-a) L_Q2S`` and, at inference,
 ``p = a p_Q2T + (1-a) p_Q2S``: an arithmetic mix. A query video never meets its class text.
 
-At initialisation every adapter contributes exactly zero. No code was released: there is only ``variant="paper"``, and
-what the sources leave open is a constructor argument, listed by ``unsettled()``.
+At initialisation every adapter contributes exactly zero. No code was released: there is only ``variant="paper"``. The
+paper's abstract, captions and readers' notes were at hand, its method section was not: what they leave open is a
+constructor argument, listed by ``unsettled()``. That ViT-B/16 trains 18.54 M parameters here is no check of any of it:
+the configuration was chosen to fit that count.
 """
 
 from collections.abc import Mapping, Sequence
@@ -48,28 +50,6 @@ if TYPE_CHECKING:
     from vidlib.data.episodes import Targets
 
 LOSSES = ("q2s", "s2t", "q2t")
-UNSETTLED = {
-    "frames": "recalled 8, the field's standard",
-    "metric_scale": "not stated; the metric's distances enter softmax as they are",
-    "ratio": "AIM's 0.25; fits the recalled 18.54 M trainable parameters",
-    "scale": "recalled 0.5, AIM's default",
-    "temporal_token": "appended fits a reader's note that the first 1+N tokens are selected afterwards",
-    "temporal_residual": "AIM has the residual; not stated for MA-FSAR",
-    "text_projection": "per layer fits the recalled 18.54 M",
-    "share_adapters": "shared by both branches fits the recalled 18.54 M",
-    "temporal_embedding": "fits the recalled 18.54 M; AIM's place and zero start",
-    "tpcm": "text enters by a sum (Figure 4); to query, to query and key, or to the output is not stated",
-    "tpcm_heads": "CLIP-FSAR's; its size fits the recalled 18.54 M",
-    "tpcm_ffn": "CLIP-FSAR's; its size fits the recalled 18.54 M",
-    "tpcm_dropout": "not stated",
-    "tpcm_zero_init": "not stated",
-    "mix_weight": "a is not stated",
-    "temperature": "not stated; None is CLIP's own logit scale",
-    "text_set": "the episode's classes or all training classes: not stated",
-    "kl": "not stated; the same group's ActionCLIP averages both directions",
-    "pooled": "Figure 2 draws the text distribution from features before TPCM",
-    "shots": "not stated; averaging prototypes is the convention",
-}
 
 
 class LayerAdapters(nn.Module):
@@ -83,35 +63,36 @@ class LayerAdapters(nn.Module):
 
 
 class MAFSAR(FewShotMethod):
-    """MA-FSAR on a CLIP backbone. "not stated": no source settles it; the default is the sheet's most likely reading.
+    """MA-FSAR on a CLIP backbone. "unknown": to us, who had no method section at hand; see ``open_choices.yaml``.
 
     metric, metric_options: the name and arguments of the frame metric (paper: OTAM, others plug in).
-    metric_scale: factor on the metric's logits before softmax; not stated in the paper.
+    metric_scale: factor on the metric's logits before softmax; unknown.
     ratio: adapter width / D; 0.25 from AIM and the parameter count.
     scale: s of the joint adapter; 0.5 from AIM.
     global_temporal: GT-MSA over "class" tokens (paper), over "all" tokens as AIM (ablation), or None.
-    temporal_token: x_GT is "append"ed to a frame's tokens or takes the class token's place ("replace"); not stated.
-    temporal_residual: x_GT includes x_cls itself; not stated (AIM has the residual).
+    temporal_token: x_GT is "append"ed to a frame's tokens or takes the class token's place ("replace"); unknown.
+    temporal_residual: x_GT includes x_cls itself; unknown (AIM has the residual).
     text_token: LM-MSA, the class text as one more token in the support branch (paper); False is the ablation.
-    text_projection: the FC from text to token is "per_layer" (fits the parameter count) or "shared"; not stated.
+    text_projection: the FC from text to token is "per_layer" or "shared"; unknown, chosen to fit the parameter count.
     local_adapter, joint: the local and the joint adaptation (paper); False is the ablation.
-    share_adapters: one set of adapters for both branches; not stated (a shared set fits the parameter count).
-    temporal_embedding: a learned T x D embedding on all tokens before ``ln_pre``, starting at zero, as AIM; not stated.
+    share_adapters: one set of adapters for both branches; unknown, chosen to fit the parameter count.
+    temporal_embedding: a learned T x D embedding on all tokens before ``ln_pre``, starting at zero, as AIM; unknown,
+        chosen to fit the parameter count.
     tpcm: where the text is added in the support's TPCM: "query-key" | "query" | "output"; "concat" appends it as one
-        more frame (CLIP-FSAR); "self" is plain self-attention; None leaves TPCM out. Not stated.
-    tpcm_heads, tpcm_ffn, tpcm_dropout, tpcm_zero_init: its size and start; the size fits the parameter count.
+        more frame (CLIP-FSAR); "self" is plain self-attention; None leaves TPCM out. Unknown.
+    tpcm_heads, tpcm_ffn, tpcm_dropout, tpcm_zero_init: its size and start; unknown, the size was chosen to fit the
+        parameter count.
     losses: which of "q2s", "s2t", "q2t" are trained (paper: all); the weights of the others do not change.
-    mix_weight: a, in the loss and at inference; not stated.
-    temperature: factor on text cosines; not stated; None takes CLIP's own logit scale.
-    text_set: L_S2T and L_Q2T choose among the "episode"'s classes or all "train"ing classes; not stated.
-    kl: "video" to text only, or "both" directions averaged as ActionCLIP; not stated.
-    pooled: the text losses read the frame mean "before" or "after" TPCM; not stated (Figure 2 draws it before).
-    shots: K supports become one "prototype" by averaging, or the metric averages their "distance"s; not stated.
+    mix_weight: a, in the loss and at inference; unknown.
+    temperature: factor on text cosines; unknown; None takes CLIP's own logit scale.
+    text_set: L_S2T and L_Q2T choose among the "episode"'s classes or all "train"ing classes; unknown.
+    kl: "video" to text only, or "both" directions averaged as ActionCLIP; unknown.
+    pooled: the text losses read the frame mean "before" or "after" TPCM; unknown (Figure 2 draws it before).
+    shots: K supports become one "prototype" by averaging, or the metric averages their "distance"s; unknown.
     finetune: "adapters", or "full" to train the image tower as well (ablation).
     """
 
     needs_clip = True
-    sources = UNSETTLED
 
     def __init__(
         self,
@@ -314,7 +295,7 @@ def similarity_kl(logits: Tensor, truth: Tensor, direction: str = "video") -> Te
     """KL(truth || softmax logits), mean over videos, then episodes; ``logits``, ``truth [E V M]``, truth 1 for a fit.
 
     Rows of ``truth`` are normalised, so several right texts share the mass. ``direction="both"`` averages in the same
-    from text to video, over the texts that some video fits (ActionCLIP's form; MA-FSAR's is not stated).
+    from text to video, over the texts that some video fits (ActionCLIP's form; MA-FSAR's is unknown to us).
     """
     truth = truth.to(logits.dtype)
     if direction == "both":

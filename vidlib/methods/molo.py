@@ -124,10 +124,6 @@ class MoLo(FewShotMethod):
     uses_text = False
     by_role = False
     released_unused = (r"^pe\.pe$", r"^classification_layer\.")  # the head where ``classes`` is 0
-    sources = {
-        "motion_weight": "0.3 in the released code, where no recipe sets it",
-        "contrast_weight": "0.05 in the released code for every data set",
-    }
 
     def __init__(
         self,

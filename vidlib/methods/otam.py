@@ -25,11 +25,6 @@ class OTAM(MetricMethod):
     metric_scale: factor on the logits (released code: 1). finetune: "full", or "frozen" (nothing is left to train).
     """
 
-    sources = {
-        "lam": "0.1 in the reimplementation, 0.5 in CLIP-FSAR's head; the paper's is not in our sources",
-        "bidirectional": "the reimplementation sums both directions, an older commit halved the sum",
-    }
-
     def __init__(
         self,
         backbone: "Backbone",

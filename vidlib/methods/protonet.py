@@ -24,8 +24,6 @@ class ProtoNet(MetricMethod):
     metric_scale: factor on the logits (released code: 1). finetune: "full", or "frozen" (nothing is left to train).
     """
 
-    sources = {"kind": "the papers' ProtoNet rows say neither how frames are pooled nor which distance is taken"}
-
     def __init__(
         self,
         backbone: "Backbone",

@@ -129,10 +129,6 @@ class SloshNet(FewShotMethod):
 
     uses_text = False
     by_role = False
-    sources = {
-        "fusion": "released code: the mix that training ends with is the network; whether the paper makes it discrete "
-        "and trains anew is not known",
-    }
     released_unused = (r"resnet\.fc\..*", r"transformers\.\d+\.(pe\.pe|norm_v\..*)")
     released_missing: tuple[str, ...] = ()
 

@@ -146,9 +146,6 @@ class STRM(FewShotMethod):
 
     uses_text = False
     by_role = False
-    sources = {
-        "similarity_weight": "0.1 in the released code, in the loss and in the score; the paper's text is not at hand"
-    }
     # positions are computed here, norm_v is made and never used; the classifier is in no real file
     released_unused = (r"(^|\.)pe\.pe$", r"^transformers\.\d+\.norm_v\.")
     released_missing = (r"^similarity\.",)

@@ -30,7 +30,6 @@ class TRX(MetricMethod):
     them (released code: 1). finetune: "full", or "frozen" (the heads alone train).
     """
 
-    sources = {"combine": "the released code takes the mean; that the paper sums is remembered, not read"}
     # norm_v is made and never used; the table of positions is computed here
     released_unused = (r"^transformers\.\d+\.norm_v\.", r"^transformers\.\d+\.pe\.pe$")
 

@@ -19,6 +19,7 @@ from vidlib.basics.errors import UserError
 from vidlib.data.labelled import LabelledBatch
 from vidlib.layers.gathering import gather
 from vidlib.matching.base import at_least_float32, full_precision
+from vidlib.params import open_choices
 
 if TYPE_CHECKING:
     from vidlib.backbones.clip import CLIPBackbone
@@ -59,7 +60,7 @@ class VideoTextMethod(nn.Module, ABC):
     SENTENCE: ClassVar[str] = ""
     templates: tuple[str, ...] = LABEL_WORDS
     rates: Mapping[str, float] = {}
-    sources: Mapping[str, str] = {}
+    sources: ClassVar[Mapping[str, str]] = open_choices.Sources()
     released_unused: tuple[str, ...] = ()
     released_missing: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
@@ -112,7 +113,7 @@ class VideoTextMethod(nn.Module, ABC):
 
     def unsettled(self) -> list[tuple[str, object, str]]:
         """Choices that no source settles: (constructor argument, value here, what the sources say)."""
-        return [(name, self.choices[name], source) for name, source in self.sources.items()]
+        return open_choices.listed(type(self), self.sources, self.choices)
 
     def trainable(self) -> dict[str, nn.Parameter]:
         return {name: p for name, p in self.named_parameters() if p.requires_grad}

@@ -14,6 +14,7 @@ import yaml
 
 from vidlib.basics import paths
 from vidlib.basics.errors import UserError
+from vidlib.params import open_choices
 
 SMALL, YOURS = "moving_shapes", "your_method"
 
@@ -32,11 +33,13 @@ def find(method: str, dataset: str, shot: int) -> Path | None:
 
 
 def read(file: Path) -> Mapping[str, Any]:
-    """What a recipe says; a UserError where it holds no parameters."""
+    """What a recipe says, that of a published cell with what was entered in ``open_choices.yaml``; a UserError where it
+    holds no parameters."""
     values = yaml.safe_load(file.read_text(encoding="utf-8"))
     if not isinstance(values, dict):
         raise UserError(f"{file} holds no parameters: it should be lines of 'name: value'")
-    return values
+    cell = not str(values.get("dataset", SMALL)).startswith((SMALL, "folder:"))
+    return open_choices.in_recipe(file.parent.name, values) if cell else values
 
 
 def command(file: Path) -> str:

@@ -7,6 +7,7 @@ what its confidence is, and ``table`` and ``comparison`` only hand out marked fi
 import functools
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -29,11 +30,14 @@ COLUMNS = (
     "trainable_params_M",
     "gflops",
     "videos_per_s",
+    "views",
     "source",
     "confidence",
 )
-NUMBERS = ("frames", "value", "trainable_params_M", "gflops", "videos_per_s")
+OWN = ("trainable_params_M", "gflops", "videos_per_s", "views")  # numbers with a source and a confidence of their own
+NUMBERS = ("frames", "value", *OWN)
 REQUIRED = ("paper", "method", "dataset", "protocol", "metric", "value", "source", "confidence")
+ITS = tuple(f"{name}_{what}" for name in OWN for what in ("source", "confidence"))
 MARKS = {  # from the least to the most trusted
     "recalled": "[recalled, unchecked]",
     "seed": "[from a summary, unchecked]",
@@ -57,17 +61,36 @@ def _read() -> pd.DataFrame:
                 f"published.yaml: row {number} needs {', '.join(REQUIRED)}, a confidence out of "
                 f"{', '.join(MARKS)} and no other keys than {', '.join(COLUMNS)}; it is {row}"
             )
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    table = pd.DataFrame([_each(row, number) for number, row in enumerate(rows, 1)], columns=[*COLUMNS, *ITS])
     table[list(NUMBERS)] = table[list(NUMBERS)].astype(float)
-    table["confidence"] = pd.Categorical(table["confidence"], categories=list(MARKS), ordered=True)
+    for column in ("confidence", *(f"{name}_confidence" for name in OWN)):
+        table[column] = pd.Categorical(table[column], categories=list(MARKS), ordered=True)
     return table
 
 
-def load() -> pd.DataFrame:
-    """All figures, one row each, with the columns of ``COLUMNS``.
+def _each(row: dict[str, Any], number: int) -> dict[str, Any]:
+    """A row with the source and confidence of each number, the row's own where it has none; GMACs per view."""
+    row = dict(row)
+    for name in OWN:
+        figure = row.get(name) if isinstance(row.get(name), dict) else {"value": row.get(name)}
+        told = {"source": row["source"], "confidence": row["confidence"]} | figure
+        views = told.pop("views", 1)
+        if set(told) != {"value", "source", "confidence"} or told["confidence"] not in MARKS or not views > 0:
+            raise UserError(
+                f"published.yaml: row {number}: {name} is a number, or value with source, confidence out of "
+                f"{', '.join(MARKS)} and of gflops views; it is {row[name]}"
+            )
+        row[name] = None if told["value"] is None else told["value"] / views
+        row |= {f"{name}_source": told["source"], f"{name}_confidence": told["confidence"]}
+    return row
 
-    ``value`` is in per cent, ``trainable_params_M`` in millions, ``gflops`` as printed (mostly multiply-adds), NaN
-    where the source does not say; ``confidence`` is an ordered category from ``recalled`` to ``verified``.
+
+def load() -> pd.DataFrame:
+    """All figures, one row each, with the columns of ``COLUMNS``, then of ``ITS``.
+
+    ``value`` is in per cent, ``trainable_params_M`` in millions, ``gflops`` as printed (mostly multiply-adds) for one
+    clip and view, ``views`` clips times crops, NaN where the source does not say. ``confidence`` is an ordered category
+    from ``recalled`` to ``verified``; with ``source`` it is of ``value``, and ``gflops_confidence`` of ``gflops``.
     """
     return _read().copy()
 
@@ -117,10 +140,12 @@ def mark(value: float, confidence: str, digits: int = 1) -> str:
 
 
 def table(figures: pd.DataFrame) -> pd.DataFrame:
-    """``rows`` made ready to print: every figure and parameter count carries its mark, the source stands beside it."""
+    """``rows`` made ready to print: every figure and parameter count carries its own mark, its source stands beside."""
 
-    def marked(column: str, digits: int) -> list[str]:
-        return [mark(value, how, digits) for value, how in zip(figures[column], figures["confidence"], strict=True)]
+    def marked(column: str, confidence: str, digits: int) -> list[str]:
+        return [mark(value, how, digits) for value, how in zip(figures[column], figures[confidence], strict=True)]
+
+    count, own = figures["trainable_params_M"], figures["trainable_params_M_source"]
 
     found = pd.DataFrame(
         {
@@ -130,31 +155,37 @@ def table(figures: pd.DataFrame) -> pd.DataFrame:
             "dataset": figures["dataset"],
             "protocol": figures["protocol"],
             "metric": figures["metric"],
-            "figure (%)": marked("value", 1),
-            "trainable (M)": marked("trainable_params_M", 2),
+            "figure (%)": marked("value", "confidence", 1),
+            "trainable (M)": marked("trainable_params_M", "trainable_params_M_confidence", 2),
             "source": figures["source"],
+            "source of the count": own.where(count.notna() & (own != figures["source"]), ""),
         }
     )
+    if not found["source of the count"].any():
+        found = found.drop(columns="source of the count")
     return found.drop(columns=[name for name in ("frames", "metric") if found[name].nunique() < 2])
 
 
 def costs(dataset: str = "Kinetics-400") -> pd.DataFrame:
-    """Published backbones, frames, views, top-1 and top-5, GFLOPs, trained parameters and videos per second, ready to
-    print: one row per configuration of ``dataset`` with a published cost, every number marked with its confidence."""
+    """Published backbones, frames, views, top-1 and top-5, GMACs of one view, trained parameters and videos per second,
+    ready to print: one row per configuration of ``dataset`` with a published cost, every number marked with its own
+    confidence."""
     figures = load()
     figures = figures[(figures["dataset"] == dataset) & figures["metric"].isin(["top1", "top5"])]
     figures = figures[figures[["gflops", "videos_per_s"]].notna().any(axis=1)]
-    names = {"trainable_params_M": "trainable (M)", "gflops": "GFLOPs", "videos_per_s": "videos per second"}
+    names = {"trainable_params_M": "trainable (M)", "gflops": "GMACs per view", "videos_per_s": "videos per second"}
     rows = []
     for key, same in figures.groupby(["method", "backbone", "frames", "protocol"], sort=False, dropna=False):
-        row = dict(zip(("method", "backbone", "frames", "views"), key, strict=True))
+        row = dict(zip(("method", "backbone", "frames", "protocol"), key, strict=True))
         row["frames"] = "" if row["frames"] != row["frames"] else f"{row['frames']:.0f}"
         for metric, name in (("top1", "top-1 (%)"), ("top5", "top-5 (%)")):
             found = same[same["metric"] == metric]
             row[name] = mark(found["value"].iloc[0], found["confidence"].iloc[0]) if len(found) else "not published"
         first = same.iloc[0]
-        row |= {name: mark(first[column], first["confidence"]) for column, name in names.items()}
-        rows.append(row | {"source": first["source"]})
+        row["views"] = mark(first["views"], first["views_confidence"], 0)
+        row |= {name: mark(first[column], first[f"{column}_confidence"]) for column, name in names.items()}
+        said = [first["source"], *(first[f"{c}_source"] for c in ("views", *names) if first[c] == first[c])]
+        rows.append(row | {"source": "; ".join(dict.fromkeys(said))})
     return pd.DataFrame(rows)
 
 
@@ -173,10 +204,11 @@ def bubbles(figures: pd.DataFrame, names: pd.Series) -> pd.DataFrame:
     """``rows`` under ``names`` as ``vidlib.viz.bubbles`` draws them.
 
     Columns: name, backbone, trainable_M, accuracy (%), low and high (NaN: the papers print none), gmacs, origin
-    ("published"), confidence, source. Unpublished counts stay NaN.
+    ("published"), confidence and source of the accuracy, count_confidence. Unpublished counts stay NaN.
     """
     kept = {"backbone": "backbone", "trainable_params_M": "trainable_M", "value": "accuracy", "gflops": "gmacs"}
-    kept |= {"confidence": "confidence", "source": "source"}
+    kept |= {"confidence": "confidence", "source": "source", "trainable_params_M_confidence": "count_confidence"}
     table = figures.rename(columns=kept)[list(kept.values())].assign(name=names, low=np.nan, high=np.nan)
     columns = ["name", "backbone", "trainable_M", "accuracy", "low", "high", "gmacs", "origin", "confidence", "source"]
+    columns.append("count_confidence")
     return table.assign(origin="published")[columns].reset_index(drop=True)

@@ -15,12 +15,11 @@ from vidlib.basics.errors import UserError
 from vidlib.data.episodes import EpisodeSampler
 from vidlib.data.manifest import Manifest
 from vidlib.data.protocols import labels_line
-from vidlib.params.by_recipe import ComparisonParams, frozen
+from vidlib.params.by_recipe import ComparisonParams, by_recipe, frozen
 from vidlib.params.few_shot import RunParams
 from vidlib.results import published, runs, trust
 from vidlib.results.accuracy import paired, percent, seed_interval
-from vidlib.studies import few_shot as study
-from vidlib.studies import tables
+from vidlib.studies import paper_against_ours, tables
 from vidlib.studies.tables import Studied, label
 from vidlib.training import evaluate_episodes, few_shot
 from vidlib.training.few_shot import EVALUATION_SEED
@@ -168,21 +167,24 @@ def costs(p: ComparisonParams, studied: Studied) -> pd.DataFrame:
 # ---------------------------------------------------------------- published figures
 
 
-def count(method: str, backbone: str, frames: int = 8, classes: int = 64) -> float:
-    """Millions of parameters that ``method`` trains on ``backbone``, counted on the meta device."""
+def count(method: str, backbone: str, dataset: str = "ssv2_small", shot: int = 1, classes: int = 64) -> float:
+    """Millions of parameters that ``method`` trains on ``backbone`` by its recipe of ``dataset``."""
+    params = by_recipe(method, {"dataset": dataset, "shot": shot, "backbone": backbone})
     with torch.device("meta"):
         trunk = backbones.load(backbone, "")
-        known = {"classes": classes} if "classes" in study.constructor(method) else {}
-        built = methods.build(method, trunk, frames=frames, **known)
+        built = methods.build(params, trunk, **methods.taken(method, classes=classes))
     return sum(p.numel() for p in built.trainable().values()) / 1e6
 
 
 def published_bubbles(dataset: str, protocol: str = "5-way 1-shot") -> pd.DataFrame:
-    """``published.comparison``; a count that no paper printed is our module's, and ``counted`` says so."""
+    """``published.comparison``; a count that no paper printed is our module's, and ``counted`` says so. Every figure
+    that sets published counts beside accuracies is drawn of this."""
     rows = published.comparison(dataset, protocol).assign(counted=False)
     ours = {label(name): name for name in methods.METHODS}
+    shot = int(protocol.split()[1].split("-")[0])
     for i, row in rows[rows["trainable_M"].isna()].iterrows():
         name, backbone = ours.get(row["name"]), PAPER_BACKBONES.get(row["backbone"])
         if name and backbone:
-            rows.loc[i, ["trainable_M", "counted"]] = count(name, backbone), True
+            counted = count(name, backbone, paper_against_ours.DATASETS[dataset], shot)
+            rows.loc[i, ["trainable_M", "counted", "count_confidence"]] = counted, True, None
     return rows

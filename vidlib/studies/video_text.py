@@ -5,7 +5,10 @@ Its tables are those of ``tables``, and by way of this module a notebook has the
 
 import numpy as np
 import pandas as pd
+import torch
+from torch import nn
 
+from vidlib import backbones, methods
 from vidlib.data.clips import Clips
 from vidlib.data.manifest import Manifest
 from vidlib.data.protocols import labels_line
@@ -101,6 +104,26 @@ def describe(p: VideoTextStudy, studied: Studied) -> None:
             mean, deviation = (100 * run.result[split][name] for name in ("mean", "deviation"))
             print(f"{label(p.METHOD)}, {split} over standard splits: {mean:.1f} ± {deviation:.1f} (deviation; {each}).")
     describe_runs(p, studied, p.METHOD)
+
+
+def counts_beside_published(method: str = "actionclip") -> pd.DataFrame:
+    """Millions of parameters that ActionCLIP's modules train here, part by part, beside the published count; index
+    backbone. Leaving out the word embeddings comes nearest; ``unexplained`` is what is left."""
+    figures, table = published.rows(label(method), "Kinetics-400", metric="top1"), {}
+    for paper, backbone in (("ViT-B/32", "ViT-B-32-quickgelu"), ("ViT-B/16", "ViT-B-16-quickgelu")):
+        with torch.device("meta"):
+            built = methods.build(method, backbones.load(backbone, ""))
+        parts = built.parameter_parts()
+        row, seen = {}, set()
+        for name, part in {"word embeddings": built.backbone.clip.token_embedding, **parts}.items():
+            own = part.parameters() if isinstance(part, nn.Module) else part
+            new = {id(each): each.numel() for each in own if each.requires_grad and id(each) not in seen}
+            row[name], seen = row.get(name, 0) + sum(new.values()) / 1e6, seen | set(new)
+        known = figures[(figures["backbone"] == paper) & figures["trainable_params_M"].notna()].iloc[0]
+        theirs, how = known["trainable_params_M"], known["trainable_params_M_confidence"]
+        row |= {"all, here": sum(row.values()), "published": published.mark(theirs, how)}
+        table[paper] = row | {"unexplained": row["all, here"] - row["word embeddings"] - theirs}
+    return pd.DataFrame.from_dict(table, orient="index").rename_axis("backbone")
 
 
 def published_bubbles() -> pd.DataFrame:

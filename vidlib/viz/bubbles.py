@@ -34,8 +34,9 @@ def plot(
     low and high (per cent) and ``area`` ("gmacs" per clip or "total_M"). All rows share one origin, else ``UserError``.
     A method that trains nothing is a horizontal line (a log axis has no zero); a row without a published count is named
     in the note under the axes, not guessed; one without ``area`` gets the smallest bubble, and the note says so.
-    ``counted`` True marks a published accuracy whose parameters were counted on our own module. The bubble
-    named ``chosen`` is ringed.
+    ``counted`` True marks a published accuracy whose parameters were counted on our own module, and
+    ``count_confidence`` how far a published count can be trusted where the accuracy can be otherwise. The bubble named
+    ``chosen`` is ringed.
     """
     rows = _complete(rows, area)
     origins = sorted(set(rows["origin"]))
@@ -144,6 +145,8 @@ def _complete(rows: pd.DataFrame, area: str) -> pd.DataFrame:
     for column in ("low", "high", area):
         rows[column] = pd.to_numeric(rows[column]) if column in rows else np.nan
     rows["confidence"] = rows["confidence"].astype(object) if "confidence" in rows else ""
+    same = "count_confidence" if "count_confidence" in rows else "confidence"
+    rows["count_confidence"] = rows[same].astype(object)
     rows["counted"] = rows["counted"].fillna(False).astype(bool) if "counted" in rows else False
     return rows
 
@@ -156,7 +159,9 @@ def _label(row: pd.Series) -> str:
     name = str(row["name"])
     if len(name) > 18:
         name = name.replace(" (", "\n(", 1)
-    marks = (style.SHORT_MARKS.get(row["confidence"], ""), "[count: our module]" if row["counted"] else "")
+    how = style.SHORT_MARKS.get(row["count_confidence"], "")
+    other = f"[count: {how.strip('[]')}]" if how and row["count_confidence"] != row["confidence"] else ""
+    marks = (style.SHORT_MARKS.get(row["confidence"], ""), "[count: our module]" if row["counted"] else other)
     return "\n".join(filter(None, (name, *marks)))
 
 
