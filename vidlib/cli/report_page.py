@@ -25,6 +25,7 @@ from vidlib.params import notebooks
 from vidlib.params.few_shot import RunParams
 from vidlib.params.names import label
 from vidlib.params.video_text import VideoTextRunParams
+from vidlib.results.intervals import each_called
 
 FILE = "report.html"
 TEMPLATE = "report_page.html.j2"  # beside this file
@@ -147,7 +148,7 @@ def _article(record: Record) -> dict[str, Any]:
         for line in result.get("coverage", [])
     ]
     said = {"id": record.folder.name, "name": _name(p), "data": _group(record)[0], "seed": p.get("seed", "")}
-    said |= {"finished": str(result["finished"])[:16].replace("T", " "), "note": record.main.get("interval_note", "")}
+    said |= {"finished": str(result["finished"])[:16].replace("T", " "), "note": _note(record.main)}
     said |= {"tested": tested, "coverage": coverage, "command": command(p), "alone": alone(record)}
     said |= {"figures": _figures(record), "cost": _rows(result.get("cost") or {}), "params": _rows(p)}
     return said | {"environment": _rows(_flat(record.environment))}
@@ -198,6 +199,13 @@ def _amount(record: Record) -> str:
 
 def _accuracy(found: Mapping[str, Any]) -> str:
     return f"{100 * found['accuracy']:.1f} ± {100 * found['interval']:.1f}" if "interval" in found else ""
+
+
+def _note(found: Mapping[str, Any]) -> str:
+    """What the interval is of, and how wide those over other videos and classes are, where that is known."""
+    note = found.get("interval_note", "")
+    others = {kind: half for kind, half in found.get("intervals", {}).items() if f"over {kind}" not in note}
+    return "; ".join(filter(None, (note, each_called(others))))
 
 
 def _coverage(record: Record) -> str:

@@ -117,7 +117,7 @@ def key(ax: Axes, drawn: pd.DataFrame, area: str) -> None:
                 )
             )
     if drawn["low"].notna().any():
-        handles.append(Line2D([], [], color=style.INK, marker="_", linewidth=1.4, label="95% interval"))
+        handles.append(Line2D([], [], color=style.INK, marker="_", linewidth=1.4, label=style.interval(drawn)))
     known = drawn[area].dropna()
     if len(known):
         values = sorted({float(f"{v:.2g}") for v in (known.min(), known.max())})

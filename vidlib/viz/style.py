@@ -92,6 +92,12 @@ def dress_bar(bar: Colorbar, label: str) -> None:
     bar.outline.set_visible(False)
 
 
+def interval(rows: pd.DataFrame) -> str:
+    """What the bars of ``rows`` are: the 95% interval, and over what where the column ``over`` says so."""
+    kinds = [kind for kind in dict.fromkeys(rows["over"]) if isinstance(kind, str)] if "over" in rows else []
+    return " ".join(["95% interval", *(["over", " or ".join(kinds)] if kinds else [])])
+
+
 def title(ax: Axes, text: str, pad: float = 7.0) -> None:
     """A title over ``ax``, flush left and wrapped to its width; last, when the layout has settled."""
     if text:
