@@ -181,6 +181,7 @@ def drawn(changes: pd.DataFrame, kind: str = "trained") -> pd.DataFrame:
     change: trained anew, or made at test ("test")."""
     changed = changes.iloc[1:]
     rows = pd.DataFrame({"name": changed.index, "delta": changed["difference"].to_numpy(), "kind": kind})
+    rows["over"] = changed["over"].replace("", None).to_numpy() if "over" in changed else "episodes"
     rows["low"], rows["high"] = (rows["delta"] + sign * changed["half"].to_numpy() for sign in (-1, 1))
     return rows
 
