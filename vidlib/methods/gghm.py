@@ -87,6 +87,8 @@ class GgHM(FewShotMethod):
         "metric_scale": "not stated in the paper; logits are minus the distance",
     }
 
+    shot_rules = {"frames": {"shots": "features"}, "distances": {"shots": "distance"}}
+
     def __init__(
         self,
         backbone: "Backbone",
@@ -171,7 +173,7 @@ class GgHM(FewShotMethod):
         way = text.shape[1]
         nodes = class_means(support["frames"].mean(2), labels, way), query["frames"].mean(2)
         edges = None if self.guidance is None else self.edges(*nodes)
-        if self.shots == "features":
+        if self.shots == "features" and labels.shape[1] > way:
             support = {key: class_means(value, labels, way) for key, value in support.items()}
             labels = torch.arange(way, device=labels.device).expand(len(labels), way)
 

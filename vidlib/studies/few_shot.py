@@ -18,6 +18,7 @@ from vidlib.basics.devices import make_fabric
 from vidlib.data.episodes import Episode
 from vidlib.data.manifest import Manifest
 from vidlib.layers.attention import capture_attention
+from vidlib.matching import METRIC_SCALES
 from vidlib.methods import find
 from vidlib.methods.base import tagged
 from vidlib.params.by_recipe import ByRecipe, frozen, untrained
@@ -133,7 +134,7 @@ def without_training(p: MAFSARParams, manifest: Manifest, run: runs.Run) -> tupl
         method.support_text = True
     for name in ("otam", "bimhm", "prototype", "cosine"):  # those without weights of their own
         if name != p.metric:
-            method.use_metric(name, p.metric_scale)
+            method.use_metric(name, METRIC_SCALES[name])
             for role in features.values():
                 role |= tagged(method.metric.prepare(role["frames"]), "metric")
             changed[f"metric {name} in the place of {p.metric}"] = matched(features)
@@ -163,6 +164,17 @@ def attention_maps(
     return frames, maps, masses
 
 
+def shot_rule_line(studied: Studied) -> str:
+    """What each method averages over the supports of a class, in one sentence for the protocol."""
+    params = {label(name): RunParams.parse(same[0].params) for name, same in studied.items()}
+    by: dict[str, list[str]] = {}
+    for name, each in params.items():
+        by.setdefault(methods.shot_rule(each), []).append(name)
+    said = [f"{rule + ' are averaged' if rule else 'its own'} ({', '.join(own)})" for rule, own in by.items()]
+    alone = all(each.shot == 1 for each in params.values())
+    return f"Shot rule, of a class's supports: {'; '.join(said)}{'; one support is both alike' if alone else ''}."
+
+
 def describe(p: FewShotParams, manifest: Manifest, studied: Studied, of: str, notebook: str) -> None:
     """Print the protocol of the result table: what was tested on what, how often test was read, how to repeat it.
 
@@ -173,4 +185,5 @@ def describe(p: FewShotParams, manifest: Manifest, studied: Studied, of: str, no
     listed = f"{result['test']['episodes']:,} test episodes, list {result['test']['checksum'][:12]}"
     print(f"Data: {data_name(manifest)}; {trust.coverage_line(result)}.")
     print(f"Protocol: {shape}; {listed}; weights selected on val.")
+    print(shot_rule_line(studied))
     describe_runs(p, studied, notebook)
