@@ -150,7 +150,14 @@ def test_maps_and_bubbles_come_from_the_trained_runs(small):
     assert frames.shape == (2, 64, 64, 3) and frames.dtype == np.uint8
     assert maps.keys() == {"frozen CLIP", "MA-FSAR"} and maps["MA-FSAR"].shape == (2, 8, 8)
     assert float(masses["frozen CLIP"].max()) == 0 and float(masses["MA-FSAR"].min()) > 0
+    _, both, extra = study.attention_maps(manifest, found, wanted=("query", "support"))
+    assert list(both) == ["frozen CLIP", "MA-FSAR, query", "MA-FSAR, support"], "to frozen CLIP both roles are one"
+    assert np.allclose(both["MA-FSAR, query"], maps["MA-FSAR"])
+    assert float((extra["MA-FSAR, support"] - extra["MA-FSAR, query"]).min()) > 0, "a support's text takes its part"
+    assert study.on_objects(manifest, found).empty, "nobody marked the objects of these videos"
     bubbles = study.bubble_rows(found).set_index("name")
+    assert bubbles.loc["MA-FSAR", "training"] == "2 episodes" and bubbles.loc["frozen CLIP", "training"] == "nothing"
+    assert set(bubbles["over"]) == {"2 seeds"}
     assert bubbles.loc["frozen CLIP", "trainable_M"] == 0
     assert bubbles.loc["MA-FSAR", "accuracy"] == pytest.approx(
         100 * np.mean([run.result["test"]["accuracy"] for run in found["ma_fsar"]])

@@ -25,6 +25,7 @@ from vidlib.params import notebooks
 from vidlib.params.few_shot import RunParams
 from vidlib.params.names import label
 from vidlib.params.video_text import VideoTextRunParams
+from vidlib.results.budget import budget
 from vidlib.results.intervals import each_called
 
 FILE = "report.html"
@@ -131,7 +132,12 @@ def _line(record: Record) -> list[Any]:
     p, found = record.params, record.main
     tested = found.get("episodes") or found.get("videos") or ""
     cells = [{"link": record.folder.name, "text": _name(p)}, p.get("backbone", ""), p.get("frames", "")]
-    cells += [_amount(record), p.get("seed", ""), _accuracy(found), f"{tested:,}" if tested else ""]
+    cells += [
+        budget(record.params, record.result),
+        p.get("seed", ""),
+        _accuracy(found),
+        f"{tested:,}" if tested else "",
+    ]
     return [*cells, _coverage(record), str(record.result["finished"])[:10]]
 
 
@@ -188,13 +194,6 @@ def _name(params: Mapping[str, Any]) -> str:
     shown = label(str(params.get("method", "?")))
     said = [shown, params.get("ablation") or "", "released" if params.get("variant") == "released" else ""]
     return ", ".join(filter(None, said))
-
-
-def _amount(record: Record) -> str:
-    if not record.result.get("fit"):
-        return "nothing"
-    params = record.params
-    return f"{params['epochs']} epochs" if "epochs" in params else f"{params.get('train_episodes', 0):,} episodes"
 
 
 def _accuracy(found: Mapping[str, Any]) -> str:

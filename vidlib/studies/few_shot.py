@@ -7,17 +7,13 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
-import torch
-from torch import Tensor
 
 from vidlib import methods
 from vidlib.backbones import Backbone
 from vidlib.basics.devices import make_fabric
 from vidlib.data.episodes import Episode
 from vidlib.data.manifest import Manifest
-from vidlib.layers.attention import capture_attention
 from vidlib.matching import METRIC_SCALES
 from vidlib.methods import find
 from vidlib.methods.base import tagged
@@ -40,10 +36,11 @@ from vidlib.studies.tables import (  # noqa: F401 (the tables, for notebooks)
     seeds,
     tested,
 )
+from vidlib.studies.where import attention_maps, on_objects  # noqa: F401 (for notebooks)
 from vidlib.training import controls, evaluate_episodes, few_shot
 from vidlib.training.evaluate_episodes import mix
 from vidlib.training.few_shot import Split
-from vidlib.viz import attention, filmstrip
+from vidlib.viz import filmstrip
 from vidlib.viz.style import show
 
 
@@ -144,24 +141,6 @@ def without_training(p: MAFSARParams, manifest: Manifest, run: runs.Run) -> tupl
 def _accuracies(by: Mapping[str, Evaluation], what: str) -> pd.DataFrame:
     table = {key: {"val accuracy (%)": 100 * each.accuracy, "± 95%": 100 * each.interval} for key, each in by.items()}
     return pd.DataFrame.from_dict(table, orient="index").rename_axis(what)
-
-
-def attention_maps(
-    manifest: Manifest, studied: Studied, row: int = 0
-) -> tuple[np.ndarray, dict[str, Tensor], dict[str, Tensor]]:
-    """The frames of one val video, as a query, and of every method the class token's last-layer maps and extra mass."""
-    frames, maps, masses = None, {}, {}
-    for name, same in studied.items():
-        method, val = few_shot.open_trained(same[0], manifest)
-        backbone = method.backbone
-        clip = val.clips.test(row)
-        with torch.no_grad(), capture_attention(method) as weights:
-            method.eval().embed(clip[None], None, "query")
-        last = weights[backbone.layers - 1, "local"]
-        maps[label(name)] = attention.class_token_maps(last, backbone.grid)
-        masses[label(name)] = attention.extra_mass(last, backbone.grid)
-        frames = filmstrip.to_uint8(clip, backbone.mean, backbone.std)
-    return frames, maps, masses
 
 
 def shot_rule_line(studied: Studied) -> str:

@@ -21,6 +21,7 @@ from vidlib.params.names import label
 from vidlib.params.video_text import VIDEO_TEXT_NAMES
 from vidlib.results import published, trust
 from vidlib.results.accuracy import PERMUTED, SHUFFLED, Evaluation, paired, seed_interval
+from vidlib.results.budget import budget
 from vidlib.results.intervals import cell
 
 if TYPE_CHECKING:
@@ -147,6 +148,7 @@ def bubble_rows(studied: Studied, split: str = "test") -> pd.DataFrame:
         accuracy, low, high = bar([result[split] for result in results])
         row = {"name": label(name), "trainable_M": results[0]["cost"]["trainable"] / 1e6, "accuracy": accuracy}
         row |= {"low": low, "high": high, "over": over(same), "gmacs": results[0]["cost"]["gmacs"]}
+        row["training"] = budget(same[0].params, results[0])
         rows.append(row | {"origin": "ours", "confidence": "measured"})
     return pd.DataFrame(rows)
 

@@ -51,7 +51,7 @@ def accuracy(
         style.dress(
             ax,
             varied if style.narrow() else VARIED[varied],
-            "accuracy (%), bars: 95% over episodes" if ax is axes[0, 0] else "",
+            "accuracy (%),\nbars: 95% over episodes" if ax is axes[0, 0] else "",
         )
     _key(fig, axes[0, 0], rows, panels[0])
     style.heading(fig, title)

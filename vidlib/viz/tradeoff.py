@@ -41,7 +41,8 @@ def plot(
     for name, axis in (("trained", ax.axvline), ("new", ax.axhline)):
         if chance and name in chance:
             axis(chance[name], color=style.INK, linestyle=":", linewidth=0.9)
-    style.dress(ax, f"accuracy on trained classes (%); bars: {style.interval(rows)}", "accuracy on new classes (%)")
+    below = f"accuracy on trained classes (%); bars: {style.interval(rows)}"
+    style.dress(ax, style.wrap(below, 38) if style.narrow() else below, "accuracy on new classes (%)")
     key = {"loc": "lower left", "ncols": 2, "bbox_to_anchor": (0, 1)} if style.narrow() else style.BESIDE
     ax.legend(fontsize=style.SMALL, frameon=False, **key)
     style.title(ax, title, pad=26 if style.narrow() else 7)

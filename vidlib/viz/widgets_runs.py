@@ -123,7 +123,7 @@ def _run(folder: str) -> runs.Run:
     return runs.Run(Path(folder), Path(folder), "finished", None)
 
 
-def bubble_view(rows: pd.DataFrame, *, title: str = "", area: str = "gmacs") -> View:
+def bubble_view(rows: pd.DataFrame, *, title: str = "", area: str = "accuracy") -> View:
     """A bubble plot with a list of its runs: the chosen one is ringed, and what is known of it stands under the plot.
 
     ``rows`` as ``bubbles.plot`` wants them, of one origin; further columns (such as id, folder) are shown with the run.
