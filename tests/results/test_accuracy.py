@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from vidlib.basics.errors import UserError
-from vidlib.results.accuracy import Evaluation, half_width, harmonic, paired, seed_interval
+from vidlib.results.accuracy import Evaluation, harmonic, paired, seed_interval
+from vidlib.results.intervals import cell, clustered, gap_of_shares, half_width, wilson
 
 CLASSES = tuple("abcdefg")
 SURE = np.eye(7)[[0, 1, 2, 3]] * 0.5 + np.linspace(0.1, 0, 7)  # of four videos: a, b, c, d
@@ -22,8 +23,8 @@ def of_videos(truth: list[int], probabilities: np.ndarray = SURE) -> Evaluation:
 def of_episodes() -> Evaluation:
     """Two episodes of two ways, two queries in each: three of four are right, the last by a near-tie."""
     asked = [
-        SimpleNamespace(class_ids=np.array(ids), query_labels=np.array(labels))
-        for ids, labels in (([4, 2], [0, 1]), ([1, 4], [0, 1]))
+        SimpleNamespace(class_ids=np.array(ids), query_labels=np.array(labels), query=np.array(rows))
+        for ids, labels, rows in (([4, 2], [0, 1], [9, 5]), ([1, 4], [0, 1], [3, 9]))
     ]
     logits = [np.array([[2.0, 1.0], [0.0, 3.0]]), np.array([[0.0, 1.0], [0.5, 0.50001]])]
     source = SimpleNamespace(split="val", classes=CLASSES, checksum=lambda number: f"list of {number}")
@@ -33,7 +34,7 @@ def of_episodes() -> Evaluation:
 def test_what_is_counted_of_videos():
     one = of_videos([0, 1, 3, 6])
     assert one.accuracy == 0.5 and one.top5 == 0.75 and one.chance == pytest.approx(1 / 7)
-    assert one.interval == half_width(np.array([1.0, 1.0, 0.0, 0.0]))
+    assert one.ends == wilson(2, 4) and one.interval == pytest.approx(0.5 - one.ends[0])
     assert one.confusion[3, 2] == 1 and one.confusion.sum() == 4
     table = one.per_class().set_index("class")
     assert table.loc["d", "accuracy"] == 0 and np.isnan(table.loc["c", "accuracy"]) and table.loc["a", "videos"] == 1
@@ -47,6 +48,14 @@ def test_what_is_counted_of_episodes():
     assert one.truth.tolist() == [4, 2, 1, 4] and one.predicted.tolist() == [4, 2, 4, 4]
     assert one.per_class()["queries"].tolist() == [0, 1, 1, 0, 2, 0, 0] and one.checksum == "list of 2"
     assert str(one).startswith("75.0% ± ") and "over 2 episodes (95% interval over episodes" in str(one)
+    hits = np.array([1.0, 1.0, 0.0, 1.0])
+    by = {
+        "episodes": half_width(one.per_trial),
+        "videos": clustered(hits, [9, 5, 3, 9]),
+        "classes": clustered(hits, [4, 2, 1, 4]),
+    }
+    assert one.intervals == pytest.approx(by) and one.interval == one.intervals["episodes"]
+    assert f"± {100 * by['videos']:.1f} videos, ± {100 * by['classes']:.1f} classes" in str(one)
 
 
 @pytest.mark.parametrize("one", [of_videos([0, 1, 3, 6]), of_episodes()], ids=["videos", "episodes"])
@@ -69,6 +78,13 @@ def test_files_of_earlier_days_are_read(tmp_path):
     )
     old = Evaluation.load(tmp_path / "episodes.npz")
     assert (old.trial, old.how, old.accuracy, old.near_ties) == ("episode", "each episode", 0.75, 1)
+    assert (
+        np.isnan(old.intervals["videos"]) and "videos unknown" in str(old) and "videos unknown" in str(paired(old, old))
+    )
+    assert old.summary()["intervals"]["videos"] is None and "videos unknown" in cell([old.summary()])
+    assert paired(of_episodes(), replace(old, checksum="list of 2")).intervals["videos"] == 0, "one of both knows"
+    of_then = {key: value for key, value in old.summary().items() if key != "intervals"}
+    assert cell([of_then]).endswith("episodes, videos and classes unknown")
     videos = {"views": "2 views of each video", "truth": np.array([0, 1, 3, 6]), "probabilities": SURE.astype("f4")}
     np.savez_compressed(tmp_path / "test.npz", **same, **videos)
     old = Evaluation.load(tmp_path / "test.npz")
@@ -77,14 +93,27 @@ def test_files_of_earlier_days_are_read(tmp_path):
     for one in (old, of_episodes()):
         one.save(tmp_path / "new.npz")
         before = tmp_path / ("test.npz" if one.trial == "video" else "episodes.npz")
-        assert set(np.load(tmp_path / "new.npz").files) == set(np.load(before).files)
+        added = {"query"} if one.trial == "episode" else set()
+        assert set(np.load(tmp_path / "new.npz").files) == set(np.load(before).files) | added
 
 
 def test_the_record_has_the_keys_that_readers_know():
-    shared = {"accuracy", "interval", "interval_note", "checksum", "split", "seconds", "controls", "per_class"}
+    shared = {
+        "accuracy",
+        "interval",
+        "intervals",
+        "interval_note",
+        "checksum",
+        "split",
+        "seconds",
+        "controls",
+        "per_class",
+    }
     assert set(of_episodes().summary()) == shared | {"episodes", "mode", "near_ties"}
     record = of_videos([0, 1, 3, 6]).summary()
-    assert set(record) == shared | {"videos", "views", "top5", "chance", "classes"}
+    assert set(record) == shared | {"videos", "views", "top5", "chance", "classes", "low", "high"}
+    assert (record["low"], record["high"]) == wilson(2, 4) and set(record["intervals"]) == {"videos", "classes"}
+    assert set(of_episodes().summary()["intervals"]) == {"episodes", "videos", "classes"}
     assert record["per_class"] == {"a": 1.0, "b": 1.0, "d": 0.0, "g": 0.0} and record["classes"] == 7
     note = "95% interval over {}, conditional on one trained model and one set of classes"
     assert record["interval_note"] == note.format("videos")
@@ -94,7 +123,10 @@ def test_the_record_has_the_keys_that_readers_know():
 def test_pairs_are_of_the_same_trials():
     better, worse = of_videos([0, 1, 2, 6]), of_videos([0, 1, 3, 6])
     gap = paired(better, worse)
-    assert (gap.difference, gap.trials) == (0.25, 4) and gap.interval == half_width(np.array([0.0, 0.0, 1.0, 0.0]))
+    ends = gap_of_shares(np.array([0.0, 0.0, 1.0, 0.0]))
+    assert (gap.difference, gap.trials) == (0.25, 4) and gap.interval == pytest.approx(
+        max(0.25 - ends[0], ends[1] - 0.25)
+    )
     assert str(gap).startswith("+25.0 ± ") and str(gap).endswith("points over 4 paired videos")
     with pytest.raises(UserError, match="different videos"):
         paired(better, replace(worse, checksum="another"))

@@ -7,8 +7,10 @@ import pytest
 
 from tests import cells
 from tests.data.small import write_folder
+from vidlib.matching import METRIC_SCALES, METRICS
 from vidlib.params.few_shot import MAFSARParams
 from vidlib.results.accuracy import paired
+from vidlib.results.intervals import half_width
 from vidlib.studies import ablations, claims
 from vidlib.studies import few_shot as study
 from vidlib.training import few_shot
@@ -90,11 +92,28 @@ def test_ablations_without_a_record_are_not_run(small, monkeypatch):
     assert ablations.table({}, "ma_fsar")["accuracy"].isna().all()
     trained = ablations.run(p.model_copy(update={"ablations": True}), "ma_fsar")
     assert list(trained) == ["full method", *(change.label for change in listed)]
-    assert all(json.loads(run.path("result.json").read_text()).get("test") is None for run in trained.values())
+    each = [run for same in trained.values() for run in same]
+    assert all(json.loads(run.path("result.json").read_text()).get("test") is None for run in each)
+    assert all([run.params["seed"] for run in same] == list(study.seeds(p)) for same in trained.values())
     assert ablations.run(p, "ma_fsar").keys() == trained.keys()
     table = ablations.table(trained, "ma_fsar")
-    gap = paired(study.tested(trained[listed[0].label]), study.tested(trained["full method"]))
-    assert table.loc[listed[0].label, "difference"] == pytest.approx(100 * gap.difference)
+    both = zip(trained[listed[0].label], trained["full method"], strict=True)
+    gaps = [100 * paired(study.tested(ours), study.tested(full)).difference for ours, full in both]
+    assert table.loc[listed[0].label, "difference"] == pytest.approx(np.mean(gaps))
+    assert table.loc[listed[0].label, "half"] == pytest.approx(half_width(np.array(gaps)))
+    assert set(table["over"]) == {"2 seeds"} and set(study.drawn(table)["over"]) == {"2 seeds"}
+    each = [100 * study.tested(run).accuracy for run in trained["full method"]]
+    row = table.loc["full method"]
+    assert (row["accuracy"], row["interval"]) == pytest.approx((np.mean(each), half_width(np.array(each))))
+    one = {name: same[:1] for name, same in trained.items()}
+    alone = ablations.table(one, "ma_fsar")
+    gap = paired(study.tested(one[listed[0].label][0]), study.tested(one["full method"][0]))
+    row = alone.loc[listed[0].label]
+    assert row["over"] == "episodes" and row["half"] == pytest.approx(100 * gap.interval)
+    assert row["half, classes"] == pytest.approx(100 * gap.intervals["classes"])
+    assert "over episodes" in ablation.plot(study.drawn(alone)).get_xlabel()
+    assert "over 2 seeds" in ablation.plot(study.drawn(table)).get_xlabel()
+    assert "not run" in ablations.styled(ablations.table({}, "ma_fsar")).to_html()
     assert table.loc[listed[0].label, "trained (M)"] < table.loc["full method", "trained (M)"]
     assert ablation.plot(study.drawn(table)) is not None
 
@@ -109,7 +128,11 @@ def test_every_named_ablation_builds_and_says_what_it_changes(small):
     said = ablations.changes("ma_fsar")
     assert list(said.index) == [change.label for change in ablations.ABLATIONS["ma_fsar"]]
     assert said.loc["without local adaptation"].tolist() == ["local_adapter=False", ""]
-    assert said.loc["metric TRX"].tolist() == ["", "metric='trx'"]
+    assert said.loc["metric TRX"].tolist() == ["", f"metric='trx', metric_scale={METRIC_SCALES['trx']!r}"]
+    changed = {change.label: change.of(base) for change in ablations.ABLATIONS["ma_fsar"] if "metric" in change.params}
+    assert len(changed) == 3 and set(METRIC_SCALES) == set(METRICS)
+    assert all(params.metric_scale == METRIC_SCALES[params.metric] != 4 for params in changed.values())
+    assert base.metric_scale == METRIC_SCALES[base.metric] == 4
 
 
 def test_an_episode_is_drawn_in_one_call(small, monkeypatch):
@@ -127,7 +150,14 @@ def test_maps_and_bubbles_come_from_the_trained_runs(small):
     assert frames.shape == (2, 64, 64, 3) and frames.dtype == np.uint8
     assert maps.keys() == {"frozen CLIP", "MA-FSAR"} and maps["MA-FSAR"].shape == (2, 8, 8)
     assert float(masses["frozen CLIP"].max()) == 0 and float(masses["MA-FSAR"].min()) > 0
+    _, both, extra = study.attention_maps(manifest, found, wanted=("query", "support"))
+    assert list(both) == ["frozen CLIP", "MA-FSAR, query", "MA-FSAR, support"], "to frozen CLIP both roles are one"
+    assert np.allclose(both["MA-FSAR, query"], maps["MA-FSAR"])
+    assert float((extra["MA-FSAR, support"] - extra["MA-FSAR, query"]).min()) > 0, "a support's text takes its part"
+    assert study.on_objects(manifest, found).empty, "nobody marked the objects of these videos"
     bubbles = study.bubble_rows(found).set_index("name")
+    assert bubbles.loc["MA-FSAR", "training"] == "2 episodes" and bubbles.loc["frozen CLIP", "training"] == "nothing"
+    assert set(bubbles["over"]) == {"2 seeds"}
     assert bubbles.loc["frozen CLIP", "trainable_M"] == 0
     assert bubbles.loc["MA-FSAR", "accuracy"] == pytest.approx(
         100 * np.mean([run.result["test"]["accuracy"] for run in found["ma_fsar"]])

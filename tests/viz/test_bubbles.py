@@ -1,6 +1,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.markers import MarkerStyle
 
 from tests.viz.conftest import boxes, overlapping
 from vidlib.basics.errors import UserError
@@ -33,12 +34,17 @@ def labels_of(ax) -> list:
     ]
 
 
-def test_one_bubble_per_method_with_area_by_cost(ours):
+def test_one_bubble_per_method_with_area_by_accuracy_and_ma_fsar_the_star(ours):
     ax = bubbles.plot(ours, title="embedded world")
     drawn = bubbles_of(ax)
     assert set(drawn) == {"MA-FSAR", "AIM", "CLIP-FSAR"}
     areas = {name: c.get_sizes()[0] for name, c in drawn.items()}
-    assert areas["AIM"] / areas["MA-FSAR"] == pytest.approx(0.23 / 0.19)
+    assert areas["AIM"] / areas["MA-FSAR"] == pytest.approx(49.0 / 57.2)
+    corners = {name: len(c.get_paths()[0].vertices) for name, c in drawn.items()}
+    star = len(MarkerStyle("*").get_path().vertices)
+    assert [name for name, count in corners.items() if count == star] == ["MA-FSAR"]
+    by_cost = {name: c.get_sizes()[0] for name, c in bubbles_of(bubbles.plot(ours, area="gmacs")).items()}
+    assert by_cost["AIM"] / by_cost["MA-FSAR"] == pytest.approx(0.23 / 0.19)
     assert ax.get_xscale() == "log" and "(M" in ax.get_xlabel() and "(%)" in ax.get_ylabel()
     assert sum((line.get_gid() or "").startswith("line:") for line in ax.lines) == 1  # frozen CLIP trains nothing
     assert len(ax.containers) == 3  # an interval each
@@ -85,6 +91,14 @@ def test_a_panel_of_mixed_origins_is_refused(ours):
         bubbles.plot(pd.concat([ours, published.comparison()]))
     with pytest.raises(UserError, match="accuracy"):
         bubbles.plot(ours.drop(columns="accuracy"))
+
+
+def test_the_budget_of_training_stands_in_the_note_and_bars_say_what_they_are_over(ours):
+    rows = ours.assign(training=["450 episodes", "450 episodes", "90 episodes", "nothing"], over="episodes")
+    assert "Training: MA-FSAR, AIM 450 episodes; CLIP-FSAR 90 episodes; frozen CLIP nothing." in bubbles.note(rows)
+    ax = bubbles.plot(rows)
+    assert "95% interval over episodes" in [text.get_text() for text in ax.get_legend().get_texts()]
+    assert list(style.drawn(ax)["training"]) == list(rows["training"])
 
 
 def test_total_parameters_can_be_the_area(ours):

@@ -25,7 +25,9 @@ from vidlib.params import notebooks
 from vidlib.params.few_shot import RunParams
 from vidlib.params.names import label
 from vidlib.params.video_text import VideoTextRunParams
+from vidlib.results.budget import budget
 from vidlib.results.identity import VERSION
+from vidlib.results.intervals import each_called
 
 FILE = "report.html"
 TEMPLATE = "report_page.html.j2"  # beside this file
@@ -131,7 +133,12 @@ def _line(record: Record) -> list[Any]:
     p, found = record.params, record.main
     tested = found.get("episodes") or found.get("videos") or ""
     cells = [{"link": record.folder.name, "text": _name(p)}, p.get("backbone", ""), p.get("frames", "")]
-    cells += [_amount(record), p.get("seed", ""), _accuracy(found), f"{tested:,}" if tested else ""]
+    cells += [
+        budget(record.params, record.result),
+        p.get("seed", ""),
+        _accuracy(found),
+        f"{tested:,}" if tested else "",
+    ]
     return [*cells, _coverage(record), str(record.result["finished"])[:10]]
 
 
@@ -148,7 +155,7 @@ def _article(record: Record) -> dict[str, Any]:
         for line in result.get("coverage", [])
     ]
     said = {"id": record.folder.name, "name": _name(p), "data": _group(record)[0], "seed": p.get("seed", "")}
-    said |= {"finished": str(result["finished"])[:16].replace("T", " "), "note": record.main.get("interval_note", "")}
+    said |= {"finished": str(result["finished"])[:16].replace("T", " "), "note": _note(record.main)}
     said |= {"tested": tested, "coverage": coverage, "command": command(p), "alone": alone(record)}
     said |= {"figures": _figures(record), "cost": _rows(result.get("cost") or {}), "params": _rows(p)}
     ran_on = dict(record.environment)
@@ -193,15 +200,15 @@ def _name(params: Mapping[str, Any]) -> str:
     return ", ".join(filter(None, said))
 
 
-def _amount(record: Record) -> str:
-    if not record.result.get("fit"):
-        return "nothing"
-    params = record.params
-    return f"{params['epochs']} epochs" if "epochs" in params else f"{params.get('train_episodes', 0):,} episodes"
-
-
 def _accuracy(found: Mapping[str, Any]) -> str:
     return f"{100 * found['accuracy']:.1f} ± {100 * found['interval']:.1f}" if "interval" in found else ""
+
+
+def _note(found: Mapping[str, Any]) -> str:
+    """What the interval is of, and how wide those over other videos and classes are, where that is known."""
+    note = found.get("interval_note", "")
+    others = {kind: half for kind, half in found.get("intervals", {}).items() if f"over {kind}" not in note}
+    return "; ".join(filter(None, (note, each_called(others))))
 
 
 def _coverage(record: Record) -> str:

@@ -24,6 +24,7 @@ from vidlib.params.few_shot import MAFSARParams, RunParams
 from vidlib.params.notebooks import Request
 from vidlib.params.tools import PredictParams
 from vidlib.params.video_text import VideoTextParams, VideoTextRunParams, VideoTextStudy
+from vidlib.results.intervals import cell
 
 if TYPE_CHECKING:
     from vidlib.results.runs import Run
@@ -172,8 +173,7 @@ def summary(request: Request) -> list[str]:
         if run_ is not None:
             split = run_.params["report"]
             found = run_.result[split]
-            accuracy, half = 100 * found["accuracy"], 100 * found["interval"]
-            lines.append(f"run      {run_.folder}: seed {run_.params['seed']}, {split} {accuracy:.1f}% ± {half:.1f}")
+            lines.append(f"run      {run_.folder}: seed {run_.params['seed']}, {split} {cell([found])}")
     return lines
 
 

@@ -233,9 +233,20 @@ def arguments(params: "RunParams | VideoTextRunParams") -> dict[str, object]:
     names = {"frames": "frames", "variant": "variant", "mix": "mix_weight"}
     names |= {"metric": "metric", "metric_scale": "metric_scale"}
     shared = {argument: getattr(params, name) for name, argument in names.items() if hasattr(params, name)}
-    chosen = entered(params.method) | taken(params.method, **shared) | params.options
+    rule = getattr(find(params.method), "shot_rules", {}).get(getattr(params, "shot_rule", "own"), {})
+    for name in sorted(rule.keys() & params.options.keys()):
+        raise UserError(f"options: {name!r} follows from shot_rule {params.shot_rule}; give another shot_rule, or own")
+    chosen = entered(params.method) | taken(params.method, **shared) | rule | params.options
     _known_arguments(params.method, chosen)
     return chosen | known.get(params.ablation, {})  # a named change is one of what was chosen
+
+
+def shot_rule(params: "RunParams") -> str:
+    """What the method of ``params`` averages over the supports of a class: "frames" or "distances", "" for a rule that
+    is the method's own and cannot be chosen."""
+    here = {name: each.default for name, each in _constructor(find(params.method)).items()} | arguments(params)
+    rules = getattr(find(params.method), "shot_rules", {})
+    return next((rule for rule, given in rules.items() if all(here[n] == value for n, value in given.items())), "")
 
 
 def build(

@@ -27,7 +27,7 @@ from torch.nn import functional as F
 
 from vidlib.layers.adapter import Adapter, DropPath
 from vidlib.layers.attention import block_attention
-from vidlib.methods.base import Features, FewShotMethod, Match, one_of, tagged, untagged
+from vidlib.methods.base import BY_SHOTS, Features, FewShotMethod, Match, one_of
 
 if TYPE_CHECKING:
     from vidlib.backbones.clip import CLIPBackbone
@@ -53,12 +53,14 @@ class AIM(FewShotMethod):
     drop_path: rate at the last block, rising linearly from 0 (paper 0.2, for 30 to 50 epochs of K400 or SSv2).
     project: apply CLIP's projection after ``ln_post``; AIM drops it; what a few-shot use does is unknown to us.
     metric, metric_options, metric_scale: the frame metric and a factor on its logits; AIM has none.
+    shots: the metric averages the "distance"s of K supports, or they become one "prototype"; AIM has none.
     """
 
     needs_clip = True
     released_unused = (r"^cls_head\.",)  # of the data set it was trained on
     by_role = False
     attention_calls = ("temporal", "local")
+    shot_rules = BY_SHOTS
 
     def __init__(
         self,
@@ -68,6 +70,7 @@ class AIM(FewShotMethod):
         metric: str = "otam",
         metric_options: Mapping | None = None,
         metric_scale: float = 1.0,
+        shots: str = "distance",
         ratio: float = 0.25,
         adapter_scale: float = 0.5,
         num_tadapter: int = 1,
@@ -77,6 +80,7 @@ class AIM(FewShotMethod):
     ) -> None:
         super().__init__(backbone, frames, backbone.embed_dim if project else backbone.width)
         one_of("variant", variant, ("paper", "released"))
+        self.shots = one_of("shots", shots, ("prototype", "distance"))
         one_of("num_tadapter", num_tadapter, (1, 2))
         self.choices = {name: value for name, value in locals().items() if name in self.sources}
         self.scale, self.project = adapter_scale, project
@@ -111,14 +115,14 @@ class AIM(FewShotMethod):
         return rearrange(layer.drop(rearrange(y, "(b t) n d -> b t n d", t=self.frames)), "b t n d -> (b t) n d")
 
     def embed(self, clips: Tensor, text: Tensor | None, role: str) -> Features:
-        """Only ``metric.*``; both roles alike, no text."""
-        return tagged(self.metric.prepare(self.features(clips)), "metric")
+        """See ``kept``; both roles alike, no text."""
+        return self.kept(self.features(clips))
 
     def match(
         self, support: Features, labels: Tensor, query: Features, text: Tensor, targets: "Targets | None" = None
     ) -> Match:
         """The metric's logits ``[E Q W]`` and their cross-entropy; ``text`` only tells the way."""
-        logits = self.metric.compare(untagged(support, "metric"), labels, untagged(query, "metric"), text.shape[1])
+        logits = self.compared(support, labels, query, text.shape[1])
         match = Match(logits, {}, {"q2s": logits})
         if targets is not None:
             match.losses["q2s"] = F.cross_entropy(logits.flatten(0, 1), targets.query_labels.flatten())

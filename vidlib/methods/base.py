@@ -55,6 +55,8 @@ class FewShotMethod(nn.Module, ABC):
     ``attention_calls``: what a block's attention is called for, in order, in one pass of the tower. ``sources``: for
     each constructor argument that no source settles, what is known of it (``open_choices.yaml``; a class of one's own
     may have a dict); ``choices`` holds the values taken.
+    ``shot_rules``: the constructor arguments by which K supports of a class are averaged frame by frame before they are
+    compared ("frames"), or compared each and their distances averaged ("distances"); empty where neither is meant.
     ``released_unused``, ``released_missing``: regular expressions of the keys that files of the released code hold and
     nothing here needs, and of the parameters here that such files lack. ``missing``: what a released checkpoint left as
     it was built.
@@ -66,6 +68,8 @@ class FewShotMethod(nn.Module, ABC):
     by_role = True
     attention_calls: tuple[str, ...] = ("local",)
     sources: ClassVar[Mapping[str, str]] = open_choices.Sources()
+    shot_rules: Mapping[str, Mapping[str, object]] = {}
+    shots = "distance"
     released_unused: tuple[str, ...] = ()
     released_missing: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
@@ -133,10 +137,30 @@ class FewShotMethod(nn.Module, ABC):
         maps = self.backbone.stages(rearrange(clips, "b t c h w -> (b t) c h w"))
         return [rearrange(x, "(b t) d h w -> b t d h w", t=self.frames) for x in maps]
 
+    def kept(self, frames: Tensor) -> Features:
+        """What ``compared`` needs of ``frames [B T C]``: ``metric.*``; and themselves, where a class averages them."""
+        features = tagged(self.metric.prepare(frames), "metric")
+        return features | {"frames": frames} if self.shots == "prototype" else features
+
+    def compared(self, support: Features, labels: Tensor, query: Features, way: int) -> Tensor:
+        """The metric's logits ``[E Q W]`` of what ``kept`` gave, by ``shots``: "prototype" averages the frames of a
+        class, "distance" the distances to its supports. The only support of its class is what it is under both."""
+        candidates = untagged(support, "metric")
+        if self.shots == "prototype" and labels.shape[1] > way:
+            candidates, labels = self.prototypes(support["frames"], labels, way)
+        return self.metric.compare(candidates, labels, untagged(query, "metric"), way)
+
+    def prototypes(self, frames: Tensor, labels: Tensor, way: int) -> tuple[Features, Tensor]:
+        """Supports' ``frames [E S T C]`` averaged by class, prepared for the metric, and their labels ``[E W]``."""
+        classes = torch.arange(way, device=labels.device).expand(len(labels), way)
+        return self.metric.prepare(class_means(frames, labels, way)), classes
+
     def metric_match(
         self, support: Features, labels: Tensor, query: Features, way: int, targets: "Targets | None" = None
     ) -> Match:
         """``match`` of a backbone under a metric: its logits, part "q2s" too, and their cross-entropy with targets."""
+        if self.shots == "prototype" and labels.shape[1] > way:
+            support, labels = self.prototypes(support["frames"], labels, way)
         logits = self.metric.compare(support, labels, query, way)
         match = Match(logits, {}, {"q2s": logits})
         if targets is not None:
@@ -199,6 +223,9 @@ class MetricMethod(FewShotMethod):
     def load_released(self, state: Mapping[str, Tensor]) -> None:
         """Take the trunk: a metric without weights has nothing else in a released file."""
         self.load_trunk(state)
+
+
+BY_SHOTS = {"frames": {"shots": "prototype"}, "distances": {"shots": "distance"}}
 
 
 def class_rows(table: Tensor, labels: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ plays no part. The backbone is trained whole, the metric (``vidlib.matching.haus
 
 from typing import TYPE_CHECKING
 
-from vidlib.methods.base import MetricMethod, one_of
+from vidlib.methods.base import BY_SHOTS, MetricMethod, one_of
 
 if TYPE_CHECKING:
     from vidlib.backbones import Backbone
@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 class BiMHM(MetricMethod):
     """mean: average over frames where False sums; None is the variant's own.
 
+    shots: the "distance"s of K supports are averaged (released code), or they become one "prototype".
     metric_scale: factor on the logits (released code: 1). finetune: "full", or "frozen" (nothing is left to train).
     """
+
+    shot_rules = BY_SHOTS
 
     def __init__(
         self,
@@ -29,6 +32,7 @@ class BiMHM(MetricMethod):
         frames: int = 8,
         *,
         mean: bool | None = None,
+        shots: str = "distance",
         metric_scale: float = 1.0,
         finetune: str = "full",
         variant: str = "paper",
@@ -36,5 +40,6 @@ class BiMHM(MetricMethod):
         super().__init__(backbone, frames, backbone.embed_dim)
         paper = one_of("variant", variant, ("paper", "released")) == "paper"
         self.choices = {"mean": paper if mean is None else mean}
+        self.shots = one_of("shots", shots, ("prototype", "distance"))
         self.use_metric("bimhm", metric_scale, {"mean": self.choices["mean"]})
         self.tune(finetune)

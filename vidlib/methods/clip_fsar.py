@@ -28,6 +28,7 @@ from torch.nn import functional as F
 
 from vidlib.layers.attention import TemporalTransformer
 from vidlib.methods.base import (
+    BY_SHOTS,
     Features,
     FewShotMethod,
     Match,
@@ -50,12 +51,14 @@ class CLIPFSAR(FewShotMethod):
     metric, metric_options: the frame metric; None as options means lambda 0.5 for OTAM. metric_scale: factor on its
     logits (released code: 1, no temperature). text_loss_weight: w, 3.0 on SSv2, 1.5 on Kinetics and UCF101, 1.2 on
     HMDB51. inference: "visual" | "text" | "combined", with text_coefficient a (released code: 0.9).
+    shots: a class is the "prototype" that its supports' frames make (paper), or "distance"s to each are averaged.
     merge_before: average K supports before the Transformer (released 5-shot recipes) rather than after.
     dropout, ffn_dropout: of the Transformer (released code: 0.2, 0.05). finetune: "full", or "frozen" (ablation).
     """
 
     needs_clip = True
     support_text = True
+    shot_rules = BY_SHOTS
 
     def __init__(
         self,
@@ -68,6 +71,7 @@ class CLIPFSAR(FewShotMethod):
         text_loss_weight: float = 3.0,
         inference: str = "visual",
         text_coefficient: float = 0.9,
+        shots: str = "prototype",
         merge_before: bool = True,
         dropout: float = 0.2,
         ffn_dropout: float = 0.05,
@@ -80,6 +84,7 @@ class CLIPFSAR(FewShotMethod):
         self.inference = one_of("inference", inference, ("visual", "text", "combined"))
         self.text_coefficient = check_weight("text_coefficient", text_coefficient)
         self.text_loss_weight = text_loss_weight
+        self.shots = one_of("shots", shots, ("prototype", "distance"))
         self.merge_before = merge_before
         self.context = TemporalTransformer(backbone.embed_dim, dropout=dropout, ffn_dropout=ffn_dropout)
         self.scale = nn.Parameter(torch.ones(1))
@@ -102,6 +107,8 @@ class CLIPFSAR(FewShotMethod):
         features = {"pooled": frames.mean(1)}
         if role == "query":
             return features | tagged(self.metric.prepare(self.modulate(frames, None)), "metric")
+        if self.shots == "distance":
+            return features | tagged(self.metric.prepare(self.modulate(frames, text)), "metric")
         if self.merge_before and (self.training or text is None):
             return features | {"frames": frames}
         modulated = self.modulate(frames, text)
@@ -122,7 +129,7 @@ class CLIPFSAR(FewShotMethod):
         """Parts "q2s" (metric logits) and "q2t" (scale x cosine with the episode's texts), ``[E Q W]``."""
         episodes, way = text.shape[:2]
         prototypes, classes = untagged(support, "metric"), labels
-        if labels.shape[1] > way or not prototypes:
+        if self.shots == "prototype" and (labels.shape[1] > way or not prototypes):
             frames = class_means(support["frames"], labels, way)
             if self.merge_before:
                 flat = self.modulate(frames.flatten(0, 1), text.flatten(0, 1))

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from vidlib.basics.errors import UserError
 from vidlib.methods.base import (
+    BY_SHOTS,
     Features,
     FewShotMethod,
     Match,
@@ -20,8 +21,6 @@ from vidlib.methods.base import (
     check_weight,
     cosine,
     one_of,
-    tagged,
-    untagged,
 )
 
 if TYPE_CHECKING:
@@ -30,9 +29,13 @@ if TYPE_CHECKING:
 
 
 class FrozenCLIP(FewShotMethod):
-    """metric, metric_options: the frame metric; metric_scale: factor on its logits; text_weight: see above."""
+    """metric, metric_options: the frame metric; metric_scale: factor on its logits; text_weight: see above.
+
+    shots: the metric averages the "distance"s of K supports, or they become one "prototype".
+    """
 
     by_role = False
+    shot_rules = BY_SHOTS
 
     def __init__(
         self,
@@ -42,11 +45,13 @@ class FrozenCLIP(FewShotMethod):
         metric: str = "otam",
         metric_options: Mapping | None = None,
         metric_scale: float = 1.0,
+        shots: str = "distance",
         text_weight: float = 0.0,
         variant: str = "paper",
     ) -> None:
         super().__init__(backbone, frames, backbone.embed_dim)
         one_of("variant", variant, ("paper", "released"))
+        self.shots = one_of("shots", shots, ("prototype", "distance"))
         self.use_metric(metric, metric_scale, metric_options)
         self.metric.requires_grad_(False)
         self.text_weight = check_weight("text_weight", text_weight)
@@ -55,15 +60,15 @@ class FrozenCLIP(FewShotMethod):
             raise UserError(f"text_weight is {text_weight}, but backbone {backbone.name} has no text tower; give 0")
 
     def embed(self, clips: Tensor, text: Tensor | None, role: str) -> Features:
-        """``pooled`` [B C], the mean over frames, and ``metric.*``."""
+        """``pooled`` [B C], the mean over frames, and what ``kept`` gives."""
         features = self.frame_features(clips)
-        return {"pooled": features.mean(1)} | tagged(self.metric.prepare(features), "metric")
+        return {"pooled": features.mean(1)} | self.kept(features)
 
     def match(
         self, support: Features, labels: Tensor, query: Features, text: Tensor, targets: "Targets | None" = None
     ) -> Match:
         """Parts "q2s" (metric) and, of a CLIP, "q2t" (zero-shot text) ``[E Q W]``; the loss is only for the record."""
-        q2s = self.metric.compare(untagged(support, "metric"), labels, untagged(query, "metric"), text.shape[1])
+        q2s = self.compared(support, labels, query, text.shape[1])
         parts = {"q2s": q2s}
         if self.uses_text:
             parts["q2t"] = self.backbone.logit_scale * cosine(query["pooled"], text)

@@ -61,6 +61,8 @@ class GgHM(FewShotMethod):
     uses_text = False
     by_role = False
 
+    shot_rules = {"frames": {"shots": "features"}, "distances": {"shots": "distance"}}
+
     def __init__(
         self,
         backbone: "Backbone",
@@ -145,7 +147,7 @@ class GgHM(FewShotMethod):
         way = text.shape[1]
         nodes = class_means(support["frames"].mean(2), labels, way), query["frames"].mean(2)
         edges = None if self.guidance is None else self.edges(*nodes)
-        if self.shots == "features":
+        if self.shots == "features" and labels.shape[1] > way:
             support = {key: class_means(value, labels, way) for key, value in support.items()}
             labels = torch.arange(way, device=labels.device).expand(len(labels), way)
 

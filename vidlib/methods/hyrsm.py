@@ -180,6 +180,8 @@ class HyRSM(FewShotMethod):
     by_role = False
     released_unused = (r"^pe\.pe$", r"^classification_layer\.")  # the head where ``classes`` is 0
 
+    shot_rules = {"frames": {"prototype_first": True}, "distances": {"prototype_first": False}}
+
     def __init__(
         self,
         backbone: "Backbone",
@@ -265,7 +267,7 @@ class HyRSM(FewShotMethod):
         needed = [name for name in query if name not in ("classes", "coherence")]
         with full_precision(labels):
             support, query = ({name: at_least_float32(x[name]) for name in needed} for x in (support, query))
-            if self.prototype_first:
+            if self.prototype_first or labels.shape[1] == way:  # of one support each, the same to the last bit
                 support = {name: class_means(support[name], labels, way) for name in needed}
                 if self.inter is not None:
                     support["squares"] = squares(support["frames"])

@@ -33,12 +33,12 @@ from vidlib.basics.errors import UserError
 from vidlib.layers.adapter import Adapter
 from vidlib.layers.attention import TemporalTransformer, block_attention
 from vidlib.methods.base import (
+    BY_SHOTS,
     Features,
     FewShotMethod,
     Match,
     arithmetic_mix,
     check_weight,
-    class_means,
     cosine,
     one_of,
     tagged,
@@ -93,6 +93,7 @@ class MAFSAR(FewShotMethod):
     """
 
     needs_clip = True
+    shot_rules = BY_SHOTS
 
     def __init__(
         self,
@@ -249,8 +250,7 @@ class MAFSAR(FewShotMethod):
         way = text.shape[1]
         candidates, classes = untagged(support, "metric"), labels
         if self.shots == "prototype":
-            candidates = self.metric.prepare(class_means(support["frames"], labels, way))
-            classes = torch.arange(way, device=labels.device).expand(len(labels), way)
+            candidates, classes = self.prototypes(support["frames"], labels, way)
         q2s = self.metric.compare(candidates, classes, untagged(query, "metric"), way)
         parts = {"q2s": q2s, "q2t": self.text_logits(query["pooled"], text)}
         match = Match(self.mix(parts, self.mix_weight), {}, parts)

@@ -13,7 +13,7 @@ takes the first row of the table hard where the paper is soft, which is the same
 
 from typing import TYPE_CHECKING
 
-from vidlib.methods.base import MetricMethod, one_of
+from vidlib.methods.base import BY_SHOTS, MetricMethod, one_of
 
 if TYPE_CHECKING:
     from vidlib.backbones import Backbone
@@ -22,8 +22,11 @@ if TYPE_CHECKING:
 class OTAM(MetricMethod):
     """lam: softness of the alignment. bidirectional: sum the costs of both paddings, else pad the support side alone.
 
+    shots: the "distance"s of K supports are averaged (released code), or they become one "prototype".
     metric_scale: factor on the logits (released code: 1). finetune: "full", or "frozen" (nothing is left to train).
     """
+
+    shot_rules = BY_SHOTS
 
     def __init__(
         self,
@@ -32,6 +35,7 @@ class OTAM(MetricMethod):
         *,
         lam: float = 0.1,
         bidirectional: bool = True,
+        shots: str = "distance",
         metric_scale: float = 1.0,
         finetune: str = "full",
         variant: str = "paper",
@@ -39,5 +43,6 @@ class OTAM(MetricMethod):
         super().__init__(backbone, frames, backbone.embed_dim)
         self.choices = {"lam": lam, "bidirectional": bidirectional}
         eps = 0.01 if one_of("variant", variant, ("paper", "released")) == "released" else 1e-12
+        self.shots = one_of("shots", shots, ("prototype", "distance"))
         self.use_metric("otam", metric_scale, {"lam": lam, "bidirectional": bidirectional, "eps": eps})
         self.tune(finetune)

@@ -16,7 +16,7 @@ from vidlib.params.few_shot import METHOD_NAMES, FewShotParams, OneMethod, RunPa
 
 FROZEN = "frozen_clip"
 TOWER = frozenset({"backbone", "pretrained"})
-PROTOCOL = frozenset(PlaceParams.model_fields) - TOWER | {"way", "shot", "query", "test_episodes"}
+PROTOCOL = frozenset(PlaceParams.model_fields) - TOWER | {"way", "shot", "query", "shot_rule", "test_episodes"}
 SAME = PROTOCOL | TOWER | {"template", "frames"}  # what methods side by side share
 AMOUNT = frozenset({"train_episodes", "val_episodes", "val_every", "metric"})  # shared where the user gave them
 TRAINING = frozenset(  # what changes nothing where nothing is trained
@@ -256,6 +256,7 @@ class ComparisonParams(PlaceParams):
     way: few_shot.Way = 5
     shot: few_shot.Shot = 1
     query: few_shot.Query = 1
+    shot_rule: few_shot.ShotRule = "own"
     test_episodes: few_shot.TestEpisodes = 1000
     backbone: base.Backbone = Field("", description="one backbone for all, empty for each recipe's own")
     pretrained: base.Pretrained = Field("", description="its weights, empty for the recipe's own or those of that name")

@@ -66,6 +66,10 @@ Compare = Annotated[
 Metric = Annotated[
     Literal["otam", "bimhm", "trx", "prototype", "cosine"], Field(description="otam, bimhm, trx, prototype or cosine")
 ]
+ShotRule = Annotated[
+    Literal["own", "frames", "distances"],
+    Field(description="what K supports average: frames, distances, or own, as the method (in ma_fsar MA-FSAR) does"),
+]
 Way = Annotated[int, Field(ge=2, description="classes in an episode")]
 Shot = Annotated[int, Field(ge=1, description="support videos per class")]
 Query = Annotated[int, Field(ge=1, description="query videos per class")]
@@ -86,6 +90,7 @@ class FewShotParams(PlaceParams):
     variant: base.Variant = "paper"
     metric: Metric = "otam"
     metric_scale: float = Field(4.0, gt=0, description="factor on the metric's logits before softmax")
+    shot_rule: ShotRule = "own"
     frames: base.Frames = 8
     train_episodes: int = Field(450, ge=0, description="training episodes")
     val_episodes: int = Field(100, ge=0, description="val episodes at each selection, 0 keeps the last weights")
@@ -153,6 +158,9 @@ class RunParams(FewShotParams):
     report: base.Report = "test"
 
 
+BY_SHOTS = {"prototype": "frames", "distance": "distances"}  # MA-FSAR's argument ``shots`` -> the rule
+
+
 class OneMethod:
     """What a notebook that studies one method can do; its fields (``compare``, ``options``) are the model's own."""
 
@@ -171,6 +179,8 @@ class OneMethod:
         shared = {name: value for name, value in self if name in RunParams.model_fields}
         if method not in ("", self.method):
             shared["options"] = {}
+            if self.shot_rule == "own":  # one rule for all that stand beside each other: that of MA-FSAR
+                shared["shot_rule"] = BY_SHOTS.get(self.options.get("shots", "prototype"), "own")
         return RunParams.parse({**shared, "method": method or self.method, **changes})
 
 

@@ -18,15 +18,25 @@ from scipy import stats
 
 from vidlib.basics.errors import UserError
 from vidlib.basics.paths import atomic_write
+from vidlib.results.intervals import (  # noqa: F401 (those of an accuracy are found here too)
+    clustered,
+    each_called,
+    gap_of_shares,
+    half_width,
+    percent,
+    seed_interval,
+    wilson,
+)
 
 NEAR = 1e-4  # two best logits closer than this: a prediction that rounding may turn
 STORED = {  # the field of a kind of trial -> its key in a file; of videos the rest follows from the probabilities
     "episode": {"how": "mode", "per_trial": "per_episode"}
-    | {name: name for name in ("episode", "truth", "predicted", "margin")},
+    | {name: name for name in ("episode", "truth", "predicted", "margin", "query")},
     "video": {"how": "views", "truth": "truth", "probabilities": "probabilities"},
 }
 SHUFFLED, PERMUTED = "frames_shuffled", "texts_permuted"  # the controls, as files and records name them
 ASKED = {"episode": "queries", "video": "videos"}
+UNKNOWN = float("nan")  # an interval for which the file keeps too little
 
 
 @dataclass
@@ -37,8 +47,9 @@ class Evaluation:
     trial's accuracy. ``checksum`` is that of the list: two evaluations with the same one can be paired. ``how`` the
     trials were embedded: once or in each episode; the views of each video.
 
-    Of episodes there are ``episode`` and ``margin`` (best two logits apart), both [R], and when asked for ``logits``
-    and ``parts`` (lists over ``episodes``, [Q W] arrays); of videos ``probabilities [N K]``.
+    Of episodes there are ``episode``, ``margin`` (best two logits apart) and ``query`` (the video asked, a row of
+    ``manifest.videos(split)``; None in files of earlier days), all [R], and when asked for ``logits`` and ``parts``
+    (lists over ``episodes``, [Q W] arrays); of videos ``probabilities [N K]``.
     """
 
     trial: Literal["episode", "video"]
@@ -53,6 +64,7 @@ class Evaluation:
     controls: dict[str, str] = field(default_factory=dict)
     episode: np.ndarray | None = None
     margin: np.ndarray | None = None
+    query: np.ndarray | None = None
     probabilities: np.ndarray | None = None
     logits: list[np.ndarray] | None = None
     parts: list[dict[str, np.ndarray]] | None = None
@@ -91,6 +103,7 @@ class Evaluation:
             predicted=np.concatenate([e.class_ids[guess] for e, guess in zip(episodes, guesses, strict=True)]),
             episode=np.repeat(np.arange(len(episodes)), [len(hit) for hit in hits]),
             margin=np.concatenate([scores[:, -1] - scores[:, -2] for scores in best]),
+            query=np.concatenate([e.query for e in episodes]) if hasattr(episodes[0], "query") else None,
             logits=list(logits) if parts is not None else None,
             parts=parts,
             episodes=episodes if parts is not None else None,
@@ -113,9 +126,30 @@ class Evaluation:
         return float(self.per_trial.mean())
 
     @property
+    def hits(self) -> np.ndarray:
+        """[R]: 1 where an answer is right, else 0."""
+        return (self.predicted == self.truth).astype(float)
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The 95% interval over trials: Student's t of the episodes' accuracies, Wilson's of right and wrong videos."""
+        if self.trial == "video":
+            return wilson(float(self.per_trial.sum()), len(self.per_trial))
+        half = half_width(self.per_trial)
+        return self.accuracy - half, self.accuracy + half
+
+    @property
     def interval(self) -> float:
-        """Half the width of the 95% interval over trials."""
-        return half_width(self.per_trial)
+        """How far the 95% interval over trials reaches; of Wilson's, which is no wider on one side, the farther end."""
+        if self.trial == "episode":
+            return half_width(self.per_trial)
+        return max(abs(end - self.accuracy) for end in self.ends)
+
+    @property
+    def intervals(self) -> dict[str, float]:
+        """Half of each 95% interval by what is taken to vary: ``episodes``, ``videos`` (those asked) and ``classes``;
+        NaN where it is unknown. That over episodes holds for these videos and classes alone."""
+        return _intervals(self, self.interval, self.hits)
 
     @property
     def conditional(self) -> str:
@@ -165,7 +199,9 @@ class Evaluation:
         """JSON values for a run's result.json."""
         asked = self.per_class().dropna(subset="accuracy")
         record = {"accuracy": self.accuracy, "interval": self.interval, "interval_note": self.conditional}
+        record["intervals"] = {kind: half if np.isfinite(half) else None for kind, half in self.intervals.items()}
         if self.trial == "video":
+            record |= dict(zip(("low", "high"), self.ends, strict=True))
             record |= {"top5": self.top5, "chance": self.chance, "classes": len(self.classes)}
         else:
             record["near_ties"] = self.near_ties
@@ -175,7 +211,8 @@ class Evaluation:
 
     def save(self, path: str | Path) -> None:
         """Write what is needed for later comparisons (not the logits) to an .npz file."""
-        stored = {name: getattr(self, own) for own, name in STORED[self.trial].items()}
+        kept = ((name, getattr(self, own)) for own, name in STORED[self.trial].items())
+        stored = {name: value for name, value in kept if value is not None}
         stored |= {name: getattr(self, name) for name in ("split", "checksum", "seconds")}
         stored["classes"] = np.array(self.classes)
         stored["controls"] = np.array(list(self.controls.items()), dtype=str).reshape(-1, 2)
@@ -187,7 +224,7 @@ class Evaluation:
         """Read what ``save`` wrote."""
         with np.load(path, allow_pickle=False) as file:
             trial = "video" if "probabilities" in file else "episode"
-            own = {name: file[key] for name, key in STORED[trial].items()}
+            own = {name: file[key] for name, key in STORED[trial].items() if key != "query" or key in file}
             own |= {"split": str(file["split"]), "classes": tuple(map(str, file["classes"]))}
             own |= {"checksum": str(file["checksum"]), "how": str(own["how"]), "seconds": float(file["seconds"])}
             own["controls"] = {str(key): str(value) for key, value in file["controls"]}
@@ -195,21 +232,33 @@ class Evaluation:
 
     def __str__(self) -> str:
         trials = f"{len(self.per_trial):,} {self.trial}s"
-        return f"{percent(self.accuracy, self.interval)} over {trials} ({self.conditional})"
+        others = {kind: half for kind, half in self.intervals.items() if kind != f"{self.trial}s"}
+        return f"{percent(self.accuracy, self.interval)} over {trials} ({self.conditional}; {each_called(others)})"
 
 
 @dataclass(frozen=True)
 class Paired:
-    """How much more accurate a is than b on the same trials: mean difference and half its 95% interval, fractions."""
+    """How much more accurate a is than b on the same trials: mean difference and half its 95% interval, fractions.
+
+    ``intervals`` as those of ``Evaluation``, of the difference.
+    """
 
     difference: float
     interval: float
     trials: int
     trial: str
+    intervals: dict[str, float] = field(default_factory=dict)
+
+    def summary(self) -> dict[str, Any]:
+        """As that of an ``Evaluation``, of the difference; for ``intervals.over_seeds``."""
+        record = {"accuracy": self.difference, "interval": self.interval, "intervals": self.intervals}
+        return record | {f"{self.trial}s": self.trials}
 
     def __str__(self) -> str:
         both = f"{self.trials:,} paired {self.trial}s"
-        return f"{100 * self.difference:+.1f} ± {100 * self.interval:.1f} points over {both}"
+        others = each_called({kind: half for kind, half in self.intervals.items() if kind != f"{self.trial}s"})
+        points = f"{100 * self.difference:+.1f} ± {100 * self.interval:.1f}"
+        return f"{points}{others and f' ({others})'} points over {both}"
 
 
 def paired(a: Evaluation, b: Evaluation) -> Paired:
@@ -219,30 +268,23 @@ def paired(a: Evaluation, b: Evaluation) -> Paired:
             f"the results are of different {a.trial}s ({len(a.per_trial)} with checksum {a.checksum[:12]}, "
             f"{len(b.per_trial)} with {b.checksum[:12]}): evaluate both on the same ones"
         )
-    difference = a.per_trial - b.per_trial
-    return Paired(float(difference.mean()), half_width(difference), len(difference), a.trial)
+    gaps = a.per_trial - b.per_trial
+    difference = float(gaps.mean())
+    half = half_width(gaps)
+    if a.trial == "video":
+        half = max(abs(end - difference) for end in gap_of_shares(gaps))
+    known = a if a.query is not None else b
+    return Paired(difference, half, len(gaps), a.trial, _intervals(known, half, a.hits - b.hits))
 
 
-def half_width(values: np.ndarray) -> float:
-    """Half the 95% interval of the mean: t quantile times standard error; infinite for one value."""
-    n = len(values)
-    if n < 2:
-        return float("inf")
-    return float(stats.t.ppf(0.975, n - 1) * values.std(ddof=1) / np.sqrt(n))
-
-
-def seed_interval(values: Sequence[float], single: float) -> tuple[float, float]:
-    """Mean and half the 95% interval over seeds; one seed keeps its own interval over trials, ``single``."""
-    if len(values) == 1:
-        return values[0], single
-    return float(np.mean(values)), half_width(np.asarray(values))
+def _intervals(asked: Evaluation, over_trials: float, values: np.ndarray) -> dict[str, float]:
+    """The intervals of the mean of ``values`` [R], one for each answer of ``asked``."""
+    found = {f"{asked.trial}s": over_trials}
+    if asked.trial == "episode":
+        found["videos"] = UNKNOWN if asked.query is None else clustered(values, asked.query)
+    return found | {"classes": clustered(values, asked.truth)}
 
 
 def harmonic(a: float, b: float) -> float:
     """The harmonic mean of two accuracies, 0 where both are."""
     return float(stats.hmean([a, b])) if a and b else 0.0
-
-
-def percent(accuracy: float, interval: float) -> str:
-    """``46.2% ± 0.9``."""
-    return f"{100 * accuracy:.1f}% ± {100 * interval:.1f}"

@@ -1,6 +1,7 @@
 """Ablations that need training: run where they are asked for, read from their run folders elsewhere.
 
-What has no record is listed as not run. They are judged on val: test is read once per run, for the final table.
+Each runs over the seeds of the study, like what it is set against, and differences are taken seed by seed. What has no
+record is listed as not run. They are judged on val: test is read once per run, for the final table.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,14 +10,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.io.formats.style import Styler
 
 from vidlib import methods
+from vidlib.matching import METRIC_SCALES
 from vidlib.params.base import Params
 from vidlib.params.few_shot import OneMethod, RunParams
 from vidlib.params.video_text import VideoTextRunParams, VideoTextStudy
 from vidlib.results import runs, trust
-from vidlib.results.accuracy import paired, seed_interval
-from vidlib.studies.tables import Studied, label, tested
+from vidlib.results.accuracy import Evaluation, Paired, paired, seed_interval
+from vidlib.results.intervals import over_seeds
+from vidlib.studies.tables import Studied, label, of_videos, over, seeds, tested
 from vidlib.training import few_shot, video_text
 
 
@@ -37,8 +41,14 @@ class Ablation:
         return type(base).parse({**base.model_dump(), "ablation": self.change, **self.params})
 
 
+def other_metric(name: str) -> dict[str, Any]:
+    """The parameters of a run under this metric: its logits have a scale of their own."""
+    return {"metric": name, "metric_scale": METRIC_SCALES[name]}
+
+
 FULL = Ablation("full method")
-NUMBERS = ("accuracy", "interval", "difference", "half", "trained (M)", "training memory (MiB)", "training (s)")
+NUMBERS = ("accuracy", "interval", "difference", "half", "half, videos", "half, classes")
+NUMBERS += ("trained (M)", "training memory (MiB)", "training (s)")
 TESTS = 2000  # val episodes that judge an ablation
 WHOLE = {"test_episodes": 300}  # where videos of an episode mix, each is embedded anew
 ABLATIONS = {
@@ -53,9 +63,9 @@ ABLATIONS = {
         Ablation("without the loss L_Q2S", "no_q2s"),
         Ablation("without the loss L_S2T", "no_s2t"),
         Ablation("without the loss L_Q2T", "no_q2t"),
-        Ablation("metric Bi-MHM", params={"metric": "bimhm"}),
-        Ablation("metric TRX", params={"metric": "trx"}),
-        Ablation("metric mean prototype", params={"metric": "prototype"}),
+        Ablation("metric Bi-MHM", params=other_metric("bimhm")),
+        Ablation("metric TRX", params=other_metric("trx")),
+        Ablation("metric mean prototype", params=other_metric("prototype")),
         Ablation("4 frames", params={"frames": 4}),
         Ablation("16 frames", params={"frames": 16}),
         Ablation("3 ways", params={"way": 3}),
@@ -137,65 +147,92 @@ def base(p: AnyStudy, method: str) -> RunParams | VideoTextRunParams:
     return p.run_params(method, report="val", **size)
 
 
-def run(p: AnyStudy, method: str) -> dict[str, runs.Run]:
-    """The runs of ``method`` and its ablations that can be had, by label: trained now where ``p.ablations``, else
-    those on record."""
+def run(p: AnyStudy, method: str) -> dict[str, list[runs.Run]]:
+    """The runs of ``method`` and its ablations that can be had, by label, one for each seed: trained now where
+    ``p.ablations``, else those on record."""
     return _had(p, method, p.ablations)
 
 
-def _had(p: AnyStudy, method: str, train: bool) -> dict[str, runs.Run]:
+def _had(p: AnyStudy, method: str, train: bool) -> dict[str, list[runs.Run]]:
     whole = base(p, method)
     kind = few_shot if isinstance(whole, RunParams) else video_text
     data = few_shot.open_manifest(whole) if kind is few_shot else video_text.open_plan(whole)  # the same for all
     get = kind.run if train else kind.recorded
-    done = {ablation.label: get(ablation.of(whole), data) for ablation in (FULL, *ABLATIONS[method])}
-    return {name: each for name, each in done.items() if each is not None}
+    done = {}
+    for ablation in (FULL, *ABLATIONS[method]):
+        changed = ablation.of(whole)
+        each = [get(changed.model_copy(update={"seed": seed}), data) for seed in seeds(p)]
+        done[ablation.label] = [one for one in each if one is not None]
+    return {name: same for name, same in done.items() if same}
 
 
-def table(done: Mapping[str, runs.Run], method: str) -> pd.DataFrame:
+def table(done: Studied, method: str) -> pd.DataFrame:
     """One row per ablation of ``method``, on val: accuracy, its paired difference to the full method in points, cost;
     NaN: not run, so that ``done``, from ``run``, has none.
 
-    Another number of ways makes other episodes, so its difference is not paired but of two intervals. Where ablations
-    have groups, the column ``of`` says which.
+    With several seeds accuracies are means over them, differences are taken seed by seed, and the intervals are over
+    seeds; with one they are over its trials, and ``over`` says which. ``half, videos`` and ``half, classes`` are those
+    clustered by the video asked and by its class. Another number of ways makes other episodes, so its difference is not
+    paired by them. Where ablations have groups, the column ``of`` says which.
     """
     rows = []
-    full = tested(done[FULL.label]) if FULL.label in done else None
+    full = {run.params["seed"]: tested(run) for run in done.get(FULL.label, ())}
     for ablation in (FULL, *ABLATIONS[method]):
-        row = {"ablation": ablation.label, "of": ablation.group} | dict.fromkeys(NUMBERS, np.nan)
-        if ablation.label in done:
-            result, here = done[ablation.label].result, tested(done[ablation.label])
-            row |= {"accuracy": 100 * here.accuracy, "interval": 100 * here.interval}
-            row |= trust.beside({name: [each] for name, each in done.items()}, result)
-            row["trained (M)"] = result["cost"]["trainable"] / 1e6
-            row["training memory (MiB)"] = result["cost"]["training_memory"]
-            row["training (s)"] = result["fit"]["seconds"] if result["fit"] else 0.0
-            if full is not None and here.checksum == full.checksum:
-                gap = paired(here, full)
-                row |= {"difference": 100 * gap.difference, "half": 100 * gap.interval}
-            elif full is not None:
-                row |= {"difference": 100 * (here.accuracy - full.accuracy)}
-                row["half"] = 100 * float(np.hypot(here.interval, full.interval))
+        row = {"ablation": ablation.label, "of": ablation.group, "over": ""} | dict.fromkeys(NUMBERS, np.nan)
+        if same := done.get(ablation.label, ()):
+            results, here = [run.result for run in same], {run.params["seed"]: tested(run) for run in same}
+            mean, half = seed_interval([each.accuracy for each in here.values()], next(iter(here.values())).interval)
+            row |= {"over": over(same), "accuracy": 100 * mean, "interval": 100 * half}
+            row |= trust.beside(done, results[0])
+            row["trained (M)"] = results[0]["cost"]["trainable"] / 1e6
+            row["training memory (MiB)"] = results[0]["cost"]["training_memory"]
+            row["training (s)"] = float(np.mean([each["fit"]["seconds"] if each["fit"] else 0.0 for each in results]))
+            gaps = [_gap(here[seed], full[seed]) for seed in here if seed in full]
+            if gaps:
+                mean, halves = over_seeds([gap.summary() for gap in gaps])
+                of_seeds = halves.pop("seeds", None)
+                own = halves.pop("videos" if of_videos(same[0]) else "episodes")
+                row |= {"difference": 100 * mean, "half": 100 * (own if of_seeds is None else of_seeds)}
+                row |= {f"half, {kind}": np.nan if one is None else 100 * one for kind, one in halves.items()}
         rows.append(row)
     rows = pd.DataFrame(rows).set_index("ablation")
+    rows = rows.drop(columns=[name for name in NUMBERS if name.startswith("half, ") and rows[name].isna().all()])
     return rows if rows["of"].any() else rows.drop(columns="of")
+
+
+def _gap(here: Evaluation, full: Evaluation) -> Paired:
+    """What an ablation of one seed is above the full method of that seed; unpaired where they met other episodes."""
+    if here.checksum == full.checksum:
+        return paired(here, full)
+    both = {kind: float(np.hypot(half, full.intervals[kind])) for kind, half in here.intervals.items()}
+    own = float(np.hypot(here.interval, full.interval))
+    return Paired(here.accuracy - full.accuracy, own, len(here.per_trial), here.trial, both)
+
+
+def styled(changes: pd.DataFrame) -> Styler:
+    """``table`` with one digit, and three of the parameters; what has no number was not run."""
+    numbers = [name for name in changes if name in NUMBERS]
+    shown = changes.style.format("{:.1f}", na_rep="not run", subset=numbers)
+    return shown.format("{:.3f}", na_rep="not run", subset=["trained (M)"])
 
 
 def tradeoff_rows(p: VideoTextStudy, studied: Studied) -> pd.DataFrame:
     """Rows of ``viz.tradeoff``: every configuration with an accuracy on trained and on new classes, in per cent.
 
-    The steps as tested, over seeds; the ablations on record, on val.
+    The steps as tested, the ablations on record, on val; both over seeds.
     """
     rows = []
     for name, same in studied.items():
         results = [run.result for run in same]
         if all("novel" in result for result in results):
-            rows.append({"name": label(name), "group": "steps, on test"} | _both(results, "test", "novel"))
+            row = {"name": label(name), "group": "steps, on test", "over": over(same)}
+            rows.append(row | _both(results, "test", "novel"))
     groups = {ablation.label: ablation.group or "full method" for ablation in (FULL, *ABLATIONS[p.METHOD])}
     for name, had in _had(p, p.METHOD, False).items():
-        if "val_novel" in had.result:
-            group = f"{groups[name]}, on val"
-            rows.append({"name": name, "group": group} | _both([had.result], "val", "val_novel"))
+        results = [run.result for run in had]
+        if all("val_novel" in result for result in results):
+            row = {"name": name, "group": f"{groups[name]}, on val", "over": over(had)}
+            rows.append(row | _both(results, "val", "val_novel"))
     return pd.DataFrame(rows)
 
 

@@ -81,8 +81,10 @@ def table(tests: Mapping[str, Evaluation], changes: Sequence[Change]) -> pd.Data
 
 
 def _first(result: Evaluation, count: int) -> Evaluation:
-    """``result`` on its first ``count`` episodes, per episode alone; of one run they are episodes 0, 1, ... of val."""
-    return replace(result, per_trial=result.per_trial[:count], checksum=f"first {count}")
+    """``result`` on its first ``count`` episodes; of one run they are episodes 0, 1, ... of val."""
+    met = result.episode < count
+    own = {name: getattr(result, name)[met] for name in ("truth", "predicted", "episode", "margin", "query")}
+    return replace(result, per_trial=result.per_trial[:count], checksum=f"first {count}", **own)
 
 
 # ---------------------------------------------------------------- SloshNet

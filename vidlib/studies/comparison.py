@@ -18,7 +18,8 @@ from vidlib.data.protocols import labels_line
 from vidlib.params.by_recipe import ComparisonParams, by_recipe, frozen
 from vidlib.params.few_shot import RunParams
 from vidlib.results import published, runs, trust
-from vidlib.results.accuracy import paired, percent, seed_interval
+from vidlib.results.accuracy import paired
+from vidlib.results.intervals import each_called, over_seeds
 from vidlib.studies import paper_against_ours, tables
 from vidlib.studies.tables import Studied, label
 from vidlib.training import evaluate_episodes, few_shot
@@ -93,12 +94,13 @@ def describe_labels(studied: Studied) -> None:
 
 
 def _gap(studied: Studied, name: str, other: str) -> str:
-    """``+3.1 ± 1.2``: ``name`` minus ``other`` on the same episodes, in points; over seeds where there are several."""
+    """``+3.1 ± 1.2 episodes, ± 2.0 videos, ± 5.1 classes``: ``name`` minus ``other`` on the same episodes, in points;
+    over seeds besides where there are several."""
     if name == other or other not in studied:
         return "-"
     gaps = [paired(tables.tested(a), tables.tested(b)) for a, b in zip(studied[name], studied[other], strict=True)]
-    mean, half = seed_interval([gap.difference for gap in gaps], gaps[0].interval)
-    return percent(mean, half).replace("%", "") if mean < 0 else "+" + percent(mean, half).replace("%", "")
+    mean, halves = over_seeds([gap.summary() for gap in gaps])
+    return f"{100 * mean:+.1f} {each_called(halves)}"
 
 
 # ---------------------------------------------------------------- shots and ways

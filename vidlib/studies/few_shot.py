@@ -7,10 +7,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
-import torch
-from torch import Tensor
 
 from vidlib import methods
 from vidlib.backbones import Backbone
@@ -18,7 +15,7 @@ from vidlib.basics.devices import make_fabric
 from vidlib.data.episodes import Episode
 from vidlib.data.manifest import Manifest
 from vidlib.data.protocols import labels_line
-from vidlib.layers.attention import capture_attention
+from vidlib.matching import METRIC_SCALES
 from vidlib.methods import find
 from vidlib.methods.base import tagged
 from vidlib.params.by_recipe import ByRecipe, frozen, untrained
@@ -41,10 +38,11 @@ from vidlib.studies.tables import (  # noqa: F401 (the tables, for notebooks)
     tested,
     weights,
 )
+from vidlib.studies.where import attention_maps, on_objects  # noqa: F401 (for notebooks)
 from vidlib.training import controls, evaluate_episodes, few_shot
 from vidlib.training.evaluate_episodes import mix
 from vidlib.training.few_shot import Split
-from vidlib.viz import attention, filmstrip
+from vidlib.viz import filmstrip
 from vidlib.viz.style import show
 
 
@@ -135,7 +133,7 @@ def without_training(p: MAFSARParams, manifest: Manifest, run: runs.Run) -> tupl
         method.support_text = True
     for name in ("otam", "bimhm", "prototype", "cosine"):  # those without weights of their own
         if name != p.metric:
-            method.use_metric(name, p.metric_scale)
+            method.use_metric(name, METRIC_SCALES[name])
             for role in features.values():
                 role |= tagged(method.metric.prepare(role["frames"]), "metric")
             changed[f"metric {name} in the place of {p.metric}"] = matched(features)
@@ -147,22 +145,15 @@ def _accuracies(by: Mapping[str, Evaluation], what: str) -> pd.DataFrame:
     return pd.DataFrame.from_dict(table, orient="index").rename_axis(what)
 
 
-def attention_maps(
-    manifest: Manifest, studied: Studied, row: int = 0
-) -> tuple[np.ndarray, dict[str, Tensor], dict[str, Tensor]]:
-    """The frames of one val video, as a query, and of every method the class token's last-layer maps and extra mass."""
-    frames, maps, masses = None, {}, {}
-    for name, same in studied.items():
-        method, val = few_shot.open_trained(same[0], manifest)
-        backbone = method.backbone
-        clip = val.clips.test(row)
-        with torch.no_grad(), capture_attention(method) as weights:
-            method.eval().embed(clip[None], None, "query")
-        last = weights[backbone.layers - 1, "local"]
-        maps[label(name)] = attention.class_token_maps(last, backbone.grid)
-        masses[label(name)] = attention.extra_mass(last, backbone.grid)
-        frames = filmstrip.to_uint8(clip, backbone.mean, backbone.std)
-    return frames, maps, masses
+def shot_rule_line(studied: Studied) -> str:
+    """What each method averages over the supports of a class, in one sentence for the protocol."""
+    params = {label(name): RunParams.parse(same[0].params) for name, same in studied.items()}
+    by: dict[str, list[str]] = {}
+    for name, each in params.items():
+        by.setdefault(methods.shot_rule(each), []).append(name)
+    said = [f"{rule + ' are averaged' if rule else 'its own'} ({', '.join(own)})" for rule, own in by.items()]
+    alone = all(each.shot == 1 for each in params.values())
+    return f"Shot rule, of a class's supports: {'; '.join(said)}{'; one support is both alike' if alone else ''}."
 
 
 def describe(p: FewShotParams, manifest: Manifest, studied: Studied, of: str, notebook: str) -> None:
@@ -177,4 +168,5 @@ def describe(p: FewShotParams, manifest: Manifest, studied: Studied, of: str, no
     other = ", whose classes are neither trained nor tested on" if result["labels"]["selection"]["videos"] else ""
     print(f"Protocol: {shape}; {listed}; weights {weights(result)}{other}.")
     print(labels_line(result["labels"]))
+    print(shot_rule_line(studied))
     describe_runs(p, studied, notebook)

@@ -50,6 +50,7 @@ def by_alpha(p: GgHMParams, trained: Sequence[runs.Run]) -> tuple[pd.DataFrame, 
             gap = paired(mixed[1.0], mixed[0.0])
             row |= {"frames (%)": 100 * mixed[0.0].accuracy, "tuples (%)": 100 * mixed[1.0].accuracy}
             row |= {"tuples minus frames": 100 * gap.difference, "± (paired 95%)": 100 * gap.interval}
+            row |= {f"± {kind}": 100 * half for kind, half in gap.intervals.items() if kind != "episodes"}
             gaps.append(row | {"best alpha": max(ALPHAS, key=lambda alpha: mixed[alpha].accuracy)})
     return pd.DataFrame(rows), pd.DataFrame(gaps).set_index(["world", "weights"])
 

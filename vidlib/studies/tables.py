@@ -20,7 +20,9 @@ from vidlib.data.manifest import Manifest
 from vidlib.params.names import label
 from vidlib.params.video_text import VIDEO_TEXT_NAMES
 from vidlib.results import published, trust
-from vidlib.results.accuracy import PERMUTED, SHUFFLED, Evaluation, paired, percent, seed_interval
+from vidlib.results.accuracy import PERMUTED, SHUFFLED, Evaluation, paired, seed_interval
+from vidlib.results.budget import budget
+from vidlib.results.intervals import cell
 
 if TYPE_CHECKING:
     from vidlib.results.runs import Run
@@ -65,8 +67,8 @@ def splits(studied: Studied) -> list[str]:
 
 
 def mean_interval(results: Sequence[Mapping[str, Any]], what: str) -> str:
-    """``46.2% ± 0.9`` of one evaluation, over seeds where there are several."""
-    return percent(*seed_interval([r[what]["accuracy"] for r in results], results[0][what]["interval"]))
+    """``intervals.cell`` of one evaluation, over seeds where there are several."""
+    return cell([result[what] for result in results])
 
 
 # ---------------------------------------------------------------- tables
@@ -82,7 +84,8 @@ def result_table(studied: Studied) -> pd.DataFrame:
     """One row per name, and of labelled videos per split: accuracy with its interval, both controls, what it trains
     and what that took; of videos top-5 and chance besides.
 
-    With several seeds accuracies are means over them and the interval is over seeds (Student's t), else over trials.
+    Every interval is called what it is over; with several seeds accuracies are means over them, and there is one over
+    seeds (Student's t) besides.
     """
     rows, index = [], []
     met = "\n".join(key for same in studied.values() for key in same[0].result)
@@ -127,7 +130,8 @@ def weights(result: Mapping[str, Any]) -> str:
 
 
 def differences(studied: Studied, of: str) -> pd.DataFrame:
-    """``of`` minus every other on the same trials, seed by seed, with its paired interval (points)."""
+    """``of`` minus every other on the same trials, seed by seed, with its paired intervals (points): half of that over
+    trials, and of those clustered by video and by class."""
     rows = []
     for name, split, _ in _by_split(studied):
         for ours, theirs in zip(studied[of], studied[name], strict=True):
@@ -135,7 +139,8 @@ def differences(studied: Studied, of: str) -> pd.DataFrame:
                 continue
             gap = paired(tested(ours, split), tested(theirs, split))
             row = {f"{label(of)} minus": label(name)} | ({"tested on": split} if of_videos(ours) else {})
-            row |= {"seed": ours.params["seed"], "points": 100 * gap.difference, "± (paired 95%)": 100 * gap.interval}
+            row |= {"seed": ours.params["seed"], "points": 100 * gap.difference}
+            row |= {f"± {kind}": 100 * half for kind, half in gap.intervals.items()}
             rows.append(row | trust.beside(studied, ours.result) | {f"{gap.trial}s": gap.trials})
     return pd.DataFrame(rows).round(1)
 
@@ -147,11 +152,27 @@ def bubble_rows(studied: Studied, split: str = "test") -> pd.DataFrame:
         results = [run.result for run in same if split in run.result]
         if not results or name in UNTRAINED:
             continue
-        accuracy, half = seed_interval([r[split]["accuracy"] for r in results], results[0][split]["interval"])
-        row = {"name": label(name), "trainable_M": results[0]["cost"]["trainable"] / 1e6, "accuracy": 100 * accuracy}
-        row |= {"low": 100 * (accuracy - half), "high": 100 * (accuracy + half), "gmacs": results[0]["cost"]["gmacs"]}
+        accuracy, low, high = bar([result[split] for result in results])
+        row = {"name": label(name), "trainable_M": results[0]["cost"]["trainable"] / 1e6, "accuracy": accuracy}
+        row |= {"low": low, "high": high, "over": over(same), "gmacs": results[0]["cost"]["gmacs"]}
+        row["training"] = budget(same[0].params, results[0])
         rows.append(row | {"origin": "ours", "confidence": "measured"})
     return pd.DataFrame(rows)
+
+
+def bar(records: Sequence[Mapping[str, Any]]) -> tuple[float, float, float]:
+    """Of one evaluation's ``summary`` for each seed the accuracy and the ends of the bar that a figure draws: over
+    seeds or, of one, over its trials; per cent."""
+    mean, half = seed_interval([record["accuracy"] for record in records], records[0]["interval"])
+    ends = (mean - half, mean + half)
+    if len(records) == 1:
+        ends = tuple(records[0].get(name, end) for name, end in zip(("low", "high"), ends, strict=True))
+    return 100 * mean, 100 * ends[0], 100 * ends[1]
+
+
+def over(same: Sequence[Run]) -> str:
+    """What the bar of these runs is over: ``3 seeds``, or of one run ``episodes`` or ``videos``."""
+    return f"{len(same)} seeds" if len(same) > 1 else "videos" if of_videos(same[0]) else "episodes"
 
 
 def cost_table(studied: Studied) -> pd.DataFrame:
@@ -169,6 +190,7 @@ def drawn(changes: pd.DataFrame, kind: str = "trained") -> pd.DataFrame:
     change: trained anew, or made at test ("test")."""
     changed = changes.iloc[1:]
     rows = pd.DataFrame({"name": changed.index, "delta": changed["difference"].to_numpy(), "kind": kind})
+    rows["over"] = changed["over"].replace("", None).to_numpy() if "over" in changed else "episodes"
     rows["low"], rows["high"] = (rows["delta"] + sign * changed["half"].to_numpy() for sign in (-1, 1))
     return rows
 
@@ -193,10 +215,13 @@ def describe_runs(p: Any, studied: Studied, notebook: str) -> None:
 
 
 def interval_note(number: int, trial: str = "episode") -> str:
-    """What the interval of a table with this number of seeds is."""
+    """What the intervals of a table with this number of seeds are."""
+    own = "over episodes (of these videos and classes), " if trial == "episode" else ""
+    how = "clustered by the video asked" if trial == "episode" else "over videos (Wilson's)"
+    said = f"95%, each called what it is over: {own}{how}, clustered by its class"
     if number == 1:
-        return f"95% over {trial}s, conditional on one trained model and one set of classes"
-    return f"95% over {number} seeds (Student's t), each tested on the same {trial}s"
+        return f"{said}; conditional on one trained model"
+    return f"{said}, means of the seeds' own; over {number} seeds (Student's t), each tested on the same {trial}s"
 
 
 def command(notebook: str, changed: Mapping[str, Any]) -> str:

@@ -33,7 +33,7 @@ from vidlib.training.loop import METRICS, STATE, WEIGHTS, Fit, fit
 
 AnyParams = RunParams | VideoTextRunParams
 SOURCE = "method.py"  # a user's method, as it was when the run began
-RESOLVED = ("options", "ablation")  # they enter an identity as the constructor arguments that they mean
+RESOLVED = ("options", "ablation", "shot_rule")  # they enter an identity as the constructor arguments that they mean
 Embed = Callable[[Tensor], Any]  # clips [B T C H W] -> what the method makes of them
 
 

@@ -57,6 +57,15 @@ def extra_mass(weights: Tensor, grid: tuple[int, int]) -> Tensor:
     return _class_rows(weights, grid)[:, 1 + grid[0] * grid[1] :].sum(-1)
 
 
+def on_object(maps: Tensor, masks: Tensor) -> float:
+    """The part of the attention to patches, ``maps [T gh gw]``, that falls on an object whose pixels ``masks [T H W]``
+    are 1, else 0: the mean over the frames that show it, 0 to 1; NaN where none does. A patch counts by its share."""
+    cover = F.adaptive_avg_pool2d(masks.float()[:, None], maps.shape[1:])[:, 0]
+    seen = cover.sum((1, 2)) > 0
+    shares = (maps.float() * cover).sum((1, 2)) / maps.float().sum((1, 2)).clamp(min=torch.finfo().tiny)
+    return float(shares[seen].mean()) if seen.any() else float("nan")
+
+
 def _class_rows(weights: Tensor, grid: tuple[int, int]) -> Tensor:
     patches = grid[0] * grid[1]
     if weights.ndim != 4 or weights.shape[-1] != weights.shape[-2] or weights.shape[-1] < 1 + patches:

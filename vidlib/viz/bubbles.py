@@ -1,4 +1,4 @@
-"""Trainable parameters against accuracy, as in MA-FSAR's Figure 1c; area is what the whole method costs.
+"""Trainable parameters against accuracy, as in MA-FSAR's Figure 1c: area is accuracy, MA-FSAR is the star.
 
 What we measured and what papers printed rest on other data and other backbones: ``panels`` sets them side by side with
 one look, and no function here puts them on one axis.
@@ -15,6 +15,7 @@ from vidlib.basics.words import closest
 from vidlib.viz import bubbles_frame as frame
 from vidlib.viz import style
 
+STAR = ("MA-FSAR", "MA-CLIP")  # the second is what its first version was called
 COLUMNS = ("name", "trainable_M", "accuracy", "low", "high", "gmacs", "origin", "confidence")
 
 
@@ -24,14 +25,15 @@ def plot(
     ax: Axes | None = None,
     *,
     title: str = "",
-    area: str = "gmacs",
+    area: str = "accuracy",
     notes: bool = True,
     chosen: str = "",
 ) -> Axes:
     """Bubbles of one panel: x trainable parameters (millions, log), y accuracy (per cent), bar its interval.
 
     ``rows`` has the columns name, trainable_M, accuracy, origin ("ours" or "published"), confidence, and where known
-    low and high (per cent) and ``area`` ("gmacs" per clip or "total_M"). All rows share one origin, else ``UserError``.
+    low and high (per cent), training (the budget, which the note gives) and ``area``: "accuracy" as in the paper, or
+    what it costs, "gmacs" per clip or "total_M". All rows share one origin, else ``UserError``.
     A method that trains nothing is a horizontal line (a log axis has no zero); a row without a published count is named
     in the note under the axes, not guessed; one without ``area`` gets the smallest bubble, and the note says so.
     ``counted`` True marks a published accuracy whose parameters were counted on our own module, and
@@ -100,7 +102,7 @@ def panels(
     *,
     ours_title: str,
     published_title: str,
-    area: str = "gmacs",
+    area: str = "accuracy",
     figure: Figure | None = None,
 ) -> tuple[Figure, pd.DataFrame]:
     """Two panels, ours left (in a column: above) and published right; returns the figure and the table drawn."""
@@ -112,7 +114,7 @@ def panels(
     return fig, style.drawn(fig)
 
 
-def note(rows: pd.DataFrame, area: str = "gmacs") -> str:
+def note(rows: pd.DataFrame, area: str = "accuracy") -> str:
     """What the panel cannot draw or could be misread, in sentences."""
     rows, said = _complete(rows, area), []
     absent = rows[rows["trainable_M"].isna() & rows["accuracy"].notna()]
@@ -129,6 +131,11 @@ def note(rows: pd.DataFrame, area: str = "gmacs") -> str:
     elif drawn[area].isna().any():
         names = ", ".join(drawn["name"][drawn[area].isna()])
         said.append(f"{frame.AREAS.get(area, area)} unknown, smallest bubble: {names}.")
+    if area == "accuracy" and len(drawn):
+        said.append("Area: accuracy.")
+    budgets = rows.dropna(subset="training").groupby("training", sort=False)["name"].agg(", ".join)
+    if len(budgets):
+        said.append(f"Training: {'; '.join(f'{names} {budget}' for budget, names in budgets.items())}.")
     if drawn["low"].isna().all() and (rows["origin"] == "published").any():
         said.append("No intervals published.")
     return " ".join(said)
@@ -147,6 +154,7 @@ def _complete(rows: pd.DataFrame, area: str) -> pd.DataFrame:
     rows["confidence"] = rows["confidence"].astype(object) if "confidence" in rows else ""
     same = "count_confidence" if "count_confidence" in rows else "confidence"
     rows["count_confidence"] = rows[same].astype(object)
+    rows["training"] = rows["training"].astype(object) if "training" in rows else None
     rows["counted"] = rows["counted"].fillna(False).astype(bool) if "counted" in rows else False
     return rows
 
@@ -172,11 +180,12 @@ def _bubble(ax: Axes, row: pd.Series, size: float) -> None:
         ax.errorbar(
             row["trainable_M"], row["accuracy"], yerr=reach, color=style.INK, capsize=4, linewidth=1.4, zorder=4
         )
+    star = str(row["name"]).startswith(STAR)
     drawn = ax.scatter(
         row["trainable_M"],
         row["accuracy"],
         s=size,
-        marker=look["marker"],
+        marker="*" if star else look["marker"],
         facecolor=look["facecolor"],
         edgecolor=look["edgecolor"],
         hatch=look["hatch"],

@@ -117,8 +117,8 @@ def key(ax: Axes, drawn: pd.DataFrame, area: str) -> None:
                 )
             )
     if drawn["low"].notna().any():
-        handles.append(Line2D([], [], color=style.INK, marker="_", linewidth=1.4, label="95% interval"))
-    known = drawn[area].dropna()
+        handles.append(Line2D([], [], color=style.INK, marker="_", linewidth=1.4, label=style.interval(drawn)))
+    known = drawn[area].dropna() if area != "accuracy" else drawn[area].iloc[:0]  # the axis tells it already
     if len(known):
         values = sorted({float(f"{v:.2g}") for v in (known.min(), known.max())})
         for value in values:

@@ -89,7 +89,7 @@ def hybrid(rows: pd.DataFrame, *, way: int, title: str = "", figure: Figure | No
             ax.plot(x[best], y[best], marker="*", color=colour, markersize=13, markeredgecolor=style.INK, zorder=4)
         ax.axhline(100 / way, color=style.GREY, linewidth=1.0, linestyle=(0, (1, 2)), label="chance")
         alpha = "alpha (0 frames, 1 tuples)" if style.narrow() else "alpha: 0 frames alone, 1 tuples alone"
-        style.dress(ax, alpha, "val accuracy (%)" if ax is axes[0, 0] else "")
+        style.dress(ax, alpha, "val accuracy (%),\nband: 95% over episodes" if ax is axes[0, 0] else "")
         ax.set_title(world, fontsize=style.NORMAL, loc="left")
         ax.set_ylim(0, 103)
     handles, labels = axes[0, 0].get_legend_handles_labels()

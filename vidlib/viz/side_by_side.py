@@ -48,7 +48,11 @@ def accuracy(
         ax.plot(range(len(values)), chance, color=style.GREY, linewidth=1.0, linestyle=(0, (1, 2)), label="chance")
         ax.set_xticks(range(len(values)), [str(value) for value in values])
         ax.set_ylim(0, 103)
-        style.dress(ax, varied if style.narrow() else VARIED[varied], "accuracy (%)" if ax is axes[0, 0] else "")
+        style.dress(
+            ax,
+            varied if style.narrow() else VARIED[varied],
+            "accuracy (%),\nbars: 95% over episodes" if ax is axes[0, 0] else "",
+        )
     _key(fig, axes[0, 0], rows, panels[0])
     style.heading(fig, title)
     style.remember(fig, rows)

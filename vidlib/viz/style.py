@@ -20,6 +20,7 @@ from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure
 
 from vidlib.basics.paths import atomic_write
+from vidlib.results.budget import budget
 from vidlib.viz.paper import drawn, figure, is_paper, narrow, new_figure, page, paper, remember, sizes
 from vidlib.viz.point_labels import discs, place_labels, place_words
 
@@ -92,6 +93,12 @@ def dress_bar(bar: Colorbar, label: str) -> None:
     bar.outline.set_visible(False)
 
 
+def interval(rows: pd.DataFrame) -> str:
+    """What the bars of ``rows`` are: the 95% interval, and over what where the column ``over`` says so."""
+    kinds = [kind for kind in dict.fromkeys(rows["over"]) if isinstance(kind, str)] if "over" in rows else []
+    return " ".join(["95% interval", *(["over", " or ".join(kinds)] if kinds else [])])
+
+
 def title(ax: Axes, text: str, pad: float = 7.0) -> None:
     """A title over ``ax``, flush left and wrapped to its width; last, when the layout has settled."""
     if text:
@@ -140,8 +147,13 @@ def save(
 
 
 def show(figure: Figure, run: "Run | None" = None, name: str = "", data: pd.DataFrame | None = None) -> None:
-    """Display a figure, whatever the backend; with ``run``, write it and the table that it drew to the run's folder."""
+    """Display a figure, whatever the backend; with ``run``, write it and the table that it drew to the run's folder.
+
+    The table has a column ``training``, the run's own budget where the figure does not know those of its rows.
+    """
     if run is not None:
+        data = drawn(figure) if data is None else data
+        data = data if "training" in data else data.assign(training=budget(run.params, run.result))
         save(figure, run.path("figures"), name, data)
     display(figure)
     plt.close(figure)

@@ -16,7 +16,8 @@ MARKERS = "osD^vPX<>*hp"
 def plot(
     rows: pd.DataFrame, ax: Axes | None = None, *, title: str = "", chance: Mapping[str, float] | None = None
 ) -> Axes:
-    """``rows``: name, group, trained, trained_half, new, new_half (per cent). A group has one colour and one marker.
+    """``rows``: name, group, trained, trained_half, new, new_half (per cent); over: what the bars are
+    over, where known. A group has one colour and one marker.
 
     ``chance``: "trained" and "new" in per cent, drawn as dotted lines.
     """
@@ -40,7 +41,8 @@ def plot(
     for name, axis in (("trained", ax.axvline), ("new", ax.axhline)):
         if chance and name in chance:
             axis(chance[name], color=style.INK, linestyle=":", linewidth=0.9)
-    style.dress(ax, "accuracy on trained classes (%)", "accuracy on new classes (%)")
+    below = f"accuracy on trained classes (%); bars: {style.interval(rows)}"
+    style.dress(ax, style.wrap(below, 38) if style.narrow() else below, "accuracy on new classes (%)")
     key = {"loc": "lower left", "ncols": 2, "bbox_to_anchor": (0, 1)} if style.narrow() else style.BESIDE
     ax.legend(fontsize=style.SMALL, frameon=False, **key)
     style.title(ax, title, pad=26 if style.narrow() else 7)

@@ -43,7 +43,7 @@ def browser(root: str | Path | None = None, *, where: str = "") -> View:
         rows = picked(chosen)
         steps = {row.line: metrics(row.folder) for row in rows.itertuples()}
         steps = {line: own for line, own in steps.items() if {"episode", "loss", "accuracy"} <= set(own)}
-        return curves.compare(steps, rows.rename(columns={"line": "name"})[["name", "accuracy", "low", "high"]])
+        return curves.compare(steps, rows.rename(columns={"line": "name"})[["name", "accuracy", "low", "high", "over"]])
 
     def beside(where: str, chosen: tuple) -> pd.DataFrame:
         return parameters(picked(chosen))
@@ -63,7 +63,10 @@ def every(root: str | Path | None = None) -> pd.DataFrame:
         raise UserError(f"no finished run lies in {shown}; run a notebook first, or give its folder of run records")
     score = _column(table, "result.test.accuracy").fillna(_column(table, "result.val.accuracy"))
     half = _column(table, "result.test.interval").fillna(_column(table, "result.val.interval"))
-    table = table.assign(accuracy=100 * score, low=100 * (score - half), high=100 * (score + half))
+    low, high = (_column(table, f"result.test.{end}") for end in ("low", "high"))
+    low, high = low.fillna(score - half), high.fillna(score + half)
+    table = table.assign(accuracy=100 * score, low=100 * low, high=100 * high)
+    table["over"] = np.where(table["protocol"].notna(), "videos", "episodes") if "protocol" in table else "episodes"
     table["trainable_M"], table["gmacs"] = (
         _column(table, "result.cost.trainable") / 1e6,
         _column(table, "result.cost.gmacs"),
@@ -107,7 +110,7 @@ def matching(table: pd.DataFrame, where: str) -> pd.DataFrame:
 
 def parameters(rows: pd.DataFrame) -> pd.DataFrame:
     """A row per parameter, a column per run; those that differ come first, marked in the column "differs"."""
-    own = [name for name in rows if "." not in name and name not in ("line", "low", "high", "folder")]
+    own = [name for name in rows if "." not in name and name not in ("line", "low", "high", "over", "folder")]
     beside = rows.set_index("line")[own].T
     beside = beside.map(lambda value: value if isinstance(value, (list, dict)) else _whole(value)).astype(object)
     differs = [len({str(value) for value in line}) > 1 for line in beside.to_numpy()]
@@ -120,7 +123,7 @@ def _run(folder: str) -> runs.Run:
     return runs.Run(Path(folder), Path(folder), "finished", None)
 
 
-def bubble_view(rows: pd.DataFrame, *, title: str = "", area: str = "gmacs") -> View:
+def bubble_view(rows: pd.DataFrame, *, title: str = "", area: str = "accuracy") -> View:
     """A bubble plot with a list of its runs: the chosen one is ringed, and what is known of it stands under the plot.
 
     ``rows`` as ``bubbles.plot`` wants them, of one origin; further columns (such as id, folder) are shown with the run.
@@ -142,6 +145,6 @@ def bubble_view(rows: pd.DataFrame, *, title: str = "", area: str = "gmacs") -> 
 
 def bubble_rows(table: pd.DataFrame) -> pd.DataFrame:
     """``every``'s runs as ``bubble_view`` draws them, one bubble each, named by their line."""
-    kept = ["line", "trainable_M", "accuracy", "low", "high", "gmacs", "id", "folder"]
+    kept = ["line", "trainable_M", "accuracy", "low", "high", "over", "gmacs", "id", "folder"]
     names = [", ".join(line.split(", ")[:1] + line.split(", ")[-2:]) for line in table["line"]]
     return table[kept].assign(name=names, origin="ours", confidence="measured").drop(columns="line")

@@ -171,3 +171,23 @@ def test_stills_of_one_cast_differ_in_place_not_in_colour():
     again, same = stills(4, 8, 8, alike=4)
     np.testing.assert_array_equal(images[:2], again[2:4])
     assert captions[:2] == same[2:4]
+
+
+@pytest.mark.parametrize("flavour", moving_shapes.FLAVOURS)
+def test_masks_are_where_the_things_of_the_class_are_drawn(flavour):
+    """Drawn once more without them, a clip differs inside the mask and nowhere else; bystanders are no part of it."""
+    listing = {
+        f"{moving_shapes._slug(name)}/{number:02d}": name for _, name, number, _ in moving_shapes._listing(flavour)
+    }
+    for video in list(listing)[::173]:
+        masks = moving_shapes.object_masks(flavour, video)
+        frames = moving_shapes.clip_frames(flavour, listing[video], int(video[-2:]))
+        kind, rng = moving_shapes._chance(flavour, listing[video], int(video[-2:]))
+        film = (moving_shapes.action_film if flavour == "moving_shapes" else moving_shapes.scene_film)(kind, rng)
+        bare = film._replace(actors=[[] for _ in film.actors]).frames()
+        moved = np.abs(frames.astype(int) - bare).max(-1)
+        assert masks.shape == (24, 72, 72) and masks.dtype == bool and masks.any()
+        assert (moved[masks] > 5).mean() > 0.97, f"{video}: ground inside the mask"
+        assert (moved[~masks] > 0).mean() < 0.03, f"{video}: more than edges outside the mask"
+    with pytest.raises(UserError, match="no clip 'growing/99'"):
+        moving_shapes.object_masks("moving_shapes", "growing/99")

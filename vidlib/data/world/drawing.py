@@ -142,6 +142,34 @@ def _blend(canvas: np.ndarray, cover: np.ndarray, colour: np.ndarray) -> None:
     canvas += cover[..., None] * (colour - canvas)
 
 
+def _window(thing: Thing, pixels: int) -> tuple[slice, slice, np.ndarray, np.ndarray, np.ndarray] | None:
+    """Where a thing is painted: rows, columns, and there its own upright coordinates u, v and the signed distance to
+    its edge in pixels; None where nothing of it can be seen."""
+    radius = thing.size * pixels
+    if thing.alpha <= 0.004 or radius < 0.3:
+        return None
+    cx, cy = thing.x * pixels - 0.5, thing.y * pixels - 0.5
+    x0, x1 = max(0, int(cx - radius - 1)), min(pixels, int(cx + radius + 3))
+    y0, y1 = max(0, int(cy - radius - 1)), min(pixels, int(cy + radius + 3))
+    if x0 >= x1 or y0 >= y1:
+        return None
+    dx = ((np.arange(x0, x1) - cx) / radius).astype(np.float32)[None, :]
+    dy = ((np.arange(y0, y1) - cy) / radius).astype(np.float32)[:, None]
+    cos, sin = np.float32(math.cos(thing.angle)), np.float32(math.sin(thing.angle))
+    u, v = dx * cos + dy * sin, dy * cos - dx * sin
+    return slice(y0, y1), slice(x0, x1), u, v, _distance(thing.shape, u, v) * np.float32(radius)
+
+
+def coverage(things: list[Thing], pixels: int) -> np.ndarray:
+    """How much of each pixel ``things`` cover, from 0 to 1: float32 [pixels pixels]; one that fades covers less."""
+    free = np.ones((pixels, pixels), np.float32)
+    for thing in things:
+        if (window := _window(thing, pixels)) is not None:
+            rows, columns, _, _, distance = window
+            free[rows, columns] *= 1 - np.clip(0.5 - distance, 0, 1) * np.float32(thing.alpha)
+    return 1 - free
+
+
 def draw(ground: np.ndarray, things: list[Thing]) -> np.ndarray:
     """Things over a painted ground, the last on top: float32 [H W 3] -> uint8 [H W 3]; the ground is left as it was.
 
@@ -149,21 +177,11 @@ def draw(ground: np.ndarray, things: list[Thing]) -> np.ndarray:
     """
     canvas, pixels = ground.copy(), ground.shape[0]
     for thing in things:
-        radius = thing.size * pixels
-        if thing.alpha <= 0.004 or radius < 0.3:
+        if (window := _window(thing, pixels)) is None:
             continue
-        cx, cy = thing.x * pixels - 0.5, thing.y * pixels - 0.5
-        x0, x1 = max(0, int(cx - radius - 1)), min(pixels, int(cx + radius + 3))
-        y0, y1 = max(0, int(cy - radius - 1)), min(pixels, int(cy + radius + 3))
-        if x0 >= x1 or y0 >= y1:
-            continue
-        patch = canvas[y0:y1, x0:x1]
-        dx = ((np.arange(x0, x1) - cx) / radius).astype(np.float32)[None, :]
-        dy = ((np.arange(y0, y1) - cy) / radius).astype(np.float32)[:, None]
-        cos, sin = np.float32(math.cos(thing.angle)), np.float32(math.sin(thing.angle))
-        u, v = dx * cos + dy * sin, dy * cos - dx * sin
+        rows, columns, u, v, distance = window
+        patch, radius = canvas[rows, columns], thing.size * pixels
         colour = np.asarray(thing.colour, np.float32) * 255
-        distance = _distance(thing.shape, u, v) * np.float32(radius)
         cover = np.clip(0.5 - distance, 0, 1) * np.float32(thing.alpha)
         inner = np.clip(-0.7 - distance, 0, 1)[..., None]  # the rim is 1.2 pixels wide
         mark_at = _MARK[thing.shape]

@@ -24,7 +24,7 @@ from vidlib.basics.paths import atomic_write, cache_dir
 from vidlib.basics.progress import track
 from vidlib.data.manifest import Manifest, Row
 from vidlib.data.world.actions import ACTIONS, Action
-from vidlib.data.world.scenes import SCENES, Scene, action_clip, scene_clip
+from vidlib.data.world.scenes import SCENES, Scene, action_clip, action_film, scene_clip, scene_film
 
 FLAVOURS = ("moving_shapes", "moving_shapes_scene")
 SEED = 2026
@@ -54,10 +54,26 @@ def classes(flavour: str = "moving_shapes") -> dict[str, tuple[str, ...]]:
 
 def clip_frames(flavour: str, name: str, number: int) -> np.ndarray:
     """Clip ``number`` of class ``name`` as it is drawn, before encoding: uint8 [24 72 72 3]."""
+    kind, rng = _chance(flavour, name, number)
+    return action_clip(kind, rng) if flavour == "moving_shapes" else scene_clip(kind, rng)
+
+
+def object_masks(flavour: str, video: str) -> np.ndarray:
+    """Where the things that the class speaks of are in the clip of this id (``slug/number``): bool [24 72 72]."""
+    slug, _, number = video.rpartition("/")
+    name = next((kind.name for kind in _kinds(flavour) if _slug(kind.name) == slug), None)
+    if name is None or not number.isdecimal() or int(number) >= CLIPS:
+        raise UserError(f"{flavour} has no clip '{video}'; its ids are as in its manifest's rows")
+    kind, rng = _chance(flavour, name, int(number))
+    return (action_film(kind, rng) if flavour == "moving_shapes" else scene_film(kind, rng)).masks()
+
+
+def _chance(flavour: str, name: str, number: int) -> tuple[Action | Scene, np.random.Generator]:
+    """A clip's class, and the chance by which it is drawn."""
     kind = next(kind for kind in _kinds(flavour) if kind.name == name)
     key = hashlib.sha256(f"{SEED}/{flavour}/{name}/{number}".encode()).digest()
     rng = np.random.default_rng(int.from_bytes(key[:8], "big"))
-    return action_clip(kind, rng) if flavour == "moving_shapes" else scene_clip(kind, rng)
+    return kind, rng
 
 
 def checksum(flavour: str = "moving_shapes") -> str:

@@ -12,6 +12,7 @@ from vidlib.data.world.drawing import (
     SHAPES,
     Ground,
     Thing,
+    coverage,
     draw,
     paint_ground,
     some_colour,
@@ -105,13 +106,26 @@ def _bystanders(
     return found
 
 
-def _film(ground: Ground, behind: list[list[Thing]], actors: list[list[tuple[int, Thing]]]) -> np.ndarray:
-    painted = paint_ground(ground, PIXELS)
-    frames = []
-    for i in range(FRAMES):
-        front = [thing for _, thing in sorted(actors[i], key=lambda pair: pair[0])]
-        frames.append(draw(painted, [film[i] for film in behind] + front))
-    return np.stack(frames)
+class Film(NamedTuple):
+    """What a clip is drawn from: the ground, the bystanders, frame by frame each, and of every frame the things that
+    the class speaks of, each with its layer."""
+
+    ground: Ground
+    behind: list[list[Thing]]
+    actors: list[list[tuple[int, Thing]]]
+
+    def frames(self) -> np.ndarray:
+        """uint8 [24 72 72 3]."""
+        painted = paint_ground(self.ground, PIXELS)
+        frames = []
+        for i in range(FRAMES):
+            front = [thing for _, thing in sorted(self.actors[i], key=lambda pair: pair[0])]
+            frames.append(draw(painted, [film[i] for film in self.behind] + front))
+        return np.stack(frames)
+
+    def masks(self) -> np.ndarray:
+        """bool [24 72 72]: the pixels that the things of the class cover by half or more, bystanders left out."""
+        return np.stack([coverage([thing for _, thing in actors], PIXELS) >= 0.5 for actors in self.actors])
 
 
 def _placed(thing: Thing, pose: Pose, x: float, y: float) -> tuple[int, Thing]:
@@ -119,8 +133,8 @@ def _placed(thing: Thing, pose: Pose, x: float, y: float) -> tuple[int, Thing]:
     return pose.layer, moved
 
 
-def action_clip(action: Action, rng: np.random.Generator) -> np.ndarray:
-    """One clip of an action: uint8 [24 72 72 3]. Everything but the action's own motion is drawn from ``rng``."""
+def action_film(action: Action, rng: np.random.Generator) -> Film:
+    """One clip of an action. Everything but the action's own motion is drawn from ``rng``."""
     ground = some_ground(rng)
     cast: list[Thing] = []
     names: tuple[str, ...] = ()
@@ -156,11 +170,21 @@ def action_clip(action: Action, rng: np.random.Generator) -> np.ndarray:
         for frame in poses
     ]
     taken = [(thing.x, thing.y, thing.size) for frame in actors[::3] for _, thing in frame]
-    return _film(ground, _bystanders(rng, ground, taken), actors)
+    return Film(ground, _bystanders(rng, ground, taken), actors)
+
+
+def action_clip(action: Action, rng: np.random.Generator) -> np.ndarray:
+    """``action_film`` drawn: uint8 [24 72 72 3]."""
+    return action_film(action, rng).frames()
 
 
 def scene_clip(scene: Scene, rng: np.random.Generator) -> np.ndarray:
-    """One clip of a scene: uint8 [24 72 72 3]. What is there is the class; how it moves is drawn from ``rng``."""
+    """``scene_film`` drawn: uint8 [24 72 72 3]."""
+    return scene_film(scene, rng).frames()
+
+
+def scene_film(scene: Scene, rng: np.random.Generator) -> Film:
+    """One clip of a scene. What is there is the class; how it moves is drawn from ``rng``."""
     ground = some_ground(rng, scene.pattern)
     while not all(stands_out(colour, ground) for colour in scene.colours):
         ground = some_ground(rng, scene.pattern)
@@ -189,4 +213,4 @@ def scene_clip(scene: Scene, rng: np.random.Generator) -> np.ndarray:
         films.append(film)
     actors = [[film[i] for film in films] for i in range(FRAMES)]
     taken = [(thing.x, thing.y, thing.size) for frame in actors[::3] for _, thing in frame]
-    return _film(ground, _bystanders(rng, ground, taken), actors)
+    return Film(ground, _bystanders(rng, ground, taken), actors)
