@@ -20,7 +20,8 @@ SLURM = {
 }
 ALLOCATIONS = {
     "slurm": SLURM,
-    "another rank of slurm": SLURM | {"SLURM_PROCID": "3", "SLURM_NTASKS_PER_NODE": "2", "SLURM_JOB_NODELIST": "n[1-2]"},
+    "another rank of slurm": SLURM
+    | {"SLURM_PROCID": "3", "SLURM_NTASKS_PER_NODE": "2", "SLURM_JOB_NODELIST": "n[1-2]"},
     "lsf": {
         "LSB_JOBID": "5",
         "LSB_DJOB_RANKFILE": "/nowhere",

@@ -62,7 +62,7 @@ def narrow() -> bool:
 def paper(width: str = "page") -> Iterator[Sizes]:
     """What is drawn inside the ``with`` is for paper: "column" is 3.3 inches wide, "page" 6.9, letters 6 to 8.5 points.
 
-    An empty ``width`` keeps the size; another one is a ``UserError``. Either way a person's matplotlibrc does not count.
+    An empty ``width`` keeps the size; another one is a ``UserError``. Neither way does matplotlibrc count.
     """
     if width and width not in WIDTHS:
         raise UserError(f"width: {width!r} is not one of {', '.join(WIDTHS)}{closest(str(width), list(WIDTHS))}")
