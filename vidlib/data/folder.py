@@ -102,9 +102,10 @@ def split_classes(
 
 
 def list_videos(directory: Path) -> list[Path]:
-    """The video files directly in a directory, sorted by name; hidden files and other endings are passed over."""
+    """The video files directly in a directory, sorted by name; hidden files and other endings are passed over;
+    links are followed, and one that leads nowhere is listed, as a file that cannot be read."""
     found = (f for f in directory.iterdir() if f.suffix.lower() in VIDEO_ENDINGS and not f.name.startswith("."))
-    return sorted((f for f in found if f.is_file()), key=lambda f: nfc(f.name))
+    return sorted((f for f in found if f.is_file() or not f.exists()), key=lambda f: nfc(f.name))
 
 
 def readable(name: str) -> str:
@@ -124,6 +125,8 @@ def _class_videos(root: Path) -> dict[str, list[Path]]:
     if not root.is_dir():
         raise UserError(f"dataset folder {root} {'is not a folder' if root.exists() else 'does not exist'}; {GIVE}")
     found = sorted((d for d in root.iterdir() if d.is_dir() and not d.name.startswith(".")), key=lambda d: nfc(d.name))
+    if lost := [d.name for d in root.iterdir() if not d.exists() and d.suffix.lower() not in VIDEO_ENDINGS]:
+        raise UserError(f"dataset folder {root}: the link {sorted(lost)[0]!r} leads nowhere; mend it or remove it")
     if not found:
         raise UserError(f"dataset folder {root} holds no class directories; {GIVE}")
     clips = {nfc(d.name): list_videos(d) for d in found}

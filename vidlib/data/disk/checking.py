@@ -68,7 +68,6 @@ def check(
     timeout: float = video.TIMEOUT,
     again: bool = False,
     ledger: str | Path | None = None,
-    follow_links: bool = False,
 ) -> Checked:
     """Decode every clip of a benchmark, or every video file under ``folder:PATH`` in any layout.
 
@@ -77,7 +76,7 @@ def check(
 
     Raises UserError: nothing to check, another check of the same at work, a ledger that cannot be written.
     """
-    root, names, passed = _targets(what, follow_links)
+    root, names, passed = _targets(what)
     path = paths.absolute(ledger) if ledger else place(what, root)
     if workers is not None and workers < 1:
         raise UserError(f"workers: {workers} processes cannot check anything; give at least 1")
@@ -94,9 +93,9 @@ def check(
     return Checked(what, root, path, tuple(lines), count, passed)
 
 
-def _targets(what: str, follow_links: bool) -> tuple[Path, list[str], dict[str, str]]:
+def _targets(what: str) -> tuple[Path, list[str], dict[str, str]]:
     if what.startswith(benchmarks.FOLDER):
-        found = scan(what.removeprefix(benchmarks.FOLDER) or ".", follow_links)
+        found = scan(what.removeprefix(benchmarks.FOLDER) or ".")
         root, names, passed = found.root, [file.name for file in found.files], found.refused
     else:
         manifest = official.load_any(what)
