@@ -77,7 +77,7 @@ def _add_disk_commands(commands: Any) -> None:
     prefetch.set_defaults(do=lambda given: printable(prefetch_videos(given)))
     for parser in (check, prefetch):
         parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one per core)")
-        seconds = f"seconds for one file (default: {TIMEOUT:g})"
+        seconds = f"seconds without a frame of a file (default: {TIMEOUT:g}, or VIDLIB_VIDEO_TIMEOUT)"
         parser.add_argument("--timeout", type=float, default=TIMEOUT, metavar="S", help=seconds)
 
 

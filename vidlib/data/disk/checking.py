@@ -71,8 +71,8 @@ def check(
 ) -> Checked:
     """Decode every clip of a benchmark, or every video file under ``folder:PATH`` in any layout.
 
-    ``workers`` processes (default: one per core); ``timeout`` seconds for one file, then it is unreadable. ``again``
-    forgets an earlier ledger. Ended at any time, the next call continues.
+    ``workers`` processes (default: one per core); ``timeout`` seconds without a frame of a file, then it is
+    unreadable. ``again`` forgets an earlier ledger. Ended at any time, the next call continues.
 
     Raises UserError: nothing to check, another check of the same at work, a ledger that cannot be written.
     """
@@ -132,7 +132,7 @@ def _examined(
     with open(path, "a", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
         for number, result in track(results, "checked", len(names), start=len(done)):
             name = todo[number]
-            line = _line(name, now[name], result, root / name, timeout)
+            line = _line(name, now[name], result, root / name)
             try:
                 file.write(row(line))
                 file.flush()
@@ -141,9 +141,9 @@ def _examined(
             yield line
 
 
-def _line(name: str, now: tuple[int, int], result: Examined | Exception, path: Path, timeout: float) -> Line:
+def _line(name: str, now: tuple[int, int], result: Examined | Exception, path: Path) -> Line:
     if isinstance(result, Exception):
-        return Line(name, *now, "unreadable", why=pool.cause(result, path, timeout))
+        return Line(name, *now, "unreadable", why=pool.cause(result, path))
     few = [f"{result.frames} frame{'s' * (result.frames != 1)}"] if result.frames < SHORT else []
     why = [*([result.damage] if result.damage else []), *few, *result.odd]
     state = "damaged" if result.damage else "short" if few else "odd" if result.odd else "good"
