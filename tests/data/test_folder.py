@@ -7,7 +7,7 @@ import pytest
 
 from tests.data.small import write_clip, write_folder
 from vidlib.basics.errors import UserError
-from vidlib.data.folder import from_folder, readable, split_classes
+from vidlib.data.folder import borrowed, from_folder, readable, split_classes
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_folder_with_odd_names(tmp_path: Path) -> None:
 
 def test_few_classes_leave_val_to_other_videos_of_the_training_classes(tmp_path: Path) -> None:
     manifest = from_folder(write_folder(tmp_path / "f", classes=4, clips=4))
-    assert manifest.classes("val") == manifest.classes("train") and len(manifest.videos("val")) == 2
+    assert manifest.classes("val") == manifest.classes("train") and len(manifest.videos("val")) == 4
     assert not set(manifest.classes("test")) & set(manifest.classes("train"))
     assert "No classes are left for val" in manifest.note
 
@@ -115,3 +115,31 @@ def test_class_names_become_words() -> None:
     assert [readable(n) for n in ("brush_hair", "ApplyEyeMakeup", "YoYo", "noFight", "moving  up")] == [
         "brush hair", "apply eye makeup", "yo yo", "no fight", "moving up",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "classes, way, sizes",
+    [(4, 2, (2, 0, 2)), (6, 3, (3, 0, 3)), (7, 5, (4, 0, 3)), (10, 5, (5, 0, 5)), (15, 5, (5, 5, 5))],
+)
+def test_classes_are_divided_so_that_an_episode_fits(classes: int, way: int, sizes: tuple[int, int, int]) -> None:
+    splits = split_classes([f"c{i}" for i in range(classes)], seed=0, way=way)
+    assert tuple(len(splits[s]) for s in ("train", "val", "test")) == sizes
+
+
+@pytest.mark.parametrize(
+    "clips, need, train, val",
+    [(4, (2, 2), 2, 2), (5, (2, 2), 3, 2), (6, (2, 2), 4, 2), (8, (4, 4), 4, 4), (9, (2, 2), 6, 3)],
+)
+def test_val_takes_as_many_videos_as_an_episode_needs(
+    tmp_path: Path, clips: int, need: tuple[int, int], train: int, val: int
+) -> None:
+    manifest = from_folder(write_folder(tmp_path / "f", classes=4, clips=clips), need=need)
+    assert len(manifest.videos("train")) == 2 * train and len(manifest.videos("val")) == 2 * val
+    assert not borrowed(manifest) and "No classes are left for val" in manifest.note
+
+
+def test_where_too_few_videos_are_there_val_holds_the_training_videos_again(tmp_path: Path) -> None:
+    manifest = from_folder(write_folder(tmp_path / "f", classes=4, clips=3))
+    assert borrowed(manifest) and "not to select on" in manifest.note
+    files = [{manifest.path(row) for row in manifest.videos(split)} for split in ("train", "val")]
+    assert files[0] == files[1] and len(files[0]) == 6 and len(manifest.keep_readable().rows) == 18

@@ -7,7 +7,8 @@ import time
 import numpy as np
 import pytest
 
-from vidlib.data.guard import Died, Guard, Late
+from vidlib.basics.errors import UserError
+from vidlib.data.guard import TIMEOUT, VARIABLE, Died, Guard, Late, beat, limit
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +42,34 @@ def test_cuts_off_what_takes_too_long_and_goes_on(guard):
         guard.call(time.sleep, 60, timeout=0.3)
     assert time.monotonic() - began < 10
     assert guard.call(len, "abc", timeout=30) == 3
+
+
+def steps(number, seconds):
+    """Work that goes on for ``number`` times ``seconds``, then hangs where ``number`` is odd."""
+    for _ in range(number):
+        time.sleep(seconds)
+        beat()
+    time.sleep(60 * (number % 2))
+    return number
+
+
+def test_work_that_goes_on_is_not_cut_off_however_long_it_is(guard):
+    guard.call(os.getpid, timeout=30)
+    assert guard.call(steps, 16, 0.25, timeout=1.5) == 16  # 4 s
+    with pytest.raises(Late, match="took longer than 1.5 s.*VIDLIB_VIDEO_TIMEOUT"):
+        guard.call(steps, 3, 0.25, timeout=1.5)
+    assert guard.call(len, "abc", timeout=30) == 3
+
+
+def test_the_limit_can_be_set(guard, monkeypatch):
+    monkeypatch.setenv(VARIABLE, "0.5")
+    with pytest.raises(Late, match="took longer than 0.5 s"):
+        guard.call(time.sleep, 60, timeout=TIMEOUT)
+    assert limit(30.0) == 30.0, "a limit that was given counts"
+    for wrong in ("soon", "-1", "nan", "inf"):
+        monkeypatch.setenv(VARIABLE, wrong)
+        with pytest.raises(UserError, match=f"VIDLIB_VIDEO_TIMEOUT is '{wrong}'; give seconds"):
+            guard.call(len, "abc", timeout=TIMEOUT)
 
 
 def test_survives_a_crash(guard):

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.data.small import write_clip
 from vidlib.basics.errors import UserError
 from vidlib.data import video
 from vidlib.data.video import VideoError, count_frames, probe, read_all, read_frames
@@ -318,6 +320,17 @@ def test_a_hang_is_cut_off_and_the_next_read_works(clips, tmp_path):
     with pytest.raises(VideoError, match=r"hang\.mp4: reading took longer than 0\.5 s"):
         read_frames(tmp_path / "hang.mp4", [0], timeout=0.5)
     assert count_frames(clips("h264")) == 30
+
+
+def test_a_long_video_is_read_to_its_end(tmp_path):
+    """However long it takes as a whole: the limit is for a decoder that gives no frame."""
+    path = write_clip(tmp_path / "long.mp4", frames=2500, size=360)
+    began = time.monotonic()
+    assert count_frames(path, timeout=None) == 2500
+    whole = time.monotonic() - began
+    video._known.clear()
+    count_frames(make(tmp_path / "short.mp4", frames=3))  # the child is there and has imported what it needs
+    assert count_frames(path, timeout=whole / 2) == 2500
 
 
 def _audio_only(path: Path) -> None:

@@ -73,7 +73,7 @@ def test_without_a_front_end_the_figure_is_shown_and_no_widget_made(monkeypatch)
     monkeypatch.setattr(ipywidgets.Widget, "open", lambda self: made.append(self))
     one = view()
     one.show()
-    assert shown == [one.figure] and made == []
+    assert [picture.figure for picture in shown] == [one.figure] and made == []
     monkeypatch.setattr(widgets, "front_end", lambda: True)
     one.show()
     assert isinstance(shown[1], ipywidgets.VBox) and made

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from lightning.fabric import Fabric
+from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.fabric.plugins.precision import DoublePrecision
 from torch import nn
 
@@ -38,9 +39,11 @@ def make_fabric(device: str = "auto", precision: str = "auto") -> Fabric:
     """A launched Fabric on one device, or on this process's share of the devices where torchrun started us.
 
     Fabric gives the device, the autocast context, loss scaling and the collectives; processes are only ever started by
-    torchrun, never from inside a kernel.
+    torchrun, never from inside a kernel. Without torchrun one process is one process: what a batch system (Slurm, LSF,
+    MPI) says of the allocation around it makes it no rank of several.
     """
-    processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if "TORCHELASTIC_RUN_ID" in os.environ else 1
+    torchrun = "TORCHELASTIC_RUN_ID" in os.environ
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if torchrun else 1
     nodes = int(os.environ.get("WORLD_SIZE", 1)) // processes if processes > 1 else 1
     fabric = Fabric(
         accelerator=pick_device(device),
@@ -48,6 +51,7 @@ def make_fabric(device: str = "auto", precision: str = "auto") -> Fabric:
         num_nodes=nodes,
         strategy="ddp" if processes > 1 else "auto",
         precision=pick_precision(precision, device),
+        plugins=[] if torchrun else [LightningEnvironment()],
     )
     fabric.launch()
     return fabric

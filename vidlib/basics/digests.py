@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from vidlib.basics.paths import files_under
+
 PACKAGE = Path(__file__).resolve().parents[1]
 
 
@@ -22,9 +24,10 @@ def file_digest(path: str | Path) -> str:
 
 
 def folder_digest(path: str | Path, edge: int = 1 << 16) -> str:
-    """Digest of a folder's files: relative names, sizes, first and last 64 KiB of each (a benchmark is large)."""
+    """Digest of a folder's files: relative names, sizes, first and last 64 KiB of each (a benchmark is large);
+    linked ones count, hidden ones do not."""
     root, parts = Path(path), []
-    for file in sorted(p for p in root.rglob("*") if p.is_file()):
+    for file in files_under(root):
         size = file.stat().st_size
         with open(file, "rb") as handle:
             content = hashlib.sha256(handle.read(edge))

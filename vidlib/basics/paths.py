@@ -39,6 +39,45 @@ def absolute(path: str | Path) -> Path:
     return Path(os.path.abspath(Path(path).expanduser()))
 
 
+LINKS = "links are followed wherever they lead, each folder once"  # the one rule, of all that reads folders
+
+
+def walk(root: str | Path) -> Iterator[tuple[str, os.DirEntry | None, str]]:
+    """What is no folder under ``root``, however deep, hidden names apart: (name with '/' between parts, entry, "").
+
+    Links are followed wherever they lead, but no folder is read twice, so loops end; links to folders come last, for a
+    folder that is also there itself goes by its own name. What cannot be read is (name, None, why).
+    """
+    seen: set[tuple[int, int]] = set()
+    folders, links = [""], []
+    while folders or links:
+        before = folders.pop() if folders else links.pop(0)
+        try:
+            status = os.stat(os.path.join(root, before))
+            if (status.st_dev, status.st_ino) in seen:
+                yield before.rstrip("/"), None, f"a link to a folder that is read already: {LINKS}"
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            with os.scandir(os.path.join(root, before)) as found:
+                entries = sorted((e for e in found if not e.name.startswith(".")), key=lambda entry: entry.name)
+        except OSError as error:
+            yield before or ".", None, f"the folder cannot be read: {error.strerror}"
+            continue
+        for entry in entries:
+            name = f"{before}{entry.name}"
+            if entry.is_symlink() and not os.path.exists(entry.path):  # a loop of links, too
+                yield name, None, "a link that leads nowhere"
+            elif entry.is_dir():
+                (links if entry.is_symlink() else folders).append(f"{name}/")
+            else:
+                yield name, entry, ""
+
+
+def files_under(root: str | Path) -> list[Path]:
+    """The plain files that ``walk`` finds, sorted."""
+    return sorted(Path(root, name) for name, entry, _ in walk(root) if entry is not None and entry.is_file())
+
+
 @contextlib.contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
     """Yield a temporary name beside ``path``; rename it to ``path`` on success, remove it on failure.

@@ -58,14 +58,14 @@ def _add_disk_commands(commands: Any) -> None:
         "--lists", metavar="DIR", help="the published lists (default: those that vidlib data lists stored)"
     )
     add.add_argument("--family", default="", help="whose lists, where they differ: trx or clip_fsar")
-    add.add_argument("--follow-links", action="store_true", help="read links that lead out of the folder, too")
+    add.add_argument("--follow-links", action="store_true", help="links are always followed: this changes nothing")
     add.add_argument("--forget", action="store_true", help="leave out what was in a folder that is not there now")
     add.set_defaults(do=lambda given: printable(add_videos(given)))
     check = commands.add_parser("check", help="decode every clip; keep a ledger of broken, short, odd and double files")
     check.add_argument("what", metavar="NAME|folder:PATH", help="a benchmark, official:NAME, or any folder of videos")
     check.add_argument("--ledger", metavar="FILE", help="where the ledger lies, if not in vidlib's own folders")
     check.add_argument("--again", action="store_true", help="forget what an earlier check found")
-    check.add_argument("--follow-links", action="store_true", help="read links that lead out of the folder, too")
+    check.add_argument("--follow-links", action="store_true", help="links are always followed: this changes nothing")
     check.set_defaults(do=lambda given: printable(check_videos(given)))
     prefetch = commands.add_parser("prefetch", help="decode every clip once, into small frames for fast training")
     prefetch.add_argument("name", metavar="NAME", help="a benchmark, or official:NAME, whose videos are here")
@@ -77,7 +77,7 @@ def _add_disk_commands(commands: Any) -> None:
     prefetch.set_defaults(do=lambda given: printable(prefetch_videos(given)))
     for parser in (check, prefetch):
         parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one per core)")
-        seconds = f"seconds for one file (default: {TIMEOUT:g})"
+        seconds = f"seconds without a frame of a file (default: {TIMEOUT:g}, or VIDLIB_VIDEO_TIMEOUT)"
         parser.add_argument("--timeout", type=float, default=TIMEOUT, metavar="S", help=seconds)
 
 
@@ -242,7 +242,7 @@ def add_videos(given: argparse.Namespace) -> Iterator[str]:
     lists = {}
     if not given.name.startswith(official.PREFIX):  # a data set's annotation files are its lists
         lists = published(given.name, paths.absolute(given.lists) if given.lists else None)
-    yield from adding.add(given.name, given.videos, lists, given.family, given.follow_links, given.forget).lines()
+    yield from adding.add(given.name, given.videos, lists, given.family, given.forget).lines()
 
 
 def published(name: str, source: Path | None) -> Mapping[str, Any]:
@@ -260,7 +260,7 @@ def check_videos(given: argparse.Namespace) -> Iterator[str]:
     """``check``, and its report."""
     from vidlib.data.disk import checking
 
-    options = {"again": given.again, "ledger": given.ledger, "follow_links": given.follow_links}
+    options = {"again": given.again, "ledger": given.ledger}
     yield from checking.check(given.what, given.workers, given.timeout, **options).report()
 
 

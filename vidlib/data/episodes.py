@@ -67,9 +67,10 @@ class EpisodeSampler:
         need = max(self.shots) + query
         for cls, videos in of_class.items():
             if len(videos) < need:
+                fits = f"give at most {len(videos)} together" if len(videos) > 1 else "add videos or remove it"
                 raise UserError(
                     f"shot and query: {max(self.shots)} + {query} videos per class are more than the {len(videos)} of "
-                    f"class {cls!r} in {where}; give at most {len(videos)} together"
+                    f"class {cls!r} in {where}; {fits}"
                 )
         shots = ",".join(map(str, self.shots))
         self.key = f"{manifest.checksum(split)}\t{split}\t{way}\t{shots}\t{query}\t{seed}"

@@ -18,17 +18,27 @@ VIDEO_ENDINGS = frozenset(
 )
 NEEDED = 2  # classes that a split must hold: an episode tells at least two classes apart
 FORM = "write {train: [class, ...], val: [class, ...], test: [class, ...]}"
+AGAIN = " (again)"  # ends the name of a training video that val holds, too
 GIVE = "give folder:PATH where PATH holds one directory of videos per class"
 
 
-def from_folder(path: str | Path, seed: int = 0, splits_yaml: str | Path | None = None) -> Manifest:
+def from_folder(
+    path: str | Path,
+    seed: int = 0,
+    splits_yaml: str | Path | None = None,
+    *,
+    way: int = NEEDED,
+    need: tuple[int, int] = (NEEDED, NEEDED),
+) -> Manifest:
     """A manifest of a user's own clips: ``path`` holds one directory per class, each with video files.
 
     Hidden files and directories are passed over, and so are files whose ending is not in VIDEO_ENDINGS. The classes
     are split by ``splits_yaml`` (default: ``splits.yaml`` in the folder, where there is one; ``{train: [class, ...],
-    val: [...], test: [...]}``, classes in none of them are left out), else by ``split_classes(classes, seed)``. Where
-    no class is left for val, every third video of each training class becomes val: selection then sees training
-    classes, while test stays novel.
+    val: [...], test: [...]}``, classes in none of them are left out), else by ``split_classes(classes, seed, ...)``.
+    Where no class is left for val, a third of each training class's videos becomes val, or as many as an episode takes:
+    selection then sees training classes, while test stays novel. ``need`` is how many videos of a class an episode of
+    train takes, and one of val; where too few for both are there, val holds the training videos again (``borrowed``),
+    to be looked at, not to select on.
 
     Raises UserError: no such folder, no class directory, a class without videos, no clip that can be decoded, fewer
     than four classes, a splits file that is not of that form or names an absent class or a class twice.
@@ -37,7 +47,7 @@ def from_folder(path: str | Path, seed: int = 0, splits_yaml: str | Path | None 
     clips = _class_videos(root)
     _check_some_decode(root, clips)
     file = absolute(splits_yaml) if splits_yaml else root / "splits.yaml"
-    splits = _read_splits(file, clips) if splits_yaml or file.is_file() else split_classes(clips, seed, str(root))
+    splits = _read_splits(file, clips) if splits_yaml or file.is_file() else split_classes(clips, seed, str(root), way)
     rows, files, note = [], {}, []
     for split, names in splits.items():
         for cls in names:
@@ -48,19 +58,34 @@ def from_folder(path: str | Path, seed: int = 0, splits_yaml: str | Path | None 
     if left := sorted(set(clips) - {row.cls for row in rows}):
         note.append(f"Classes in no split of {file.name}, left out: {', '.join(left)}.")
     if not splits["val"]:
-        rows = _val_from_train(rows)
-        note.append("No classes are left for val: it holds every third video of each training class.")
+        own = _val_from_train(rows, *need)
+        if len({row.cls for row in own if row.split == "val"}) >= way:
+            rows, held = own, "every third video of each training class, or as many as an episode takes"
+        else:
+            again = [row._replace(video=f"{row.video}{AGAIN}", split="val") for row in rows if row.split == "train"]
+            files |= {row.video: files[row.video.removesuffix(AGAIN)] for row in again}
+            rows, held = rows + again, "the training videos again, to look at and not to select on"
+        note.append(f"No classes are left for val: it holds {held}.")
     prompts = {cls: readable(cls) for cls in clips}
     return Manifest(f"folder:{root.name}", tuple(rows), root, files, prompts=prompts, note=" ".join(note))
 
 
-def split_classes(classes: Iterable[str], seed: int, where: str = "the folder") -> dict[str, list[str]]:
+def borrowed(manifest: Manifest) -> bool:
+    """Whether val holds the training videos again, because too few are there to be divided."""
+    return "val" in manifest.splits and any(row.video.endswith(AGAIN) for row in manifest.videos("val"))
+
+
+def split_classes(
+    classes: Iterable[str], seed: int, where: str = "the folder", way: int = NEEDED
+) -> dict[str, list[str]]:
     """Divide classes into disjoint train, val and test: novel classes are met in test only.
 
     The classes are ordered by the sha256 of ``seed<TAB>class``, so neither platform nor listing matters. The first of
     them are test, as many again val, the rest train: a third each, but no more than five, or a fifth of all where
     that is more (train/val/test of 6 classes: 2/2/2, 15: 5/5/5, 24: 14/5/5, 100: 60/20/20). Four or five classes
-    leave no val: 2 are test, the rest train. With fewer, no two classes would be novel: UserError.
+    leave no val: 2 are test, the rest train. Where ``way`` classes are more than that, as many are test, as far as half
+    of all allow, and val is left out where it would have fewer. With fewer than four, no two classes would be novel:
+    UserError.
     """
     order = sorted(classes, key=lambda cls: hashlib.sha256(f"{seed}\t{cls}".encode()).hexdigest())
     if len(order) < 2 * NEEDED:
@@ -70,15 +95,17 @@ def split_classes(classes: Iterable[str], seed: int, where: str = "the folder") 
             "two to train on and two others to test on"
         )
     test = max(NEEDED, min(len(order) // 3, 5), len(order) // 5)
-    val = test if len(order) >= 3 * NEEDED else 0
+    test = max(test, min(way, len(order) // 2))
+    val = test if len(order) >= 3 * test else 0
     parts = {"train": order[test + val :], "val": order[test : test + val], "test": order[:test]}
     return {split: sorted(names) for split, names in parts.items()}
 
 
 def list_videos(directory: Path) -> list[Path]:
-    """The video files directly in a directory, sorted by name; hidden files and other endings are passed over."""
+    """The video files directly in a directory, sorted by name; hidden files and other endings are passed over;
+    links are followed, and one that leads nowhere is listed, as a file that cannot be read."""
     found = (f for f in directory.iterdir() if f.suffix.lower() in VIDEO_ENDINGS and not f.name.startswith("."))
-    return sorted((f for f in found if f.is_file()), key=lambda f: nfc(f.name))
+    return sorted((f for f in found if f.is_file() or not f.exists()), key=lambda f: nfc(f.name))
 
 
 def readable(name: str) -> str:
@@ -98,6 +125,8 @@ def _class_videos(root: Path) -> dict[str, list[Path]]:
     if not root.is_dir():
         raise UserError(f"dataset folder {root} {'is not a folder' if root.exists() else 'does not exist'}; {GIVE}")
     found = sorted((d for d in root.iterdir() if d.is_dir() and not d.name.startswith(".")), key=lambda d: nfc(d.name))
+    if lost := [d.name for d in root.iterdir() if not d.exists() and d.suffix.lower() not in VIDEO_ENDINGS]:
+        raise UserError(f"dataset folder {root}: the link {sorted(lost)[0]!r} leads nowhere; mend it or remove it")
     if not found:
         raise UserError(f"dataset folder {root} holds no class directories; {GIVE}")
     clips = {nfc(d.name): list_videos(d) for d in found}
@@ -155,13 +184,17 @@ def _read_splits(path: Path, clips: Mapping[str, object]) -> dict[str, list[str]
     return splits
 
 
-def _val_from_train(rows: list[Row]) -> list[Row]:
-    """Every third video of each training class, in the order of their names, moved to val."""
-    number: dict[str, int] = defaultdict(int)
-    moved = []
+def _val_from_train(rows: list[Row], train: int, val: int) -> list[Row]:
+    """Every third video of each training class, in the order of their names, moved to val; ``val`` evenly chosen ones
+    where a third is fewer, and none of a class that would keep fewer than ``train``."""
+    of_class: dict[str, list[Row]] = defaultdict(list)
     for row in sorted(rows, key=lambda row: row.video):
         if row.split == "train":
-            number[row.cls] += 1
-            row = row._replace(split="val") if number[row.cls] % 3 == 0 else row
-        moved.append(row)
-    return moved
+            of_class[row.cls].append(row)
+    moved: set[Row] = set()
+    for same in of_class.values():
+        count = len(same)
+        chosen = same[2::3] if count // 3 >= val else [same[(i + 1) * count // val - 1] for i in range(min(val, count))]
+        if count - len(chosen) >= train:
+            moved |= set(chosen)
+    return [row._replace(split="val") if row in moved else row for row in sorted(rows, key=lambda row: row.video)]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from vidlib.basics.errors import UserError
 from vidlib.basics.paths import absolute
 from vidlib.basics.words import few
+from vidlib.data.guard import VARIABLE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -201,10 +202,9 @@ def in_words(error: Exception, path: Path) -> str:
 
 def refuse_all_broken(name: str, root: Path, number: int, first: Path, cause: str) -> None:
     """Raise the UserError for clips none of which decodes."""
-    raise UserError(
-        f"{name}: none of the {number} clips in {root} can be decoded (first failure: {first}: {cause}); "
-        "replace them with videos that a player can open"
-    )
+    right = "" if VARIABLE in cause else "; replace them with videos that a player can open"
+    failure = f"(first failure: {first}: {cause})"
+    raise UserError(f"{name}: none of the {number} clips in {root} can be decoded {failure}{right}")
 
 
 def normalised(name: str) -> str:

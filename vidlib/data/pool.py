@@ -16,8 +16,9 @@ def each(
 ) -> Iterator[tuple[int, Any]]:
     """``function(*item)`` for every item: (number of the item, what it returned or raised), as they are done.
 
-    ``function`` is a module's own, its arguments picklable. ``timeout`` in seconds for one item (``Late``); a process
-    that dies is replaced (``Died``). At most two results a worker wait to be taken. Ends its processes when closed.
+    ``function`` is a module's own, its arguments picklable. ``timeout`` in seconds without a ``beat`` (``Late``); a
+    process that dies is replaced (``Died``). At most two results a worker wait to be taken. Ends its
+    processes when closed.
     """
     todo, taking, stop = iter(enumerate(items)), threading.Lock(), threading.Event()
     results: queue.Queue = queue.Queue(2 * workers)
@@ -65,10 +66,10 @@ def each(
             guard.stop()
 
 
-def cause(error: Exception, path: Path, timeout: float) -> str:
+def cause(error: Exception, path: Path) -> str:
     """What went wrong with a file, in words that leave its name out."""
     if isinstance(error, Late):
-        return f"reading took longer than {timeout:g} s and was stopped"
+        return str(error)
     if isinstance(error, Died):
         return f"the decoder crashed while reading it ({error})"
     said = " ".join(str(error).split()).removeprefix(str(path)).lstrip(": ").rstrip(".")

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 
 from vidlib.basics.errors import UserError
 from vidlib.basics.words import closest
+from vidlib.data.folder import borrowed
 from vidlib.data.manifest import Manifest, Row, normalised
 from vidlib.params.video_text import PROTOCOL_NAMES
 
@@ -132,6 +133,8 @@ def _zero(manifest: Manifest, other: Manifest | None, remove_overlap: bool, draw
                 "base_to_novel"
             )
         rows = [row for row in manifest.rows if row.split in ("train", "val", "test")]
+        if borrowed(manifest):
+            rows = [*_divided(manifest.videos("train"), test=0.0), *manifest.videos("test")]
         rows = _few(rows, draw)
         said = "zero-shot: trained on seen classes, tested on others, with the texts of those alone"
         return Plan(replace(manifest, rows=tuple(rows)), _counted(said, draw, rows))
@@ -174,7 +177,7 @@ def _base_to_novel(manifest: Manifest, draw: Draw) -> Plan:
         novel = [row for row in manifest.videos("test") if row.cls not in first]
         said = "base to novel: base is the first half of the classes by name, novel the other"
     rows = _few(base, draw) + [row._replace(split="novel") for row in novel]
-    if disjoint(manifest) and "val" in manifest.splits:
+    if disjoint(manifest) and "val" in manifest.splits and not borrowed(manifest):
         rows += [row._replace(split="val_novel") for row in manifest.videos("val")]
     return Plan(replace(manifest, rows=tuple(rows)), _counted(said, draw, rows))
 

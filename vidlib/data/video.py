@@ -25,7 +25,7 @@ from av.stream import Disposition
 
 from vidlib.basics.errors import UserError
 from vidlib.basics.paths import absolute
-from vidlib.data.guard import TIMEOUT, Died, Guard, Late
+from vidlib.data.guard import TIMEOUT, Died, Guard, Late, beat
 
 DECORD_CONTAINER, DECORD_CODEC, DECORD_PIXELS = "mov,mp4,m4a,3gp,3g2,mj2", "h264", "yuv420p"
 DECORD_SMALLEST = 32  # pixels a side; decord returns wrong shapes below
@@ -63,7 +63,7 @@ def read_frames(path: str | Path, indices: Sequence[int] | np.ndarray, timeout: 
     """The frames at ``indices`` (from 0, any order, repeats allowed) as uint8 [T H W 3], RGB.
 
     ``VideoError`` for a file that is missing, empty or not decodable, an index that is negative or beyond the frames
-    that decode, and after ``timeout`` seconds.
+    that decode, and after ``timeout`` seconds in which not one frame came.
     """
     return _guarded(timeout, _read_frames, path, np.asarray(indices))
 
@@ -87,10 +87,10 @@ def _guarded(timeout: float | None, function: Any, path: str | Path, *args: Any)
     path = absolute(path)
     try:
         return function(path, *args) if timeout is None else _guard.call(function, path, *args, timeout=timeout)
-    except VideoError:
+    except UserError:  # also of a time limit that is none
         raise
-    except Late:
-        raise VideoError(f"{path}: reading took longer than {timeout:g} s and was stopped") from None
+    except Late as late:
+        raise VideoError(f"{path}: {late}") from None
     except Died as death:
         raise VideoError(f"{path}: the decoder crashed while reading it ({death})") from None
     except Exception as error:  # damaged files surprise PyAV in many ways
@@ -199,6 +199,7 @@ def _read_pyav(path: Path, indices: np.ndarray | None) -> np.ndarray:
     with _opened(path) as (container, stream):
         try:
             for frame in container.decode(stream):
+                beat()
                 if not count:
                     size, matrix = (frame.width, frame.height), _matrix(frame)
                 if wanted is None or count in wanted:
@@ -222,6 +223,7 @@ def _count_pyav(path: Path) -> int:
     with _opened(path) as (container, stream):
         try:
             for _ in container.decode(stream):
+                beat()
                 count += 1
         except av.FFmpegError as error:
             cause = error.strerror
@@ -257,6 +259,7 @@ def _sound(path: Path) -> int | None:
                 if packet.size and packet.is_keyframe and _IDR not in _nal_types(bytes(packet), prefix):
                     return None
                 for frame in packet.decode():
+                    beat()
                     same = (frame.width, frame.height) == size and frame.format.name == DECORD_PIXELS
                     if frame.is_corrupt or frame.interlaced_frame or not same or (not frames and _matrix(frame)):
                         return None

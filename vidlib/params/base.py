@@ -6,6 +6,8 @@ recipes.
 """
 
 import json
+import re
+import sys
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,6 +31,7 @@ from vidlib.basics.words import closest, nearest
 
 PLAIN = (bool, int, float, str, list, dict, type(None))
 IPYTHON_NAMES = {"In", "Out"}
+PAPERMILL = "PAPERMILL_"  # names that papermill itself injects, as with --inject-paths
 WEIGHT_FILES = {".pt", ".pth", ".bin", ".ckpt", ".safetensors"}
 SEEN = "_vidlib_guarded"  # marks a kernel whose guard ran before: later cells' variables are then expected
 SHIPPED = ("clip-mini", "resnet-mini")  # each name is a backbone and its weights
@@ -167,12 +170,14 @@ class Params(BaseModel):
         """The parameters among a notebook's globals.
 
         On the first run of a kernel every plain value there must be a parameter; on a re-run only names close to a
-        parameter's are refused, since later cells have left theirs.
+        parameter's are refused, since later cells have left theirs. What papermill adds of its own, and what a person's
+        IPython start-up files left, are no parameters.
         """
+        others = IPYTHON_NAMES | _left_by_startup(namespace)
         plain = {
             name: value
             for name, value in namespace.items()
-            if not name.startswith("_") and name not in IPYTHON_NAMES and isinstance(value, PLAIN)
+            if not name.startswith(("_", PAPERMILL)) and name not in others and isinstance(value, PLAIN)
         }
         if namespace.get(SEEN):
             fields = list(cls.model_fields)
@@ -207,6 +212,17 @@ class Params(BaseModel):
         """Print the parameters that are not the defaults."""
         count = len(type(self).model_fields)
         print(listed("not the defaults", self.differing()) or f"all {count} parameters have their defaults")
+
+
+def _left_by_startup(namespace: Mapping[str, Any]) -> set[str]:
+    """The names that were in the kernel before its first cell, and that no cell has set."""
+    ipython = sys.modules.get("IPython")  # imported by whoever runs cells, and too heavy for a command
+    shell = ipython and ipython.get_ipython()
+    if shell is None or namespace is not shell.user_ns:
+        return set()
+    cells = "\n".join(namespace.get("In", ()))
+    there = shell.user_ns_hidden.items()
+    return {n for n, v in there if namespace.get(n) is v and not re.search(rf"^{re.escape(n)}\b", cells, re.M)}
 
 
 def listed(what: str, values: Mapping[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """GgHM looked into without training it: frames against tuples in two worlds, and what the graph does. All on val."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -58,12 +59,15 @@ def by_alpha(p: GgHMParams, trained: Sequence[runs.Run]) -> tuple[pd.DataFrame, 
 def one_episode(
     p: GgHMParams, manifest: Manifest, method: GgHM, val: Split, index: int = 0
 ) -> tuple[dict[str, np.ndarray], np.ndarray, list[str]]:
-    """A val episode with ``SHOWN`` queries a class, before and after the graph's guidance, and the edges that guide.
+    """A val episode with ``SHOWN`` queries a class, or as many as fit, before and after the graph's
+    guidance, and the edges that guide.
 
     -> panels [Q W] in 0 to 1, the queries' classes [Q], the classes' names. Similarities are softmax of the logits;
     "before" is the same trained model with the guidance left out.
     """
-    sampler = EpisodeSampler(manifest, "val", p.way, p.shot, SHOWN, EVALUATION_SEED)
+    fewest = min(Counter(row.cls for row in manifest.videos("val")).values())
+    shown = max(1, min(SHOWN, fewest - p.shot))
+    sampler = EpisodeSampler(manifest, "val", p.way, p.shot, shown, EVALUATION_SEED)
     episode = sampler[index]
     batch = place(make_fabric(p.device, p.precision), assemble(val.clips, [episode], val.text, train=False))
     method = method.to(batch.support.device).eval()

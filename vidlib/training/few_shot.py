@@ -4,6 +4,7 @@
 ``torchrun -m vidlib.training.few_shot --params FILE`` does a run in several processes.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -17,6 +18,7 @@ from vidlib.basics.errors import UserError
 from vidlib.data.catalogue import benchmarks, readable
 from vidlib.data.clips import ROLES, Clips
 from vidlib.data.episodes import EpisodeBatch, EpisodeDataset, EpisodeSampler
+from vidlib.data.folder import borrowed
 from vidlib.data.manifest import Manifest
 from vidlib.data.sampling import RULES
 from vidlib.data.transforms import ClipTransform
@@ -59,7 +61,8 @@ def checked(params: P) -> P:
         meant = params.run_params(name)
         backbones.check(meant.backbone, meant.pretrained)
         methods.check(meant)
-    counts = {split: len(classes) for split, classes in benchmarks.splits_of(params.dataset).items()}
+    splits = benchmarks.splits_of(params.dataset, **_episode(params))
+    counts = {split: len(classes) for split, classes in splits.items()}
     split, fewest = min(counts.items(), key=lambda item: item[1])
     if params.way > fewest:
         raise UserError(
@@ -67,14 +70,48 @@ def checked(params: P) -> P:
             f"give at most {fewest}"
         )
     if params.dataset.startswith(benchmarks.FOLDER):
-        open_manifest(params)
+        _check_episodes(params, open_manifest(params))
     return params
+
+
+def _episode(params: PlaceParams) -> dict[str, Any]:
+    """What ``params``' episodes take of a user's folder: classes, and videos of each in training and in val."""
+    own = params.shot + params.query
+    return {"way": params.way, "need": (sum(_train_shape(params)), own)}
+
+
+def _train_shape(params: PlaceParams) -> tuple[int, int]:
+    """Support videos and queries of a class in training."""
+    return getattr(params, "train_shot", 0) or params.shot, getattr(params, "train_query", 0) or params.query
+
+
+def _check_episodes(params: PlaceParams, manifest: Manifest) -> None:
+    """UserError where an episode does not fit into a split of a user's folder, with what would fit."""
+    select = getattr(params, "val_episodes", 0)
+    for split in manifest.splits:
+        shape = _train_shape(params) if split == "train" else (params.shot, params.query)
+        counts = Counter(row.cls for row in manifest.videos(split))
+        few = min(counts, key=lambda cls: counts[cls])
+        if sum(shape) > counts[few]:
+            most = counts[few] - 1
+            fits = f"give at most {counts[few]} together, as in shot={most} query=1, or add videos"
+            raise UserError(
+                f"shot and query: an episode takes {shape[0]} + {shape[1]} videos of a class, and {split} has "
+                f"{counts[few]} of class {few!r} in {params.dataset}; {fits if most else 'add videos or remove it'}"
+            )
+    if select and borrowed(manifest):
+        need = sum(_train_shape(params)) + params.shot + params.query
+        raise UserError(
+            f"val_episodes: {select}, but {params.dataset} has too few videos for a val split of its own to select "
+            f"weights on: training and val take {need} videos of each of {params.way} training classes; give "
+            "val_episodes=0 (the last weights count), fewer shot and query, or more videos"
+        )
 
 
 def open_manifest(params: PlaceParams) -> Manifest:
     """The videos of ``params.dataset`` without those that cannot be read, which its note names: in every split of a
     user's folder, in val and test of a benchmark. Episodes to evaluate on are drawn from what is left."""
-    manifest = benchmarks.load(params.dataset)
+    manifest = benchmarks.load(params.dataset, **_episode(params))
     if params.dataset.startswith(benchmarks.FOLDER):
         return manifest.keep_readable()
     return manifest if params.dataset in benchmarks.WORLDS else readable.keep(manifest, ("val", "test"))
@@ -88,7 +125,7 @@ def open_backbone(params: FewShotParams, freeze_bn: bool = True) -> Backbone:
 
 def open_method(params: RunParams) -> methods.FewShotMethod:
     """The untrained method on a backbone of its own; what is drawn at random follows from the seed."""
-    seen = len(benchmarks.splits_of(params.dataset)["train"])  # for an auxiliary class head
+    seen = len(benchmarks.splits_of(params.dataset, **_episode(params))["train"])  # for an auxiliary class head
     facts = methods.taken(params.method, classes=seen)
     return methods.build(params, open_backbone(params, params.freeze_bn), **facts)
 
@@ -111,7 +148,7 @@ def open_split(params: FewShotParams, manifest: Manifest, backbone: Backbone, na
     )
     seed, shot, query = EVALUATION_SEED, params.shot, params.query
     if training:
-        seed, shot, query = params.seed, params.train_shot or shot, params.train_query or query
+        seed, (shot, query) = params.seed, _train_shape(params)
     sampler = EpisodeSampler(manifest, name, params.way, shot, query, seed)
     texts = [manifest.text(cls) for cls in sampler.classes]
     return Split(clips, sampler, backbone.encode_text(texts, (params.template,)))

@@ -32,6 +32,7 @@ from vidlib.training.evaluate_videos import recognise
 from vidlib.training.loop import WEIGHTS
 from vidlib.training.step import seed_everything
 
+LEAST = 3  # videos of a class that a protocol can divide into train, val and test
 REPORTS = {"test": ("test", "novel"), "val": ("val", "val_novel")}  # what is reported -> splits: trained, new classes
 
 CROPS: dict[str, dict[str, Any]] = {  # of training pictures; the last three as the released codes have them
@@ -175,7 +176,7 @@ def open_plan(params: VideoTextParams) -> Plan:
 def _manifest(dataset: str, split: int) -> Manifest:
     if dataset.startswith(official.PREFIX):
         return official.load(dataset.removeprefix(official.PREFIX), split)
-    manifest = benchmarks.load(dataset)
+    manifest = benchmarks.load(dataset, need=(LEAST, 1))
     return manifest.keep_readable() if dataset.startswith(benchmarks.FOLDER) else manifest
 
 

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from IPython import get_ipython
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -39,6 +40,9 @@ class Sizes:
 SCREEN = Sizes(8.0, 9.5, 11.0)
 WIDTHS = {"column": Sizes(6.0, 7.0, 7.5, 3.3), "page": Sizes(6.5, 7.5, 8.5, 6.9)}
 LOOK = {"font.family": "DejaVu Sans", "lines.markersize": 4.0, "hatch.linewidth": 0.6, "axes.linewidth": 0.6}
+_BACKEND = ("backend", "backend_fallback", "interactive", "toolbar", "webagg", "tk.", "timezone", "savefig.directory")
+PLAIN = {name: value for name, value in mpl.rcParamsDefault.items() if not name.startswith(_BACKEND)}
+LIVE = ("ipympl", "widget", "nbagg", "notebook")  # backends that show a figure below its cell, beside inline
 _SIZES: ContextVar[Sizes] = ContextVar("sizes", default=SCREEN)
 _TABLES: "weakref.WeakKeyDictionary[Figure, list[pd.DataFrame]]" = weakref.WeakKeyDictionary()
 _ON_PAPER: "weakref.WeakSet[Figure]" = weakref.WeakSet()
@@ -58,16 +62,13 @@ def narrow() -> bool:
 def paper(width: str = "page") -> Iterator[Sizes]:
     """What is drawn inside the ``with`` is for paper: "column" is 3.3 inches wide, "page" 6.9, letters 6 to 8.5 points.
 
-    An empty ``width`` changes nothing; another one is a ``UserError``.
+    An empty ``width`` keeps the size; another one is a ``UserError``. Neither way does matplotlibrc count.
     """
     if width and width not in WIDTHS:
         raise UserError(f"width: {width!r} is not one of {', '.join(WIDTHS)}{closest(str(width), list(WIDTHS))}")
-    if not width:
-        yield sizes()
-        return
-    token = _SIZES.set(WIDTHS[width])
+    token = _SIZES.set(WIDTHS[width] if width else sizes())
     try:
-        with mpl.rc_context(LOOK):
+        with mpl.rc_context(PLAIN | (LOOK if sizes().width else {})):
             yield sizes()
     finally:
         _SIZES.reset(token)
@@ -140,3 +141,17 @@ def cut_off(figure: Figure) -> tuple[float, float]:
     figure.draw_without_rendering()
     box, page = figure.get_tightbbox(), figure.get_size_inches()
     return max(0.0, -box.x0, box.x1 - page[0]), max(0.0, -box.y0, box.y1 - page[1])
+
+
+def _plain_notebook() -> None:
+    """In a notebook, what environment, matplotlibrc and start-up files set before does not change its figures and
+    tables; what a cell sets afterwards does."""
+    shell = get_ipython()
+    if hasattr(shell, "kernel"):
+        if mpl.get_backend().lower() not in LIVE:
+            shell.run_line_magic("matplotlib", "inline")
+        mpl.rcParams.update(PLAIN)
+        pd.reset_option("^display")
+
+
+_plain_notebook()

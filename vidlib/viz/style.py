@@ -4,6 +4,7 @@ The two origins of a number never share a look: what we ran is a blue disc with 
 orange, hatched square. A dashed outline is a figure that nobody checked.
 """
 
+import io
 import itertools
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,7 @@ from matplotlib.figure import Figure
 
 from vidlib.basics.paths import atomic_write
 from vidlib.results.budget import budget
-from vidlib.viz.paper import drawn, figure, is_paper, narrow, new_figure, page, paper, remember, sizes
+from vidlib.viz.paper import PLAIN, drawn, figure, is_paper, narrow, new_figure, page, paper, remember, sizes
 from vidlib.viz.point_labels import discs, place_labels, place_words
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ LOOK: Mapping[str, dict] = {
 UNCHECKED = ("recalled", "seed")
 SHORT_MARKS = {"recalled": "[recalled, unchecked]", "seed": "[unchecked]"}
 DPI = 150
+SHOWN_DPI = 100  # of a figure below its cell
 FORMATS = ("png", "svg", "pdf")
 BESIDE = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)}  # where a key stands that has room
 
@@ -139,11 +141,27 @@ def save(
     undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
     for ending in formats:
         with atomic_write(folder / f"{name}.{ending}") as temporary:
-            with plt.rc_context({"svg.hashsalt": name, "pdf.fonttype": 42}):
+            with plt.rc_context(PLAIN | {"svg.hashsalt": name, "pdf.fonttype": 42}):
                 fig.savefig(temporary, format=ending, metadata=undated.get(ending), **how)
     with atomic_write(folder / f"{name}.csv") as temporary:
         data.to_csv(temporary, index=False)
     return folder / f"{name}.{formats[0]}"
+
+
+class Picture:
+    """A figure as every notebook shows it: a PNG of our own, whatever backend, output format or matplotlibrc is set."""
+
+    def __init__(self, figure: Figure) -> None:
+        self.figure = figure
+
+    def _repr_png_(self) -> bytes:
+        into = io.BytesIO()
+        with plt.rc_context(PLAIN):
+            self.figure.savefig(into, format="png", dpi=SHOWN_DPI, facecolor="white", bbox_inches="tight")
+        return into.getvalue()
+
+    def __repr__(self) -> str:
+        return repr(self.figure)
 
 
 def show(figure: Figure, run: "Run | None" = None, name: str = "", data: pd.DataFrame | None = None) -> None:
@@ -155,7 +173,7 @@ def show(figure: Figure, run: "Run | None" = None, name: str = "", data: pd.Data
         data = drawn(figure) if data is None else data
         data = data if "training" in data else data.assign(training=budget(run.params, run.result))
         save(figure, run.path("figures"), name, data)
-    display(figure)
+    display(Picture(figure))
     plt.close(figure)
 
 

@@ -156,7 +156,7 @@ class View:
         if front_end():
             display(self.widget())
             return
-        display(self.figure)
+        display(style.Picture(self.figure))
         if self._beside:
             display(self.table)
 
@@ -221,7 +221,8 @@ def png(figure: Figure) -> bytes:
     """A figure as the bytes of a PNG."""
     into = io.BytesIO()
     quick = {"compress_level": 1}  # half the time for a third more bytes, which stay on this machine
-    with matplotlib.rc_context({"text.hinting": "none"}):  # an eighth of the time, and letters keep their widths
+    # without hinting in an eighth of the time, and letters keep their widths
+    with matplotlib.rc_context(style.PLAIN | {"text.hinting": "none"}):
         figure.savefig(into, format="png", dpi=DPI, facecolor="white", pil_kwargs=quick)
     return into.getvalue()
 

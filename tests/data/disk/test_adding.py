@@ -182,28 +182,18 @@ def test_a_list_entry_that_leads_outside_is_refused_by_name(entry: str, data: Pa
     assert repr(entry) in str(error.value) and not (data / "hmdb51" / "manifest.tsv").exists()
 
 
-def test_links_outside_are_left_out_by_name_unless_followed(data: Path, tmp_path: Path) -> None:
-    lists = published("hmdb51", classes=1, videos=1)
-    lay(tmp_path / "pool", [f"{identity(row)}.avi" for row in lists.rows])
-    (tmp_path / "disk").mkdir()
-    for row in lists.rows:
-        (tmp_path / "disk" / f"{identity(row)}.avi").symlink_to(tmp_path / "pool" / f"{identity(row)}.avi")
-    with pytest.raises(UserError, match="none of the 0 video files .*leads outside the folder.*--follow-links"):
-        add("hmdb51", tmp_path / "disk", {"trx": lists})
-    assert len(add("hmdb51", tmp_path / "disk", {"trx": lists}, follow_links=True).stored.rows) == 3
-
-
-def test_a_file_that_became_a_link_outside_is_no_longer_taken(data: Path, tmp_path: Path) -> None:
+def test_a_linked_data_set_is_added_and_stays_when_its_files_become_links(data: Path, tmp_path: Path) -> None:
     lists, disk = published("hmdb51", classes=1, videos=1), tmp_path / "disk"
     names = [f"{identity(row)}.avi" for row in lists.rows]
-    lay(disk, names)
-    add("hmdb51", disk, {"trx": lists})
-    (disk / names[0]).rename(tmp_path / "outside.avi")
-    (disk / names[0]).symlink_to(tmp_path / "outside.avi")
+    lay(tmp_path / "pool", names)
+    disk.mkdir()
+    for name in names[1:]:
+        (disk / name).symlink_to(tmp_path / "pool" / name)
+    (disk / "more").symlink_to(tmp_path / "pool")
+    assert len(add("hmdb51", disk, {"trx": lists}).stored.rows) == 3
+    (disk / "more").unlink()
     added = add("hmdb51", disk, {"trx": lists})
-    assert list(added.gone) == [lists.rows[0].video] and "leads outside" in added.rest[names[0]]
-    assert len(add("hmdb51", disk, {"trx": lists}, follow_links=True).stored.rows) == 3
-    assert len(add("hmdb51", disk, {"trx": lists}).stored.rows) == 3  # once followed, a second add loses nothing
+    assert list(added.gone) == [lists.rows[0].video] and len(added.stored.rows) == 2
 
 
 def test_the_note_says_which_split_is_the_published_list(

@@ -131,7 +131,7 @@ def test_the_pool_outlives_what_hangs_and_crashes() -> None:
     results = dict(pool.each(work, [(number,) for number in range(6)], workers=2, timeout=3.0))
     assert {number: results[number] for number in (0, 4, 5)} == {0: 0, 4: 40, 5: 50}
     assert [type(results[number]) for number in (1, 2, 3)] == [Late, Died, ValueError]
-    assert "took longer than 3 s" in pool.cause(results[1], Path("x"), 3.0)
+    assert "took longer than 3 s" in pool.cause(results[1], Path("x"))
     begun = pool.each(work, [(0,), (1,), (4,)], workers=2, timeout=60.0)
     assert next(begun) == (0, 0)
     start = time.monotonic()

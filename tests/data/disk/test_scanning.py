@@ -1,4 +1,4 @@
-"""Scanning a folder of any layout: what is found, what is passed over, and that nothing outside it is read."""
+"""Scanning a folder of any layout: what is found, what is passed over, and that links end."""
 
 import os
 from pathlib import Path
@@ -10,8 +10,8 @@ from vidlib.basics.errors import UserError
 from vidlib.data.disk.scanning import scan
 
 
-def _names(root: Path, **options: bool) -> list[str]:
-    return [file.name for file in scan(root, **options).files]
+def _names(root: Path) -> list[str]:
+    return [file.name for file in scan(root).files]
 
 
 def test_any_layout_any_container_any_case(tmp_path: Path) -> None:
@@ -22,20 +22,17 @@ def test_any_layout_any_container_any_case(tmp_path: Path) -> None:
     assert {file.name: file.size for file in scan(tmp_path).files}["empty.mov"] == 0
 
 
-def test_a_link_that_leads_outside_is_refused_by_name(tmp_path: Path) -> None:
-    inside, outside = tmp_path / "in", tmp_path / "in and out"  # a name that begins alike is outside all the same
+def test_links_are_followed_wherever_they_lead(tmp_path: Path) -> None:
+    inside, outside = tmp_path / "in", tmp_path / "in and out"
     lay(inside, ["a/1.mp4"])
-    lay(outside, ["secret.mp4"])
-    (inside / "file.mp4").symlink_to(outside / "secret.mp4")
+    lay(outside, ["other.mp4"])
+    (inside / "file.mp4").symlink_to(outside / "other.mp4")
     (inside / "folder").symlink_to(outside)
     (inside / "up").symlink_to("../in and out")
     (inside / "here.mp4").symlink_to("a/1.mp4")
     found = scan(inside)
-    assert [file.name for file in found.files] == ["a/1.mp4", "here.mp4"]
-    assert set(found.refused) == {"file.mp4", "folder", "up"}
-    assert all("leads outside the folder" in why and str(outside) in why for why in found.refused.values())
-    assert "folder/secret.mp4" in _names(inside, follow_links=True)
-    assert "file.mp4" in _names(inside, follow_links=True)
+    assert [file.name for file in found.files] == ["a/1.mp4", "file.mp4", "folder/other.mp4", "here.mp4"]
+    assert set(found.refused) == {"up"} and "links are followed" in found.refused["up"]
 
 
 def test_the_given_folder_may_itself_be_a_link(tmp_path: Path) -> None:
@@ -44,17 +41,17 @@ def test_the_given_folder_may_itself_be_a_link(tmp_path: Path) -> None:
     assert _names(tmp_path / "link") == ["a/1.mp4"]
 
 
-@pytest.mark.parametrize("follow", [False, True])
-def test_loops_of_links_end_and_nothing_is_found_twice(tmp_path: Path, follow: bool) -> None:
+def test_loops_of_links_end_and_nothing_is_found_twice(tmp_path: Path) -> None:
     lay(tmp_path, ["a/b/1.mp4"])
     (tmp_path / "a/b/up").symlink_to(tmp_path / "a")
     (tmp_path / "a/self").symlink_to("self")
     (tmp_path / "gone.mp4").symlink_to("nowhere.mp4")
     (tmp_path / "Z").symlink_to("a/b")
-    found = scan(tmp_path, follow)
+    found = scan(tmp_path)
     assert [file.name for file in found.files] == ["a/b/1.mp4"]
     assert found.refused["gone.mp4"] == found.refused["a/self"] == "a link that leads nowhere"
-    assert found.refused["Z"] == found.refused["a/b/up"] == "a link to a folder that is read already"
+    assert found.refused["Z"] == found.refused["a/b/up"]
+    assert found.refused["Z"].startswith("a link to a folder that is read already")
 
 
 def test_pipes_and_names_with_tabs_are_named_and_not_opened(tmp_path: Path) -> None:

@@ -49,8 +49,9 @@ def read(file: Path) -> Any:
     return yaml.load(file.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
-def load(dataset: str, cache: Path | None = None) -> Manifest:
-    """The manifest of ``dataset``: a name of ``names()`` or ``folder:PATH``.
+def load(dataset: str, cache: Path | None = None, **episode: Any) -> Manifest:
+    """The manifest of ``dataset``: a name of ``names()`` or ``folder:PATH``; ``episode``: the ``way`` and ``need`` of
+    ``from_folder``, which divides a user's folder so that episodes fit.
 
     An embedded world is rendered into ``cache`` (default: vidlib's cache folder) on first use. A benchmark's videos are
     those that ``vidlib data add`` found, else those in ``$VIDLIB_DATA/<benchmark>/<class>/``; a part is accepted, and
@@ -59,7 +60,7 @@ def load(dataset: str, cache: Path | None = None) -> Manifest:
     Raises UserError: unknown name; absent videos (naming the benchmark and what it expects on disk); a bad folder.
     """
     if dataset.startswith(FOLDER):
-        return from_folder(_folder(dataset))
+        return from_folder(_folder(dataset), **episode)
     describe(dataset)
     if dataset in WORLDS:
         from vidlib.data.world import moving_shapes
@@ -71,10 +72,11 @@ def load(dataset: str, cache: Path | None = None) -> Manifest:
     return replace(manifest, note=f"{manifest.note} {note}") if note else manifest
 
 
-def splits_of(dataset: str) -> dict[str, tuple[str, ...]]:
-    """The classes of each split, sorted, without touching a benchmark's videos or rendering a world."""
+def splits_of(dataset: str, **episode: Any) -> dict[str, tuple[str, ...]]:
+    """The classes of each split, sorted, without touching a benchmark's videos or rendering a world; ``episode`` as
+    for ``load``."""
     if dataset.startswith(FOLDER):
-        manifest = from_folder(_folder(dataset))
+        manifest = from_folder(_folder(dataset), **episode)
         return {split: manifest.classes(split) for split in manifest.splits}
     facts = describe(dataset)
     if dataset in WORLDS:

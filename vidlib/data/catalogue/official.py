@@ -286,8 +286,8 @@ def _manifest(
 
 
 def videos_under(root: Path) -> Iterable[Path]:
-    """The video files in a folder of any nesting."""
-    return (f for f in sorted(root.rglob("*")) if f.suffix.lower() in VIDEO_ENDINGS and f.is_file())
+    """The video files in a folder of any nesting, links followed (``paths.walk``)."""
+    return (file for file in paths.files_under(root) if file.suffix.lower() in VIDEO_ENDINGS)
 
 
 def _lines(file: Path) -> list[str]:

@@ -14,6 +14,7 @@ from vidlib.basics.errors import UserError
 from vidlib.basics.progress import track
 from vidlib.data import pool, video
 from vidlib.data.catalogue import ledger, store
+from vidlib.data.guard import VARIABLE
 from vidlib.data.manifest import Manifest, Row, unreadable_because
 
 FEW = 64  # files that one process opens before others have started
@@ -69,7 +70,8 @@ def _causes(manifest: Manifest, rows: Iterable[Row], ledgers: Mapping[str, Path]
     if todo:
         found = _look(todo, manifest.name)
         known |= found
-        kept = {path: (now[path], cause) for path, cause in found.items()}
+        late = {path for path, cause in found.items() if VARIABLE in cause}  # another time the machine may be less busy
+        kept = {path: (now[path], cause) for path, cause in found.items() if path not in late}
         _write(place, before | kept)
     return {row: known[path] for row, path in paths_of.items()}
 
@@ -82,7 +84,7 @@ def _look(todo: list[str], name: str) -> dict[str, str]:
     results = pool.each(_probe, [(path,) for path in todo], workers, video.TIMEOUT)
     for number, result in track(results, f"{name}: can it be read", len(todo)):
         path = todo[number]
-        found[path] = pool.cause(result, Path(path), video.TIMEOUT) if isinstance(result, Exception) else ""
+        found[path] = pool.cause(result, Path(path)) if isinstance(result, Exception) else ""
     return found
 
 

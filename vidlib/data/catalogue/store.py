@@ -44,7 +44,6 @@ class Stored:
     elsewhere: dict[str, int]
     folders: tuple[str, ...]
     family: str = ""
-    linked: bool = False  # links that lead outside the folders were followed
     facts: dict[str, Any] = field(default_factory=dict)  # counts for a reader of the file
 
     def file(self, video: str) -> Path:
@@ -83,8 +82,8 @@ def read(name: str) -> Stored | None:
     except OSError as error:
         raise UserError(f"manifest {path} cannot be read: {error.strerror}") from None
     rest = {key: value for key, value in facts.items() if key not in ("format", "benchmark", "family", "folders")}
-    linked = bool(rest.pop("links_followed", False))
-    return Stored(name, rows, files, elsewhere, tuple(facts["folders"]), facts["family"], linked, rest)
+    rest.pop("links_followed", None)  # of an earlier vidlib
+    return Stored(name, rows, files, elsewhere, tuple(facts["folders"]), facts["family"], rest)
 
 
 @contextlib.contextmanager
@@ -158,7 +157,7 @@ def inside(name: str) -> bool:
 def write(stored: Stored) -> Path:
     """Replace the manifest of a benchmark as a whole; call it inside ``alone``."""
     facts = {"format": FORMAT, "benchmark": stored.name, "family": stored.family, "folders": list(stored.folders)}
-    facts |= {"links_followed": stored.linked} | stored.facts
+    facts |= stored.facts
     head = yaml.safe_dump(facts, allow_unicode=True, sort_keys=False, width=1 << 20)
     path = place(stored.name)
     with writing(path) as part, open(part, "w", encoding="utf-8", errors="surrogateescape", newline="\n") as file:

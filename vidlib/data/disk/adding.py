@@ -95,7 +95,6 @@ def add(
     videos: str | Path,
     published: Mapping[str, Published] | None = None,
     family: str = "",
-    follow_links: bool = False,
     forget: bool = False,
 ) -> Added:
     """Match what lies in ``videos`` to benchmark ``name`` and write its manifest (``store``); nothing is decoded.
@@ -121,7 +120,7 @@ def add(
         raise UserError(f"family: no lists of {family!r}{closest(family, tuple(published or ()))}; there are {known}")
     for each in (published or {}).values():
         refuse_unsafe(each.rows, f"{name}: the list of {each.family}")
-    seen = scan(videos, follow_links)
+    seen = scan(videos)
     with store.alone(store.place(name).with_suffix(".lock")):
         before = store.read(name)
         if before and before.family and not published:
@@ -198,7 +197,6 @@ def _joined(
         {video: renumbered[folder] for video, (folder, _) in places.items() if renumbered[folder]},
         tuple(folders[folder] for folder in used),
         taken,
-        seen.linked or bool(before and before.linked),
         {"videos": dict(Counter(row.split for row in have)), "listed": {s: sum(c.values()) for s, c in counts.items()}},
     )
     missing = tuple(row for row in rows if row.video not in places) if published else ()
@@ -211,9 +209,8 @@ def _joined(
 
 
 def _kept(before: Stored, seen: Scan) -> dict[str, Path]:
-    """The earlier manifest's files that are there. In the folder that was scanned now, the scan says which: what has
-    become a link that leads outside is not."""
-    number = before.folders.index(str(seen.root)) if str(seen.root) in before.folders and not before.linked else -1
+    """The earlier manifest's files that are there. In the folder that was scanned now, the scan says which."""
+    number = before.folders.index(str(seen.root)) if str(seen.root) in before.folders else -1
     scanned, kept = {file.name for file in seen.files}, {}
     for video, name in before.files.items():
         if name in scanned if before.elsewhere.get(video, 0) == number else _there(before.file(video)):

@@ -68,16 +68,15 @@ def check(
     timeout: float = video.TIMEOUT,
     again: bool = False,
     ledger: str | Path | None = None,
-    follow_links: bool = False,
 ) -> Checked:
     """Decode every clip of a benchmark, or every video file under ``folder:PATH`` in any layout.
 
-    ``workers`` processes (default: one per core); ``timeout`` seconds for one file, then it is unreadable. ``again``
-    forgets an earlier ledger. Ended at any time, the next call continues.
+    ``workers`` processes (default: one per core); ``timeout`` seconds without a frame of a file, then it is
+    unreadable. ``again`` forgets an earlier ledger. Ended at any time, the next call continues.
 
     Raises UserError: nothing to check, another check of the same at work, a ledger that cannot be written.
     """
-    root, names, passed = _targets(what, follow_links)
+    root, names, passed = _targets(what)
     path = paths.absolute(ledger) if ledger else place(what, root)
     if workers is not None and workers < 1:
         raise UserError(f"workers: {workers} processes cannot check anything; give at least 1")
@@ -94,9 +93,9 @@ def check(
     return Checked(what, root, path, tuple(lines), count, passed)
 
 
-def _targets(what: str, follow_links: bool) -> tuple[Path, list[str], dict[str, str]]:
+def _targets(what: str) -> tuple[Path, list[str], dict[str, str]]:
     if what.startswith(benchmarks.FOLDER):
-        found = scan(what.removeprefix(benchmarks.FOLDER) or ".", follow_links)
+        found = scan(what.removeprefix(benchmarks.FOLDER) or ".")
         root, names, passed = found.root, [file.name for file in found.files], found.refused
     else:
         manifest = official.load_any(what)
@@ -133,7 +132,7 @@ def _examined(
     with open(path, "a", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
         for number, result in track(results, "checked", len(names), start=len(done)):
             name = todo[number]
-            line = _line(name, now[name], result, root / name, timeout)
+            line = _line(name, now[name], result, root / name)
             try:
                 file.write(row(line))
                 file.flush()
@@ -142,9 +141,9 @@ def _examined(
             yield line
 
 
-def _line(name: str, now: tuple[int, int], result: Examined | Exception, path: Path, timeout: float) -> Line:
+def _line(name: str, now: tuple[int, int], result: Examined | Exception, path: Path) -> Line:
     if isinstance(result, Exception):
-        return Line(name, *now, "unreadable", why=pool.cause(result, path, timeout))
+        return Line(name, *now, "unreadable", why=pool.cause(result, path))
     few = [f"{result.frames} frame{'s' * (result.frames != 1)}"] if result.frames < SHORT else []
     why = [*([result.damage] if result.damage else []), *few, *result.odd]
     state = "damaged" if result.damage else "short" if few else "odd" if result.odd else "good"

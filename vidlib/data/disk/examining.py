@@ -8,6 +8,7 @@ from typing import Any
 import av
 
 from vidlib.data import video
+from vidlib.data.guard import beat
 from vidlib.data.video import VideoError
 
 UNEVEN = 1.5  # the longest time between frames over the shortest, from which a rate is said to vary
@@ -44,6 +45,7 @@ def examine(path: Path) -> Examined:
         said = container.duration / av.time_base if container.duration else 0.0
         try:
             for frame in container.decode(stream):
+                beat()
                 sizes.setdefault((frame.width, frame.height), count)
                 if frame.key_frame:
                     turns.setdefault(video._matrix(frame), count)

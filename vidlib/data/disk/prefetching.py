@@ -124,7 +124,7 @@ def fetch(wanted: Plan, workers: int | None = None, timeout: float = video.TIMEO
             results = pool.each(shrunk, items, workers or os.cpu_count() or 1, timeout)
             for number, result in track(results, "prefetched", len(rows), start=len(rows) - len(items)):
                 if isinstance(result, Exception):
-                    bad[wanted.todo[number]] = pool.cause(result, items[number][0], timeout)
+                    bad[wanted.todo[number]] = pool.cause(result, items[number][0])
                 else:
                     writer.add(wanted.todo[number], stamps[number], result)
             writer.commit()

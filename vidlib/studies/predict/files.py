@@ -7,7 +7,8 @@ from pathlib import Path
 
 from vidlib.basics.digests import digest
 from vidlib.basics.errors import UserError
-from vidlib.basics.paths import absolute, atomic_write, cache_dir
+from vidlib.basics.paths import LINKS, absolute, atomic_write, cache_dir, walk
+from vidlib.basics.words import few
 from vidlib.data.folder import VIDEO_ENDINGS, list_videos, nfc
 from vidlib.data.world import moving_shapes
 
@@ -52,18 +53,32 @@ def demo() -> Demo:
 def list_files(given: Sequence[str | Path]) -> dict[Path, str]:
     """The files given, and the videos in the folders given and below; each with the name that a table shows.
 
-    In folders hidden files and other endings than a video's are passed over; a file that is named is always tried.
+    Links are followed. In folders hidden files and other endings than a video's are passed over; a file that is named
+    is always tried, and so is a link that leads nowhere: it is told with the files that cannot be read.
     """
     listed: dict[Path, str] = {}
     for root in map(absolute, given):
         if not root.exists():
             raise UserError(f"videos: {root} does not exist; give a folder or files")
-        inside = sorted(file for file in root.rglob("*") if _is_video(file, root)) if root.is_dir() else [root]
+        inside, passed = _inside(root) if root.is_dir() else ([root], {})
         if not inside:
-            raise UserError(f"videos: {root} holds no video files ({', '.join(sorted(VIDEO_ENDINGS))})")
+            said = few((f"{name}: {why}" for name, why in passed.items()), 3, "; ")
+            also = f"; passed over: {said}" if said else ""
+            raise UserError(f"videos: {root} holds no video files ({', '.join(sorted(VIDEO_ENDINGS))}); {LINKS}{also}")
         short = len(given) == 1 and root.is_dir()
         listed |= {file: shown(file.relative_to(root) if short else file) for file in inside}
     return listed
+
+
+def _inside(root: Path) -> tuple[list[Path], dict[str, str]]:
+    """The video files below a folder, sorted, and what cannot be read there with the reasons."""
+    files, passed = [], {}
+    for name, entry, why in walk(root):
+        if os.path.splitext(name)[1].lower() in VIDEO_ENDINGS and (entry is None or entry.is_file()):
+            files.append(root / name)
+        elif why:
+            passed[shown(Path(name))] = why
+    return sorted(files), passed
 
 
 def class_texts(given: str) -> tuple[str, ...]:
@@ -104,11 +119,6 @@ def _distinct(names: Sequence[str], what: str, right: str) -> tuple[str, ...]:
     if twice := [name for i, name in enumerate(names) if name in [*names][:i]]:
         raise UserError(f"{what}: {twice[0]!r} is given twice; give each class once")
     return tuple(names)
-
-
-def _is_video(file: Path, root: Path) -> bool:
-    hidden = any(part.startswith(".") for part in file.relative_to(root).parts)
-    return file.suffix.lower() in VIDEO_ENDINGS and not hidden and file.is_file()
 
 
 def shown(path: Path) -> str:

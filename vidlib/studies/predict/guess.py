@@ -26,6 +26,7 @@ from vidlib.basics.errors import UserError
 from vidlib.basics.paths import absolute
 from vidlib.basics.progress import track
 from vidlib.data.folder import readable
+from vidlib.data.guard import VARIABLE
 from vidlib.data.manifest import Manifest
 from vidlib.data.sampling import RULES, segment_indices
 from vidlib.data.transforms import ClipTransform
@@ -265,9 +266,10 @@ def _embedded(opened: Opened, files: list[Path], fabric: Fabric, what: str, embe
             step()
         rows += clips
     if not rows:
+        first = causes[files[0]]
+        right = "" if VARIABLE in first else "; give files that a player can open"
         raise UserError(
-            f"none of the {len(files)} {what} can be read (first failure: {shown(files[0])}: {causes[files[0]]}); "
-            "give files that a player can open"
+            f"none of the {len(files)} {what} can be read (first failure: {shown(files[0])}: {first}){right}"
         )
     features = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     return _Read(features, [files[row] for row in rows], rows, causes, memory)
