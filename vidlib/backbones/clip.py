@@ -1,4 +1,4 @@
-"""CLIP towers: the only file that knows open_clip.
+"""CLIP towers: with ``weights``, the only file that knows open_clip.
 
 `B` images, `N` patches, `D` the tower's width, `C` the joint space's width (``embed_dim``).
 
@@ -16,12 +16,13 @@ from pathlib import Path
 import open_clip
 import torch
 from open_clip.transformer import QuickGELU, ResidualAttentionBlock
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from vidlib.backbones import clip_names, weights
 from vidlib.basics.errors import UserError
 from vidlib.basics.paths import absolute, atomic_write
+from vidlib.basics.progress import say_once
 from vidlib.basics.words import suggest
 
 MINI = "clip-mini"
@@ -318,35 +319,42 @@ def _check_activation(backbone: str, activation: str, source: str) -> None:
 
 def _load_weights(clip: nn.Module, path: Path, backbone: str) -> None:
     """Fill ``clip`` from a file; UserError where the file's activation or its shapes are another model's."""
+    stored = weights.read(path)
+    state = clip_names.from_transformers(weights.tidy(stored.tensors))
+    activation = stored.notes.get("activation") or clip_names.activation_beside(path)
+    if activation:
+        _check_activation(backbone, activation, f"pretrained file {path}")
+    problem = ""
     try:
-        archive = None if path.suffix == ".safetensors" else _openai_archive(path)
-        activation = "QuickGELU" if archive else None
-        if path.suffix == ".safetensors":
-            with safe_open(path, "pt") as stored:
-                activation = (stored.metadata() or {}).get("activation")
-        if activation:
-            _check_activation(backbone, activation, f"pretrained file {path}")
-        if archive:
-            open_clip.model.resize_pos_embed(archive, clip)
-            clip.load_state_dict(archive)
-        else:
-            open_clip.load_checkpoint(clip, str(path))
-    except UserError:
-        raise
+        state = open_clip.convert.convert_state_dict(clip, state)
+        if "positional_embedding" in state and not hasattr(clip, "positional_embedding"):
+            state = open_clip.model.convert_to_custom_text_state_dict(state)
+        for name in {"logit_scale", "logit_bias"} & state.keys():
+            state[name] = state[name].reshape(getattr(clip, name).shape)  # a number, or one in a list
+        open_clip.model.resize_pos_embed(state, clip)
+        open_clip.model.resize_text_pos_embed(state, clip)
+        problem = weights.misfit(clip.state_dict(), state)
+        clip.load_state_dict(state)
     except Exception as cause:
         raise UserError(
-            f"pretrained file {path} does not hold weights of backbone {backbone!r} ({_first_line(cause)})."
+            f"pretrained file {path} does not hold weights of backbone {backbone!r}: {problem or _first_line(cause)}."
         ) from cause
+    if not activation:
+        say_once(_untold(path, backbone))
 
 
-def _openai_archive(path: Path) -> dict[str, Tensor] | None:
-    """The weights in OpenAI's TorchScript file, or None where the file is something else."""
-    try:
-        state = torch.jit.load(path, map_location="cpu").state_dict()
-    except RuntimeError:
-        return None
-    sizes = ("input_resolution", "context_length", "vocab_size")
-    return {key: value for key, value in state.items() if key not in sizes}
+def _untold(path: Path, backbone: str) -> str:
+    """What a file of weights cannot tell of itself, and what is therefore assumed."""
+    here, there, twin = "GELU", "QuickGELU, as OpenAI's were,", f"{backbone}-quickgelu"
+    if _config(backbone).get("quick_gelu", False):
+        here, there, twin = "QuickGELU", "GELU", backbone.removesuffix("-quickgelu")
+    other = (
+        f"; weights trained with {there} belong to backbone={twin!r}" if twin in names() and twin != backbone else ""
+    )
+    return (
+        f"{path} does not say with which activation and which statistics of pixels it was trained: it runs with "
+        f"{here}, as backbone {backbone!r} does, and OpenAI's mean and deviation{other}."
+    )
 
 
 def tokenizer(backbone: str, context_length: int):

@@ -34,3 +34,13 @@ def track(items: Iterable[Item], label: str, total: int | None = None, start: in
             last = now
             rest = f", about {(total - done) * (now - began) / (done - start):.0f} s left" if total else ""
             print(f"{label}: {done}{f' of {total}' if total else ''}{rest}", flush=True)
+
+
+_said: set[str] = set()
+
+
+def say_once(sentence: str) -> None:
+    """Print what a person should know of what was given, the first time in this process."""
+    if sentence not in _said:
+        _said.add(sentence)
+        print(sentence, flush=True)
