@@ -46,15 +46,21 @@ def from_transformers(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return found
 
 
+def said_by(config: Path) -> dict:
+    """A JSON file's mapping; empty where there is none."""
+    try:
+        found = json.loads(config.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def activation_beside(path: Path) -> str | None:
     """What ``config.json`` (transformers) or ``open_clip_config.json`` beside the weights says, where one is there."""
-    try:
-        theirs = json.loads((path.parent / "config.json").read_text())
-        return ACTIVATIONS.get(theirs.get("vision_config", {}).get("hidden_act", "quick_gelu"))
-    except (OSError, ValueError, AttributeError):
-        pass
-    try:
-        ours = json.loads((path.parent / "open_clip_config.json").read_text())
-        return "QuickGELU" if ours["model_cfg"].get("quick_gelu") else "GELU"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
+    theirs = said_by(path.parent / "config.json").get("vision_config")
+    if isinstance(theirs, dict):
+        return ACTIVATIONS.get(theirs.get("hidden_act", "quick_gelu"))
+    ours = said_by(path.parent / "open_clip_config.json").get("model_cfg")
+    if isinstance(ours, dict):
+        return "QuickGELU" if ours.get("quick_gelu") else "GELU"
+    return None
