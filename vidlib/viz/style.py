@@ -20,6 +20,7 @@ from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure
 
 from vidlib.basics.paths import atomic_write
+from vidlib.viz import letters
 from vidlib.viz.paper import drawn, figure, is_paper, narrow, new_figure, page, paper, remember, sizes
 from vidlib.viz.point_labels import discs, place_labels, place_words
 
@@ -127,6 +128,7 @@ def save(
     and renamed. Nothing is cut off: a page grows to hold all text; a figure for paper keeps its width. Returns the
     first picture.
     """
+    letters.complete(fig)
     folder, data = Path(folder), drawn(fig) if data is None else data
     how = {"dpi": DPI, "facecolor": "white", "bbox_inches": None if is_paper(fig) else "tight"}
     undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
@@ -143,6 +145,7 @@ def show(figure: Figure, run: "Run | None" = None, name: str = "", data: pd.Data
     """Display a figure, whatever the backend; with ``run``, write it and the table that it drew to the run's folder."""
     if run is not None:
         save(figure, run.path("figures"), name, data)
+    letters.complete(figure)
     display(figure)
     plt.close(figure)
 
