@@ -46,11 +46,13 @@ def test_every_recipe_means_its_notebook_by_its_short_name(file):
     ("name", "changes", "sentence"),
     [
         ("ma_fsar/labtop", {}, r"'ma_fsar/labtop' is neither .*did you mean 'ma_fsar/laptop'"),
+        ("nope", {}, "nor a recipe.*notebooks are ma_fsar, .*recipes such as .* are there for .*otam"),
+        ("trx/hmdb", {}, "nor a recipe.*of trx there are trx/hmdb51_1shot, trx/hmdb51_5shot"),
         ("ma_fsar/laptop", {"shoot": "3"}, "unknown parameter 'shoot'.*did you mean 'shot'"),
         ("ma_fsar", {"shot": "True"}, "shot: 'True' is not a valid integer"),
         ("sloshnet/laptop", {"options": "1"}, "options: '1' is not of the form"),
     ],
-    ids=["recipe", "name", "value", "options"],
+    ids=["recipe", "nothing near", "of a method", "name", "value", "options"],
 )
 def test_what_is_wrong_is_named_in_a_sentence(name, changes, sentence):
     with pytest.raises(UserError, match=sentence):
