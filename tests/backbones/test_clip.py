@@ -1,12 +1,17 @@
 """CLIP towers: open_clip's numbers, weights saved and loaded with their activation, errors in one sentence."""
 
+import hashlib
+import json
+
 import open_clip
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from tests.methods.small import backbone as small
-from vidlib.backbones import clip
+from vidlib import backbones
+from vidlib.backbones import clip, weights
+from vidlib.basics import progress
 from vidlib.basics.errors import UserError
 
 SHAPE = {
@@ -83,7 +88,7 @@ def test_files_of_every_kind(tiny_names, tmp_path):
         assert torch.allclose(loaded.encode_image(x), backbone.encode_image(x), atol=tolerance, rtol=0)
 
 
-def test_openais_own_archive(tiny_names, tmp_path):
+def test_openais_own_archive(tiny_names, tmp_path, monkeypatch):
     backbone, x = clip.load("ViT-B-16-quickgelu", ""), torch.randn(2, 3, 16, 16)
 
     class Archive(torch.nn.Module):
@@ -107,6 +112,8 @@ def test_openais_own_archive(tiny_names, tmp_path):
     for size in ("input_resolution", "context_length", "vocab_size"):
         archive.register_buffer(size, torch.tensor(1))
     torch.jit.script(archive).save(tmp_path / "ViT-B-16.pt")
+    digest = hashlib.sha256((tmp_path / "ViT-B-16.pt").read_bytes()).hexdigest()
+    monkeypatch.setattr(weights, "openai_digests", lambda: {digest})
     assert torch.equal(
         clip.load("ViT-B-16-quickgelu", str(tmp_path / "ViT-B-16.pt")).encode_image(x), backbone.encode_image(x)
     )
@@ -150,7 +157,7 @@ def test_a_file_of_another_model_is_refused(tiny_names, tmp_path):
     with pytest.raises(UserError, match="does not hold weights of backbone 'ViT-B-16'"):
         clip.load("ViT-B-16", str(tmp_path / "other.safetensors"))
     (tmp_path / "noise.pt").write_bytes(b"no weights here")
-    with pytest.raises(UserError, match="noise.pt does not hold weights"):
+    with pytest.raises(UserError, match="noise.pt cannot be read"):
         clip.load("ViT-B-16", str(tmp_path / "noise.pt"))
 
 
@@ -183,3 +190,49 @@ def test_random_weights_follow_the_seed_and_clip_mini_is_small():
     backbone = clip.load("clip-mini", "")
     assert (backbone.image_size, backbone.grid, backbone.layers, backbone.embed_dim) == (64, (8, 8), 4, 64)
     assert backbone.encode_text(["moving from left to right"]).shape == (1, 64)
+
+
+def test_texts_longer_than_the_context_are_named_once(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "_said", set())
+    backbone = small()  # reads 12 tokens
+    assert backbone.clip.context_length == 12
+    ten = "a b c d e f g h i j"
+    assert torch.equal(backbone.tokenize([ten])[0, -2:] != 0, torch.tensor([True, True]))
+    backbone.encode_text(["cat"])
+    backbone.tokenize(["internationalization of things"])
+    assert capsys.readouterr().out == "", "what fits is no news"
+    features = backbone.encode_text([f"{ten} running", f"{ten} jumping"], ["{}"])
+    assert torch.equal(features[0], features[1])
+    said = capsys.readouterr().out
+    assert said.count("\n") == 1 and "12 tokens" in said and f"'{ten} running', '{ten} jumping'" in said
+    backbone.tokenize([f"{ten} running", f"{ten} jumping"])
+    assert capsys.readouterr().out == ""
+    backbone.tokenize(["x " * 200, *(f"{ten} {i}" for i in range(9))])
+    said = capsys.readouterr().out
+    assert "and 7 more" in said and len(said) < 300
+
+
+def test_other_braces_of_a_template_are_letters():
+    backbone = small()
+    for template, text in (("a {photo} of {}", "a {photo} of cat"), ("} {} {", "} cat {"), ("{0} {}", "{0} cat")):
+        assert torch.equal(backbone.encode_text(["cat"], [template]), backbone.encode_text([text], ["{}"]))
+    assert torch.equal(backbone.encode_text(["{x}"], ["a {}"]), backbone.encode_text(["a {x}"], ["{}"]))
+
+
+def test_names_in_open_clips_schemes_are_one_sentence_without_the_network(tmp_path, monkeypatch):
+    monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("the network was asked"))
+    (tmp_path / "open_clip_model.safetensors").touch()
+    config = {"model_cfg": open_clip.get_model_config("ViT-B-32-quickgelu"), "preprocess_cfg": {}}
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(config))
+    for name, words in {
+        f"local-dir:{tmp_path}": "backbone='ViT-B-32-quickgelu' and pretrained='.*open_clip_model.safetensors'",
+        "local-dir:nowhere": "the folder /.*nowhere does not exist",
+        f"local-dir:{tmp_path.parent}": "name of the same architecture",
+        "local-dir:": "name of the same architecture",
+        "hf-hub:": "name of the same architecture",
+        "hf-hub:timm/ViT-B-16-SigLIP": "name of the same architecture",
+    }.items():
+        for ask in (clip.check, clip.load, backbones.check):
+            with pytest.raises(UserError, match=words) as caught:
+                ask(name, "")
+            assert "\n" not in str(caught.value)

@@ -171,7 +171,7 @@ def test_files_that_do_not_fit_are_refused_by_their_keys(tiny, tmp_path):
     torch.save({"epoch": 3}, tmp_path / "empty.pt")
     torch.save(nn.Linear(1, 1), tmp_path / "pickled.pt")  # code in a file is not run
     for file in ("noise.pt", "noise.safetensors", "list.pt", "empty.pt", "pickled.pt"):
-        with pytest.raises(UserError, match=f"{file} does not hold weights") as caught:
+        with pytest.raises(UserError, match=f"{file} (cannot be read|holds)") as caught:
             resnet.load(TINY, str(tmp_path / file))
         assert "\n" not in str(caught.value)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import vidlib
 from tests import official
 from tests.data.small import write_clip, write_folder
 from tests.tiny import Tiny
@@ -129,6 +130,12 @@ def test_a_command_that_is_none_is_refused(arguments, capsys):
     assert stop.value.code == 2 and "usage: vidlib" in capsys.readouterr().err
 
 
+def test_the_version_is_said(capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["--version"])
+    assert stop.value.code == 0 and capsys.readouterr().out == f"vidlib {vidlib.__version__}\n"
+
+
 @pytest.fixture
 def videos(tmp_path):
     write_clip(tmp_path / "videos" / "one.mp4", 1)
@@ -146,12 +153,14 @@ def test_predict_prints_a_ranked_table_and_the_broken_file(videos, tmp_path, cap
     command = predicted(videos, "--classes", "a dark picture,a light picture", "--csv", file)
     assert cli.main(command) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("zero-shot: frozen clip-mini") and "not calibrated" in lines[2]
+    assert lines[0].startswith("zero-shot: frozen clip-mini")
+    assert "drawn shapes" in lines[1] and "not calibrated" in lines[3]
     one = lines.index("one.mp4")
     ranked = [line.split() for line in lines[one + 1 : one + 3]]
     assert [line[0] for line in ranked] == ["1", "2"] and float(ranked[0][-1]) >= float(ranked[1][-1])
     assert any(line.startswith("  broken.mov: is not a video") for line in lines[lines.index("two.mp4") :])
-    assert "2 videos in" in lines[-1] and "clips per second" in lines[-1] and "at their peak" in lines[-1]
+    assert "2 videos in" in lines[-2] and "clips per second" in lines[-2] and "at their peak" in lines[-2]
+    assert lines[-1].endswith(str(file))
     before = file.read_text()
     assert before.count("\n") == 1 + 2 * 2 + 1 and before.splitlines()[-1].startswith("zero-shot,broken.mov,,,,")
     assert cli.main(command) == 1 and "exists" in capsys.readouterr().err and file.read_text() == before
@@ -165,6 +174,7 @@ def test_predict_by_examples_and_figures(videos, tmp_path, capsys):
     said = capsys.readouterr().out
     assert said.startswith("few-shot: otam, untrained, on clip-mini, 2 frames") and str(videos / "two.mp4") in said
     assert "and 4 example videos" in said and len([*figures.glob("*.png")]) == 2
+    assert "clip-mini knows drawn shapes alone" in said and said.endswith(f"its numbers: {figures}\n")
 
 
 WRONG = [

@@ -46,11 +46,13 @@ def test_every_recipe_means_its_notebook_by_its_short_name(file):
     ("name", "changes", "sentence"),
     [
         ("ma_fsar/labtop", {}, r"'ma_fsar/labtop' is neither .*did you mean 'ma_fsar/laptop'"),
+        ("nope", {}, "nor a recipe.*notebooks are ma_fsar, .*recipes such as .* are there for .*otam"),
+        ("trx/hmdb", {}, "nor a recipe.*of trx there are trx/hmdb51_1shot, trx/hmdb51_5shot"),
         ("ma_fsar/laptop", {"shoot": "3"}, "unknown parameter 'shoot'.*did you mean 'shot'"),
         ("ma_fsar", {"shot": "True"}, "shot: 'True' is not a valid integer"),
         ("sloshnet/laptop", {"options": "1"}, "options: '1' is not of the form"),
     ],
-    ids=["recipe", "name", "value", "options"],
+    ids=["recipe", "nothing near", "of a method", "name", "value", "options"],
 )
 def test_what_is_wrong_is_named_in_a_sentence(name, changes, sentence):
     with pytest.raises(UserError, match=sentence):
@@ -119,12 +121,13 @@ def small(tmp_path, monkeypatch):
     return write
 
 
-def test_the_executed_copy_lies_with_the_runs_and_how_far_it_is_comes_out(small, tmp_path, capsys):
-    small("print('val: 3 of 9, about 2 s left')\nprint('seed', seed + 1, examples)")
+def test_the_executed_copy_lies_with_the_runs_and_how_far_it_is_comes_out(small, tmp_path, capfd):
+    slow = "progress.SPARSE_SECONDS = 0\nlist(progress.track(range(3), 'val'))"
+    small(f"from vidlib.basics import progress\n{slow}\nprint('seed', seed + 1, examples)")
     assert cli.main(["run", "moving_shapes", "--set", "seed=7", "examples=3"]) == 0
-    said = capsys.readouterr()
+    said = capfd.readouterr()
     file = tmp_path / "runs" / "notebooks" / said.out.split("/")[-1].strip()
-    assert f"notebook {file}" in said.out and "val: 3 of 9, about 2 s left" in said.err and "seed 8" not in said.err
+    assert f"notebook {file}" in said.out and "val: 2 of 3, about 0 s left\n" in said.err and "seed 8" not in said.err
     notebook = nbformat.read(file, 4)
     assert "seed 8 3" in json.dumps(notebook) and "input_path" in notebook.metadata.papermill
     assert [f.name for f in file.parent.iterdir()] == [file.name], "no lock, no unfinished copy"

@@ -10,10 +10,11 @@ from safetensors.torch import save_file
 
 from tests import official
 from vidlib import methods
+from vidlib.backbones import weights
 from vidlib.backbones.clip_resnet import CLIPResNetBackbone
 from vidlib.basics.errors import UserError
 from vidlib.methods import released
-from vidlib.methods.released import files, trunks
+from vidlib.methods.released import trunks
 
 load = released.load_released
 
@@ -51,7 +52,7 @@ def test_golden_states_are_recognised_and_surveyed(method):
     assert released.recognise(state) == method
     found = released.survey(method, state)
     assert found.missing == found.unknown == () and found.trunk and not found.backbone
-    wrapped = files.tidy(files.unwrap(official.saved(method, state)).tensors)
+    wrapped = weights.tidy(weights.unwrap(official.saved(method, state)).tensors)
     again = released.survey(method, wrapped)
     assert (again.sizes, again.missing, again.unknown) == (found.sizes, (), ())
 
@@ -236,17 +237,17 @@ def test_weights_that_a_method_forgets_to_read_are_named(monkeypatch):
 def test_containers_are_opened(inside, container, tmp_path):
     state = {"module.a.weight": torch.ones(2), "module.a.bias": torch.zeros(2)}
     torch.save(inside(state), tmp_path / "file.tar")
-    stored = files.read(tmp_path / "file.tar")
+    stored = weights.read(tmp_path / "file.tar")
     assert stored.container == container and stored.tensors.keys() == state.keys()
-    assert files.tidy(stored.tensors).keys() == {"a.weight", "a.bias"}
+    assert weights.tidy(stored.tensors).keys() == {"a.weight", "a.bias"}
     save_file(state, tmp_path / "file.safetensors", {"author": "me"})
-    assert files.read(tmp_path / "file.safetensors").notes == {"author": "me"}
+    assert weights.read(tmp_path / "file.safetensors").notes == {"author": "me"}
 
 
 def test_wrappers_are_taken_away_only_where_they_hold_everything():
     ones = torch.ones(1)
-    assert files.tidy({"module.head.a": ones, "module.head.b": ones}).keys() == {"a", "b"}
-    assert files.tidy({"head.a": ones, "backbone.module.b": ones}).keys() == {"head.a", "backbone.b"}
+    assert weights.tidy({"module.head.a": ones, "module.head.b": ones}).keys() == {"a", "b"}
+    assert weights.tidy({"head.a": ones, "backbone.module.b": ones}).keys() == {"head.a", "backbone.b"}
 
 
 class Harmful:
@@ -273,5 +274,5 @@ class Harmful:
 def test_files_that_cannot_be_read_say_why_in_one_sentence(write, words, tmp_path):
     write(tmp_path / "bad.pt")
     with pytest.raises(UserError, match=words) as error:
-        files.read(tmp_path / "bad.pt")
+        weights.read(tmp_path / "bad.pt")
     assert "bad.pt" in str(error.value) and "\n" not in str(error.value)

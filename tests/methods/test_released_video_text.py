@@ -8,11 +8,11 @@ from torch import Tensor
 from tests import official
 from tests.conftest import golden
 from tests.methods.small import resnet
-from vidlib.backbones import clip
+from vidlib.backbones import clip, weights
 from vidlib.basics.errors import UserError
 from vidlib.methods import released
 from vidlib.methods.m2clip import M2CLIP
-from vidlib.methods.released import files, trunks
+from vidlib.methods.released import trunks
 
 load = released.load_released
 TOWERS = ("ViT-B-32-quickgelu", "ViT-B-16-quickgelu", "ViT-L-14-quickgelu", "ViT-L-14-336-quickgelu")
@@ -103,7 +103,7 @@ def test_golden_states_are_recognised_and_surveyed(method, variant):
     state = state_of(method, variant)
     saved = official.actionclip_saved(state) if method == "actionclip" else official.m2clip_saved(state)
     found = released.survey(method, state)
-    again = released.survey(method, files.tidy(files.unwrap(saved).tensors))
+    again = released.survey(method, weights.tidy(weights.unwrap(saved).tensors))
     assert released.recognise(state) == method and found == again
     assert found.missing == found.unknown == () and not found.backbone
     assert found.trunk == "a ViT of width 128, 2 layers, patches of 8, for 32 pixels"

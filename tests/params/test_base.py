@@ -12,6 +12,8 @@ from vidlib.basics.errors import UserError
 from vidlib.params.base import Params
 from vidlib.params.few_shot import METHOD_NAMES, FewShotParams, MAFSARParams, RunParams
 from vidlib.params.notebooks import MODELS
+from vidlib.params.tools import PredictParams
+from vidlib.params.video_text import M2CLIPParams
 
 
 @pytest.mark.parametrize(
@@ -43,6 +45,24 @@ def test_strings_that_papermill_hands_over_are_understood():
     params = MAFSARParams.parse({"shot": "5", "lr": "1e-3", "fresh": "true", "compare": ""})
     assert (params.shot, params.lr, params.fresh, params.compared) == (5, 1e-3, True, ())
     assert MAFSARParams.parse({"fresh": "false"}).fresh is False
+
+
+def test_what_papermill_and_yaml_make_of_names_is_understood(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for given in (2024, [2024], "2024"):
+        assert PredictParams.parse({"videos": given, "classes": "a,b"}).videos == [str(tmp_path / "2024")]
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("videos: 2024-05-01\nclasses: [a dog running, opening a door, 7]\n")
+    read = PredictParams.from_file(recipe)
+    assert (read.videos, read.classes) == ([str(tmp_path / "2024-05-01")], "a dog running,opening a door,7")
+    recipe.write_text("compare: [aim, clip_fsar]\n")
+    assert MAFSARParams.from_file(recipe).compared == ("aim", "clip_fsar")
+    assert MAFSARParams.parse({"compare": []}).compared == ()
+    assert M2CLIPParams.parse({"heads": ["contrastive", "mlm"]}).heads == "contrastive,mlm"
+    for wrong in ({"compare": ["aim,otam"]}, {"compare": [None]}, {"compare": {"aim": 1}}, {"metric": ["otam"]}):
+        with pytest.raises(UserError, match="compare|metric"):
+            MAFSARParams.parse(wrong)
+    assert MAFSARParams.parse({"template": "a {photo} of {}"}).template == "a {photo} of {}"
 
 
 @pytest.mark.parametrize(

@@ -207,6 +207,20 @@ def test_texts_come_from_commas_or_from_a_file(tmp_path):
     assert given.class_texts(",".join(f"class number {i}" for i in range(200)))[-1] == "class number 199"
 
 
+def test_the_demo_renders_only_the_clips_that_it_shows(tmp_path, monkeypatch):
+    monkeypatch.setenv("VIDLIB_CACHE", str(tmp_path))
+    demo = given.demo()
+    files = [file for file in tmp_path.rglob("*") if file.is_file()]
+    assert len(files) == len(given.CHOSEN) * (given.SHOTS + given.ASKED) + 1 and given.demo() == demo
+    assert [file.name for file in files if file.stat().st_size < 100] == [given.BROKEN]
+
+
+def test_what_a_shipped_tower_knows_is_said_beside_its_guesses():
+    words = guess.open_zero_shot(PredictParams()).words
+    assert "drawn shapes alone" in words and "ViT-B-32-quickgelu" in words
+    assert "drawn" not in guess.open_zero_shot(PredictParams(pretrained="")).words
+
+
 def test_the_demo_world_has_both_ways_and_names_that_tell_nothing(worlds):
     found = guess.ways(PredictParams())
     assert list(found) == ["zero-shot", "few-shot"] and found["few-shot"].few_shot

@@ -21,6 +21,9 @@ def named(ax) -> dict:
 
 def test_raw_smooth_terms_validation_and_chance(metrics):
     loss, accuracy = curves.training(metrics, title="embedded world", way=5)
+    keys = [text.get_text() for ax in (loss, accuracy) for text in ax.get_legend().get_texts()]
+    assert "query against supports (q2s)" in keys and not any("rows" in key for key in keys)
+    assert any(key.startswith("total (mean of ") and key.endswith(" episodes)") for key in keys)
     raw = next(line for line in loss.lines if line.get_gid() == "raw")
     np.testing.assert_allclose(raw.get_ydata(), metrics["loss"])
     assert {"q2s", "q2t"} <= set(named(loss))

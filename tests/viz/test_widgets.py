@@ -152,8 +152,10 @@ def test_run_browser_filters_compares_and_opens_parameters(tmp_path):
     record(tmp_path, "otam-bbbbbb", 0.6, shot=5)
     record(tmp_path, "trx-cccccc", 0.7, method="trx")
     view = widgets_runs.browser(tmp_path)
-    assert list(view.drawn["accuracy"]) == [50, 60, 70] and len(view.figure.axes[0].lines) == 3
+    assert sorted(view.drawn["accuracy"]) == [50, 70], "at first the newest and what met the same episodes"
     _ = view.set(where="method=otam")
+    assert [line[-6:] for line in view.drawn["name"]] == ["aaaaaa"]
+    _ = view.set(chosen=view.controls["chosen"].options)
     assert [line[-6:] for line in view.drawn["name"]] == ["aaaaaa", "bbbbbb"]
     _ = view.set(where="method=otam shot=5")
     assert list(view.drawn["accuracy"]) == [60] and view.table.loc["shot"].iloc[-1] == 5
@@ -169,6 +171,21 @@ def test_run_browser_filters_compares_and_opens_parameters(tmp_path):
     assert "no run has a parameter &#x27;&lt;i&gt;&#x27;" in view._words.value and view.values["where"] == ""
     with pytest.raises(UserError, match="no finished run"):
         widgets_runs.browser(tmp_path / "none")
+
+
+def test_runs_that_are_chosen_at_first_met_the_newest_ones_episodes():
+    table = pd.DataFrame(
+        [
+            ("a", "ucf101", 16, 1, "2030-01-01"),
+            ("b", "ucf101", 5, 1, "2030-01-02"),
+            ("c", "ucf101", 5, 1, "2030-01-04"),
+            ("d", "ucf101", 5, 5, "2030-01-03"),
+            ("e", "hmdb51", 5, 1, "2030-01-03"),
+        ],
+        columns=["line", "dataset", "way", "shot", "result.finished"],
+    )
+    assert list(widgets_runs.comparable(table)["line"]) == ["c", "b"]
+    assert list(widgets_runs.comparable(table.iloc[:0])["line"]) == []
 
 
 def test_bubble_view_rings_the_chosen_run_and_names_it(tmp_path):

@@ -1,4 +1,4 @@
-"""CLIP towers: the only file that knows open_clip.
+"""CLIP towers: with ``weights``, the only file that knows open_clip.
 
 `B` images, `N` patches, `D` the tower's width, `C` the joint space's width (``embed_dim``).
 
@@ -16,16 +16,18 @@ from pathlib import Path
 import open_clip
 import torch
 from open_clip.transformer import QuickGELU, ResidualAttentionBlock
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from vidlib.backbones import clip_names, weights
 from vidlib.basics.errors import UserError
 from vidlib.basics.paths import absolute, atomic_write
-from vidlib.basics.words import suggest
+from vidlib.basics.progress import say_once
+from vidlib.basics.words import few, sentence, suggest
 
 MINI = "clip-mini"
 MINI_DIR = Path(__file__).parent / "clip_mini"
+SCHEMES = ("local-dir:", "hf-hub:")  # open_clip's own, for a folder and for a repository of the hub
 TEMPLATES = ("a photo of {}.",)
 
 
@@ -159,8 +161,17 @@ class CLIPBackbone(nn.Module):
         return self.clip.logit_scale
 
     def tokenize(self, sentences: Sequence[str]) -> Tensor:
-        """Sentences -> token ids int64 ``[N L]``, on the CPU; what does not fit is cut off."""
-        return tokenizer(self.name, self.clip.context_length)(list(sentences))
+        """Sentences -> token ids int64 ``[N L]``, on the CPU; what does not fit is cut off, and said."""
+        length, reader = self.clip.context_length, tokenizer(self.name, self.clip.context_length)
+        ids = reader(list(sentences))
+        long = [text for text in sentences if len(text.encode()) > length - 2]  # a token is a byte or more
+        if long:
+            *rows, empty = reader([*long, ""], context_length=length + 1)  # one place more: is it taken?
+            cut = {text: None for text, row in zip(long, rows, strict=True) if row[-1] != empty[-1]}
+            if cut:
+                said = few((repr(text if len(text) < 90 else f"{text[:60]}...{text[-25:]}") for text in cut), 3)
+                say_once(f"cut to the {length} tokens that backbone {self.name!r} reads, the rest is not seen: {said}")
+        return ids
 
     def text_tokens(self, ids: Tensor) -> Tensor:
         """``[N L] -> [N L Dt]``: embedded, positions added; what the first text block takes."""
@@ -196,8 +207,8 @@ class CLIPBackbone(nn.Module):
         if not templates or any("{}" not in template for template in templates):
             raise UserError(f"templates must be one or more strings that contain {{}}, got {list(templates)!r}.")
         device = self.visual.conv1.weight.device
-        prompts = [template.format(name) for template in templates for name in names]
-        tokens = tokenizer(self.name, self.clip.context_length)(prompts).to(device)
+        prompts = [sentence(template, name) for template in templates for name in names]
+        tokens = self.tokenize(prompts).to(device)
         features = self.clip.encode_text(tokens)
         return features.unflatten(0, (len(templates), len(names))).mean(0)
 
@@ -210,6 +221,8 @@ def names() -> tuple[str, ...]:
 def check(backbone: str, pretrained: str) -> None:
     """Raise UserError where ``load`` would for a reason that can be known without building or downloading anything."""
     if backbone not in names():
+        if backbone.startswith(SCHEMES):
+            raise UserError(_scheme(backbone))
         if open_clip.get_model_config(backbone) is not None:
             raise UserError(
                 f"backbone {backbone!r} is not a ViT with a class token; choose one such as "
@@ -264,10 +277,11 @@ def build(backbone: str, pretrained: str) -> tuple[nn.Module, str, Sequence[floa
                 f"pretrained {pretrained!r} for backbone {backbone!r} could not be downloaded "
                 f"({_first_line(cause)}); give a local file instead."
             ) from cause
+    told = path is not None  # a tag, and clip-mini, say how they were trained
     if path is None and pretrained:
         path = absolute(pretrained)
     if path is not None:
-        _load_weights(clip, Path(path), backbone)
+        _load_weights(clip, Path(path), backbone, told)
     return clip, backbone, mean, std
 
 
@@ -282,6 +296,25 @@ def _config(backbone: str) -> dict:
     if backbone == MINI:
         return json.loads((MINI_DIR / "config.json").read_text())
     return open_clip.get_model_config(backbone)
+
+
+def _scheme(backbone: str) -> str:
+    """What to give instead of open_clip's ``local-dir:FOLDER`` or ``hf-hub:REPOSITORY``."""
+    scheme, place = backbone.split(":", 1)
+    start = f"backbone {backbone!r}: a model's name and its file are given apart here, not as open_clip's {scheme}:"
+    folder = absolute(place)
+    if scheme == "local-dir" and place and not folder.is_dir():
+        return f"{start}, and the folder {folder} does not exist."
+    if scheme == "local-dir" and place:
+        files = sorted(file for ending in ("safetensors", "bin", "pt", "pth") for file in folder.glob(f"*.{ending}"))
+        wanted = clip_names.said_by(folder / "open_clip_config.json").get("model_cfg")
+        same = [name for name in names()[1:] if open_clip.get_model_config(name) == wanted]
+        if same and files:
+            return f"{start}; give backbone={same[0]!r} and pretrained='{files[0]}'."
+    return (
+        f"{start}; give the name of the same architecture, such as 'ViT-B-16-quickgelu', as backbone, and its "
+        "downloaded file (open_clip_model.safetensors) as pretrained."
+    )
 
 
 def _is_plain_vit(config: dict) -> bool:
@@ -316,37 +349,45 @@ def _check_activation(backbone: str, activation: str, source: str) -> None:
         )
 
 
-def _load_weights(clip: nn.Module, path: Path, backbone: str) -> None:
-    """Fill ``clip`` from a file; UserError where the file's activation or its shapes are another model's."""
+def _load_weights(clip: nn.Module, path: Path, backbone: str, told: bool) -> None:
+    """Fill ``clip`` from a file; UserError where the file's activation or its shapes are another model's. ``told``: its
+    activation and statistics are known already; else what the file does not say of them is said."""
+    stored = weights.read(path)
+    state = clip_names.from_transformers(weights.tidy(stored.tensors))
+    activation = stored.notes.get("activation") or clip_names.activation_beside(path)
+    if activation and not told:
+        _check_activation(backbone, activation, f"pretrained file {path}")
+    problem = ""
     try:
-        archive = None if path.suffix == ".safetensors" else _openai_archive(path)
-        activation = "QuickGELU" if archive else None
-        if path.suffix == ".safetensors":
-            with safe_open(path, "pt") as stored:
-                activation = (stored.metadata() or {}).get("activation")
-        if activation:
-            _check_activation(backbone, activation, f"pretrained file {path}")
-        if archive:
-            open_clip.model.resize_pos_embed(archive, clip)
-            clip.load_state_dict(archive)
-        else:
-            open_clip.load_checkpoint(clip, str(path))
-    except UserError:
-        raise
+        state = open_clip.convert.convert_state_dict(clip, state)
+        if "positional_embedding" in state and not hasattr(clip, "positional_embedding"):
+            state = open_clip.model.convert_to_custom_text_state_dict(state)
+        for name in {"logit_scale", "logit_bias"} & state.keys():
+            state[name] = state[name].reshape(getattr(clip, name).shape)  # a number, or one in a list
+        open_clip.model.resize_pos_embed(state, clip)
+        open_clip.model.resize_text_pos_embed(state, clip)
+        problem = weights.misfit(clip.state_dict(), state)
+        clip.load_state_dict(state)
     except Exception as cause:
         raise UserError(
-            f"pretrained file {path} does not hold weights of backbone {backbone!r} ({_first_line(cause)})."
+            f"pretrained file {path} does not hold weights of backbone {backbone!r}: {problem or _first_line(cause)}."
         ) from cause
+    if not (told or activation):
+        say_once(_untold(path, backbone))
 
 
-def _openai_archive(path: Path) -> dict[str, Tensor] | None:
-    """The weights in OpenAI's TorchScript file, or None where the file is something else."""
-    try:
-        state = torch.jit.load(path, map_location="cpu").state_dict()
-    except RuntimeError:
-        return None
-    sizes = ("input_resolution", "context_length", "vocab_size")
-    return {key: value for key, value in state.items() if key not in sizes}
+def _untold(path: Path, backbone: str) -> str:
+    """What a file of weights cannot tell of itself, and what is therefore assumed."""
+    here, there, twin = "GELU", "QuickGELU, as OpenAI's were,", f"{backbone}-quickgelu"
+    if _config(backbone).get("quick_gelu", False):
+        here, there, twin = "QuickGELU", "GELU", backbone.removesuffix("-quickgelu")
+    other = (
+        f"; weights trained with {there} belong to backbone={twin!r}" if twin in names() and twin != backbone else ""
+    )
+    return (
+        f"{path} does not say with which activation and which statistics of pixels it was trained: it runs with "
+        f"{here}, as backbone {backbone!r} does, and OpenAI's mean and deviation{other}."
+    )
 
 
 def tokenizer(backbone: str, context_length: int):

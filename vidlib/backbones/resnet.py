@@ -7,25 +7,23 @@ touches the network unless ``pretrained`` is a timm tag such as "tv_in1k" (torch
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import timm
-import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from timm.models.resnet import BasicBlock, ResNet
 from torch import Tensor, nn
 
+from vidlib.backbones import weights
 from vidlib.basics.errors import UserError
 from vidlib.basics.paths import absolute, atomic_write
-from vidlib.basics.words import few, suggest
+from vidlib.basics.words import suggest
 
 MINI = "resnet-mini"
 MINI_DIR = Path(__file__).parent / "resnet_mini"
 MINI_SIZE = 64
 MEAN, STD = timm.data.IMAGENET_DEFAULT_MEAN, timm.data.IMAGENET_DEFAULT_STD  # what torchvision normalises with
-WRAPPERS = ("state_dict", "model", "model_state_dict")  # where training scripts put the weights in their files
 
 
 class ResNetBackbone(nn.Module):
@@ -172,40 +170,18 @@ def _tags(backbone: str) -> list[str]:
 
 def _load_weights(trunk: nn.Module, path: Path, backbone: str) -> dict:
     """Fill ``trunk`` from a file; UserError names keys that do not fit. -> what the file tells about the input."""
-    try:
-        state, facts = _read(path)
-    except Exception as cause:
-        raise UserError(f"pretrained file {path} does not hold weights ({_first_line(cause)}).") from cause
+    stored = weights.read(path)
+    facts = stored.notes
     if facts.get("backbone", backbone) != backbone:
         raise UserError(
             f"pretrained file {path} holds weights of another backbone; "
             f"the right name is backbone={facts['backbone']!r}."
         )
-    state = {key: value for key, value in state.items() if not key.startswith("fc.")}
-    own = trunk.state_dict()
-    # counters of BatchNorm's updates came later than many files and change no output
-    misfits = {
-        "lacks": sorted(key for key in own.keys() - state.keys() if not key.endswith("num_batches_tracked")),
-        "has unknown": sorted(state.keys() - own.keys()),
-        "has other shapes of": sorted(k for k in state.keys() & own.keys() if state[k].shape != own[k].shape),
-    }
-    problems = [f"{what} {few(keys, 3)}" for what, keys in misfits.items() if keys]
-    if problems:
-        raise UserError(f"pretrained file {path} does not fit backbone {backbone!r}: it {'; it '.join(problems)}.")
+    state = {key: value for key, value in weights.tidy(stored.tensors).items() if not key.startswith("fc.")}
+    if problem := weights.misfit(trunk.state_dict(), state):
+        raise UserError(f"pretrained file {path} does not fit backbone {backbone!r}: {problem}.")
     trunk.load_state_dict(state, strict=False)
     return json.loads(facts.get("input", "{}"))
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], Mapping[str, str]]:
-    """The tensors of a weight file by name, without the prefix of DataParallel, and a safetensors file's notes."""
-    if path.suffix == ".safetensors":
-        with safe_open(path, "pt") as stored:
-            return load_file(path), stored.metadata() or {}
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    state = next((state[key] for key in WRAPPERS if isinstance(state.get(key), Mapping)), state)
-    if not state or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError("no state dict")
-    return {key.removeprefix("module."): value for key, value in state.items()}, {}
 
 
 def _first_line(cause: Exception) -> str:

@@ -1,15 +1,23 @@
-"""Progress for people and for logs: a bar where a person looks, one line every 30 s elsewhere."""
+"""Progress for people and for logs: a bar where a person looks, one line every 30 s elsewhere.
+
+A notebook that papermill runs has no reader yet, and its console has one: the lines go there, past the notebook, which
+keeps a single one that is rewritten and ends with how long it took.
+"""
 
 import os
+import re
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from tqdm.auto import tqdm
 
 Item = TypeVar("Item")
-SPARSE_SECONDS = 30.0  # papermill stores every line that a cell prints: one each half minute keeps an hour's log short
+SPARSE_SECONDS = 30.0  # an hour's log stays short
+BUSY = 1.5  # times as many processes want to run as there are cores: each waits for a third of its time or longer
+COUNTING = re.compile(r".+: \d+( of \d+)?(, about \d+ s left)?$")  # a line of ``track``
+_said: set[str] = set()
 
 
 def interactive() -> bool:
@@ -25,7 +33,7 @@ def track(items: Iterable[Item], label: str, total: int | None = None, start: in
         yield from tqdm(items, desc=label, total=total, initial=start, leave=False)
         return
     began = last = time.monotonic()
-    done = start
+    done, show = start, None
     for item in items:
         yield item
         done += 1
@@ -33,4 +41,54 @@ def track(items: Iterable[Item], label: str, total: int | None = None, start: in
         if now - last >= SPARSE_SECONDS:
             last = now
             rest = f", about {(total - done) * (now - began) / (done - start):.0f} s left" if total else ""
-            print(f"{label}: {done}{f' of {total}' if total else ''}{rest}", flush=True)
+            show = show or shower()
+            show(f"{label}: {done}{f' of {total}' if total else ''}{rest}", False)
+            _say_why_slow()
+    if show:
+        show(f"{label}: {done}{f' of {total}' if total else ''} in {(time.monotonic() - began) / 60:.1f} min", True)
+
+
+def shower() -> Callable[[str, bool], None]:
+    """What shows one line after another, and whether it is the last: in a kernel on its console, in the notebook in one
+    place; elsewhere all but the last are printed."""
+    kernel = sys.modules.get("ipykernel") and sys.modules["IPython"].get_ipython()
+    if not kernel:
+        return lambda line, last: None if last else print(line, flush=True)
+    from IPython.display import display
+
+    place = display({"text/plain": ""}, raw=True, display_id=True)
+    _to_console("")  # papermill's bar has left the console's line unended
+
+    def show(line: str, last: bool) -> None:
+        place.update({"text/plain": line}, raw=True)
+        _to_console(line)
+
+    return show
+
+
+def _to_console(line: str) -> None:
+    """A line on the stderr that the kernel was started with: ipykernel keeps it, and takes what is printed itself."""
+    console = getattr(sys.stderr, "_original_stdstream_copy", None)
+    try:
+        os.write(sys.__stderr__.fileno() if console is None else console, f"{line}\n".encode())
+    except (OSError, ValueError, AttributeError):  # a kernel may have none
+        pass
+
+
+def say_once(sentence: str) -> None:
+    """Print what a person should know, the first time in this process."""
+    if sentence not in _said:
+        _said.add(sentence)
+        print(sentence, flush=True)
+
+
+def _say_why_slow() -> None:
+    """Say once that others use the machine, where its load is well above its cores."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    if load > BUSY * cores and "busy" not in _said:
+        _said.add("busy")
+        line = f"this machine is busy, so this takes longer: {load:.1f} processes want its {cores} cores"
+        print(line, flush=True)
+        if "ipykernel" in sys.modules:
+            _to_console(line)

@@ -36,3 +36,8 @@ def few(names: Iterable[object], most: int = 5, between: str = ", ") -> str:
     names = [*map(str, names)]
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return between.join(names[:most]) + more
+
+
+def sentence(template: str, name: str) -> str:
+    """``name`` put where ``template`` has {}; any other brace is a letter like the rest."""
+    return template.replace("{}", name)

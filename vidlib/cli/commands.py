@@ -11,6 +11,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from vidlib import __version__
+from vidlib.basics import paths
 from vidlib.basics.errors import UserError
 from vidlib.cli import data
 
@@ -20,6 +22,7 @@ RECIPE = "a recipe's path or short name such as ma_fsar/laptop, or a notebook's 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit code."""
     parser = argparse.ArgumentParser(prog="vidlib", description="Few-shot video action recognition.")
+    parser.add_argument("--version", action="version", version=f"vidlib {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     report = commands.add_parser("report", help="say what something is")
     kinds = report.add_subparsers(required=True, metavar="KIND")
@@ -182,5 +185,8 @@ def _predict(given: argparse.Namespace) -> Iterator[str]:
     if p.csv:
         show.write_csv(found.table(p.top), p.csv, given.overwrite)
     yield from show.lines(found, p.top)
+    if p.csv:
+        yield f"the guesses as a table: {p.csv}"
     if given.figures:
         show.save_figures(found, opened, given.figures)
+        yield f"a picture of each video, and its numbers: {paths.absolute(given.figures)}"

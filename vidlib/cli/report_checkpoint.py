@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from vidlib.backbones import weights
 from vidlib.basics import paths
 from vidlib.basics.errors import UserError
 from vidlib.basics.words import few
 from vidlib.methods import released
-from vidlib.methods.released import CLASSES, files, formats
+from vidlib.methods.released import CLASSES, formats
 from vidlib.training import checkpoints
 
 STATISTICS = r"(running_mean|running_var|num_batches_tracked|pe\.pe)$"  # buffers by their names
@@ -20,8 +21,8 @@ LISTED = 12
 def lines(file: str | Path) -> list[tuple[str, str]]:
     """What ``file`` holds, as (word, sentence) lines; nothing is built and no code of it run."""
     path = paths.absolute(file)
-    stored = files.read(path)
-    state = files.tidy(stored.tensors)
+    stored = weights.read(path)
+    state = weights.tidy(stored.tensors)
     buffers = sum(value.numel() for name, value in state.items() if re.search(STATISTICS, name))
     numbers = sum(value.numel() for value in state.values())
     beside = f"; beside it {few(stored.beside, LISTED)}" if stored.beside else ""

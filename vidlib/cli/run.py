@@ -29,7 +29,6 @@ from vidlib.results.intervals import cell
 if TYPE_CHECKING:
     from vidlib.results.runs import Run
 
-COUNTING = re.compile(r".+: \d+( of \d+)?(, about \d+ s left)?$")  # a line of progress.track
 LAST = 12  # lines of a traceback that are printed
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 START_SECONDS = 180  # for a kernel: several started at once on a busy machine take long
@@ -133,7 +132,6 @@ def _execute(request: Request, part: Path, say: Callable[[str], None]) -> None:
             part,
             parameters=dict(request.given),
             progress_bar=bar,
-            stdout_file=_Counting(say),
             start_timeout=START_SECONDS,
             extra_arguments=["--log-level=ERROR"],  # a kernel warns of its own transport, to nobody's use
         )
@@ -149,21 +147,6 @@ def _execute(request: Request, part: Path, say: Callable[[str], None]) -> None:
             f"the kernel of {request.notebook}.ipynb ended or did not start ({what}), often for lack of memory "
             f"-> {part}"
         ) from None
-
-
-class _Counting:
-    """What a kernel prints goes in; the lines that count how far it is come out."""
-
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self.say = say
-
-    def write(self, text: str) -> None:
-        for line in text.splitlines():
-            if COUNTING.fullmatch(line):
-                self.say(line)
-
-    def flush(self) -> None:
-        pass
 
 
 def summary(request: Request) -> list[str]:

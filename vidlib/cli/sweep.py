@@ -24,6 +24,7 @@ import pandas as pd
 from vidlib.basics.digests import digest
 from vidlib.basics.errors import UserError
 from vidlib.basics.paths import atomic_write
+from vidlib.basics.progress import COUNTING
 from vidlib.cli import estimate
 from vidlib.cli import run as running
 from vidlib.params.notebooks import Request, request
@@ -165,7 +166,7 @@ def run(found: Sequence[Cell], jobs: int, say: Callable[[str], None]) -> Path:
             if time.monotonic() - told >= TELL_SECONDS and active:
                 told = time.monotonic()
                 for cell in active:
-                    counted = _last(cell) if running.COUNTING.fullmatch(_last(cell)) else "running"
+                    counted = _last(cell) if COUNTING.fullmatch(_last(cell)) else "running"
                     say(f"{cell.name}: {counted}, {(time.monotonic() - cell.began) / 60:.1f} min so far")
     except BaseException:
         for cell in active:

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
 from vidlib.basics.errors import UserError
-from vidlib.basics.words import few
+from vidlib.basics.words import few, sentence
 from vidlib.data.clips import Clips, Replaced, train_or_replace
 
 MASK = "mask"  # M2-CLIP hides a word behind this one (released code)
@@ -216,7 +216,7 @@ def vocabulary(texts: Iterable[str], templates: Iterable[str]) -> tuple[str, ...
 def _sentences(texts: Iterable[str], templates: Iterable[str]) -> list[str]:
     """P x K sentences, template by template."""
     texts = list(texts)
-    return [template.format(text) for template in templates for text in texts]
+    return [sentence(template, text) for template in templates for text in texts]
 
 
 def _parted(chunk: str) -> tuple[str, str, str]:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vidlib.basics.errors import UserError
+from vidlib.basics.words import sentence
 from vidlib.data.labelled import LabelledBatch
 from vidlib.layers.gathering import gather
 from vidlib.matching.base import at_least_float32, full_precision
@@ -98,7 +99,7 @@ class VideoTextMethod(nn.Module, ABC):
     def class_text(self, names: Sequence[str], at_once: int = 256) -> Tensor:
         """The readable texts of K classes in every template -> ``[P K C]``."""
         device = next(self.backbone.trunk.parameters()).device
-        ids = self.backbone.tokenize([template.format(name) for template in self.templates for name in names])
+        ids = self.backbone.tokenize([sentence(template, name) for template in self.templates for name in names])
         found = torch.cat([self.encode_text(part.to(device)) for part in ids.split(at_once)])
         return found.unflatten(0, (len(self.templates), len(names)))
 

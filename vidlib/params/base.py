@@ -10,6 +10,7 @@ import re
 import sys
 import textwrap
 from collections.abc import Mapping
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -126,14 +127,22 @@ class Params(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _no_truth_for_numbers(cls, values: Any) -> Any:
-        """``-p shot True`` is a slip, not the number 1."""
-        if isinstance(values, Mapping):
-            for name, value in values.items():
-                field = cls.model_fields.get(name)
-                if field is not None and isinstance(value, bool) and field.annotation in (int, float, str):
-                    raise ValueError(f"{name}: {value} is not {_wanted(field.annotation)}")
-        return values
+    def _as_papermill_and_recipes_write_it(cls, values: Any) -> Any:
+        """A list of names is their text with commas, a date is text; ``-p shot True`` is a slip, not the number 1."""
+        if not isinstance(values, Mapping):
+            return values
+        found = dict(values)
+        for name, value in values.items():
+            field = cls.model_fields.get(name)
+            kind = field.annotation if field is not None else None
+            if isinstance(value, bool) and kind in (int, float, str):
+                raise ValueError(f"{name}: {value} is not {_wanted(kind)}")
+            if isinstance(value, date):
+                found[name] = str(value)
+            words = value if kind is str and isinstance(value, list | tuple) else None
+            if words is not None and all(type(word) in (str, int, float) and "," not in str(word) for word in words):
+                found[name] = ",".join(map(str, words))
+        return found
 
     @classmethod
     def parse(cls, values: Mapping[str, Any], source: str = "") -> Self:

@@ -87,6 +87,13 @@ def find_recipe(name: str) -> Path | None:
     if name in MODELS:
         return None
     hint = closest(short, [*known, *MODELS])
+    method = short.split("/")[0]
+    inside = [name for name in known if name.startswith(f"{method}/")]
+    if inside:
+        hint += f"; of {method} there are {', '.join(inside)}"
+    elif not hint:
+        methods = sorted({name.split("/")[0] for name in known})
+        hint = f"; notebooks are {', '.join(MODELS)}, recipes such as {known[0]} are there for {', '.join(methods)}"
     raise UserError(f"recipe: '{name}' is neither the file {given}, nor a recipe or notebook here{hint}")
 
 

@@ -19,6 +19,13 @@ def _shares(value: Any) -> Any:
     return value
 
 
+def _several(value: Any) -> Any:
+    """One path as a list of it; papermill makes a number of a folder's name such as 2024."""
+    if type(value) in (int, float):
+        return [str(value)]
+    return [value] if value and isinstance(value, str) else value or []
+
+
 class DatasetsParams(PlaceParams):
     """Which videos are taken away from which benchmark, and how a frozen backbone is tested on what is left."""
 
@@ -64,7 +71,7 @@ class PredictParams(Params):
 
     videos: Annotated[
         list[str],
-        BeforeValidator(lambda value: [value] if value and isinstance(value, str) else value or []),
+        BeforeValidator(_several),
         AfterValidator(lambda value: [str(paths.absolute(path)) for path in value]),
     ] = Field([], description="a folder or files, empty for a few clips of the embedded world")
     classes: str = Field("", description="zero-shot: class texts with commas between, or a file of one a line")

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from vidlib.basics.errors import UserError
+from vidlib.basics.progress import COUNTING, shower
 from vidlib.params.base import Params
 
 
@@ -30,8 +31,13 @@ def run_apart(params: Params, module: str, devices: int) -> None:
         headless = {name: value for name, value in os.environ.items() if name != "JPY_SESSION_NAME"}
         with open(trouble, "w") as errors:
             child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=headless)
+            show = None
             for line in child.stdout:
-                print(line, end="", flush=True)
+                if COUNTING.fullmatch(line.strip()):
+                    show = show or shower()
+                    show(line.strip(), False)
+                else:
+                    print(line, end="", flush=True)
         if child.wait() != 0:
             sentence = _error_file(file)
             if sentence.is_file():

@@ -11,6 +11,12 @@ from matplotlib.figure import Figure
 from vidlib.basics.errors import UserError
 from vidlib.viz import style
 
+TERMS = {  # terms of a loss by their names in papers, and in words
+    "q2s": "query against supports (q2s)",
+    "s2t": "support against texts (s2t)",
+    "q2t": "query against texts (q2t)",
+}
+
 
 @style.figure
 def training(
@@ -44,16 +50,16 @@ def training(
     window = window or max(5, len(metrics) // seeds.nunique() // 20)
     runs = pd.DataFrame({"seed": seeds, "x": metrics[x]})
 
-    _line(upper, runs.assign(y=metrics["loss"]), window, color=style.BLUE, label="total")
+    _line(upper, runs.assign(y=metrics["loss"]), window, x, color=style.BLUE, label="total")
     terms = [name for name in metrics if name.startswith("loss.")]
     for number, name in enumerate(terms if len(terms) > 1 else []):
         look = {"color": style.CYCLE[1 + number % (len(style.CYCLE) - 1)], "linestyle": ("--", "-.", ":")[number % 3]}
-        label = name.removeprefix("loss.")
-        _line(upper, runs.assign(y=metrics[name]), window, raw=False, linewidth=1.4, label=label, **look)
+        label = TERMS.get(name.removeprefix("loss."), name.removeprefix("loss."))
+        _line(upper, runs.assign(y=metrics[name]), window, x, raw=False, linewidth=1.4, label=label, **look)
     style.dress(upper, "", "loss (nats)")
     upper.set_ylim(bottom=min(0.0, float(np.nanmin(metrics["loss"]))))
 
-    _line(lower, runs.assign(y=100 * metrics["accuracy"]), window, color=style.BLUE, label="training")
+    _line(lower, runs.assign(y=100 * metrics["accuracy"]), window, x, color=style.BLUE, label="training")
     if "val_accuracy" in metrics and metrics["val_accuracy"].notna().any():
         asked = runs.assign(y=100 * metrics["val_accuracy"]).dropna()
         look = {"color": style.RED, "marker": "D", "markersize": 6, "linestyle": "--", "linewidth": 1.0, "zorder": 4}
@@ -70,7 +76,7 @@ def training(
     return np.asarray([upper, lower])
 
 
-def _line(ax: Axes, runs: pd.DataFrame, window: int, *, raw: bool = True, label: str, **look) -> None:
+def _line(ax: Axes, runs: pd.DataFrame, window: int, unit: str, *, raw: bool = True, label: str, **look) -> None:
     """The running mean of ``y`` over ``x``, of one seed above its ``raw`` values; few values are points with a line."""
     by_seed = runs.groupby("seed")["y"]
     if raw and by_seed.size().max() <= 2 * window:
@@ -80,7 +86,8 @@ def _line(ax: Axes, runs: pd.DataFrame, window: int, *, raw: bool = True, label:
         ax.plot(runs["x"], runs["y"], color=look["color"], alpha=0.25, linewidth=0.8, gid="raw")
     means = runs.assign(y=by_seed.transform(style.smooth, window))
     several = f", {by_seed.ngroups} seeds" if by_seed.ngroups > 1 else ""
-    label = f"{label} (mean of {window} rows{several})" if raw else label
+    spacing = (runs["x"].max() - runs["x"].min()) / max(1, by_seed.size().max() - 1)  # a row may be of several
+    label = f"{label} (mean of {window * max(1, round(spacing))} {unit}s{several})" if raw else label
     _mean(ax, means[by_seed.cumcount() % max(1, window // 4) == 0], label=label, **{"linewidth": 2.0} | look)
 
 

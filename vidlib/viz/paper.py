@@ -23,6 +23,7 @@ from matplotlib.figure import Figure
 
 from vidlib.basics.errors import UserError
 from vidlib.basics.words import closest
+from vidlib.viz import letters
 
 Drawn = TypeVar("Drawn")
 
@@ -80,7 +81,10 @@ def figure(draw: Callable[..., Drawn]) -> Callable[..., Drawn]:
     @functools.wraps(draw)
     def inner(*args: Any, width: str = "", **kwargs: Any) -> Drawn:
         with paper(width):
-            return draw(*args, **kwargs)
+            result = draw(*args, **kwargs)
+        if isinstance(_root(result), Figure):
+            letters.complete(_root(result))
+        return result
 
     signature = inspect.signature(draw)
     keyword = inspect.Parameter("width", inspect.Parameter.KEYWORD_ONLY, default="", annotation=str)

@@ -22,6 +22,7 @@ from matplotlib.figure import Figure
 
 from vidlib.basics.paths import atomic_write
 from vidlib.results.budget import budget
+from vidlib.viz import letters
 from vidlib.viz.paper import PLAIN, drawn, figure, is_paper, narrow, new_figure, page, paper, remember, sizes
 from vidlib.viz.point_labels import discs, place_labels, place_words
 
@@ -136,6 +137,7 @@ def save(
     and renamed. Nothing is cut off: a page grows to hold all text; a figure for paper keeps its width. Returns the
     first picture.
     """
+    letters.complete(fig)
     folder, data = Path(folder), drawn(fig) if data is None else data
     how = {"dpi": DPI, "facecolor": "white", "bbox_inches": None if is_paper(fig) else "tight"}
     undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
@@ -173,6 +175,7 @@ def show(figure: Figure, run: "Run | None" = None, name: str = "", data: pd.Data
         data = drawn(figure) if data is None else data
         data = data if "training" in data else data.assign(training=budget(run.params, run.result))
         save(figure, run.path("figures"), name, data)
+    letters.complete(figure)
     display(Picture(figure))
     plt.close(figure)
 

@@ -49,8 +49,11 @@ def browser(root: str | Path | None = None, *, where: str = "") -> View:
         return parameters(picked(chosen))
 
     lines = list(matching(table, where)["line"])
-    controls = {"where": Control(value=where, label="filter"), "chosen": Control(lines, tuple(lines[:1]), several=True)}
-    controls["chosen"] = Control(lines, tuple(lines[:MOST]), label="runs", several=True)
+    first = tuple(comparable(matching(table, where))["line"].head(MOST)) or tuple(lines[:1])
+    controls = {
+        "where": Control(value=where, label="filter"),
+        "chosen": Control(lines, first, label="runs", several=True),
+    }
     return View(draw, controls, beside, options)
 
 
@@ -90,6 +93,16 @@ def _line(row: pd.Series) -> str:
 def _whole(value: object) -> object:
     """A table with gaps holds whole numbers as floats."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def comparable(table: pd.DataFrame) -> pd.DataFrame:
+    """The newest run and those that met the same episodes as it (data, way, shot), the newest first."""
+    if "result.finished" in table:
+        table = table.sort_values("result.finished", ascending=False, kind="stable")
+    for name in ("dataset", "way", "shot"):
+        if name in table and len(table):
+            table = table[table[name].map(str) == str(table[name].iloc[0])]
+    return table
 
 
 def matching(table: pd.DataFrame, where: str) -> pd.DataFrame:

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from vidlib.backbones import clip
+from vidlib.backbones import clip, weights
 from vidlib.backbones.clip import CLIPBackbone
 from vidlib.basics.errors import UserError
 from vidlib.basics.paths import atomic_write
@@ -99,7 +99,7 @@ def train(out: str | Path, steps: int = STEPS, seed: int = SEED, device: str = "
     tokens = clip.tokenizer(clip.MINI, model.context_length)
     optimiser, first, history = _optimiser(model), 0, []
     if checkpoint.is_file():
-        saved = torch.load(checkpoint, map_location=device, weights_only=True)
+        saved = weights.opened(checkpoint, device)
         if (saved["steps"], saved["seed"]) == (steps, seed):
             model.load_state_dict(saved["model"])
             optimiser.load_state_dict(saved["optimiser"])

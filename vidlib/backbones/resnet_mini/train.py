@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from vidlib.backbones import Backbone, resnet
+from vidlib.backbones import Backbone, resnet, weights
 from vidlib.backbones.resnet import ResNetBackbone
 from vidlib.basics.errors import UserError
 from vidlib.basics.paths import atomic_write
@@ -149,7 +149,7 @@ def train(out: str | Path, steps: int = STEPS, seed: int = SEED, device: str = "
     model = nn.ModuleDict({"trunk": backbone.trunk, "readers": Readers(backbone.embed_dim).to(device)})
     optimiser, first, history = _optimiser(model), 0, []
     if checkpoint.is_file():
-        saved = torch.load(checkpoint, map_location=device, weights_only=True)
+        saved = weights.opened(checkpoint, device)
         if (saved["steps"], saved["seed"]) == (steps, seed):
             model.load_state_dict(saved["model"])
             optimiser.load_state_dict(saved["optimiser"])

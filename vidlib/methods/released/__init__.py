@@ -13,12 +13,12 @@ from typing import Any
 from torch import Tensor
 
 from vidlib import backbones, methods
-from vidlib.backbones import Backbone, CLIPBackbone, clip_resnet
+from vidlib.backbones import Backbone, CLIPBackbone, clip_resnet, weights
+from vidlib.backbones.weights import State
 from vidlib.basics.errors import UserError
 from vidlib.basics.words import few, suggest
 from vidlib.methods import FewShotMethod, VideoTextMethod
-from vidlib.methods.released import files, formats, trunks
-from vidlib.methods.released.files import State
+from vidlib.methods.released import formats, trunks
 from vidlib.methods.released.formats import FORMATS
 
 CLASSES: dict[str, type[FewShotMethod] | type[VideoTextMethod]] = {**methods.METHODS, **methods.VIDEO_TEXT}
@@ -50,7 +50,7 @@ def recognise(state: Mapping[str, Tensor]) -> str:
 
 
 def survey(method: str, state: Mapping[str, Tensor]) -> Survey:
-    """Compare ``state`` (``files.tidy``) with the released code of ``method``."""
+    """Compare ``state`` (``weights.tidy``) with the released code of ``method``."""
     format, cls, seen = FORMATS[method], CLASSES[method], _seen(method, state)
     needed = trunks.every((*format.needed, *format.further(seen)), seen)
     read = {*needed, *trunks.every(format.optional, seen)}
@@ -97,7 +97,7 @@ def load_released(
         raise UserError(f"method {method!r} has no released code that is known; {suggest(method, FORMATS, otherwise)}")
     bare = isinstance(state, Mapping)
     source = "the state" if bare else str(state)
-    tensors = files.tidy((files.unwrap(state) if bare else files.read(state)).tensors)
+    tensors = weights.tidy((weights.unwrap(state) if bare else weights.read(state)).tensors)
     found = survey(method, tensors)
     _check(found, tensors, source)
     built_already = isinstance(backbone, backbones.Backbone)

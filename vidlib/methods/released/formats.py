@@ -1,6 +1,6 @@
 """How the released codes name their tensors: what a file of each holds and needs, and the sizes that its shapes tell.
 
-Names are those of the released module itself (``files.tidy`` takes wrappers away), patterns those of ``trunks``.
+Names are those of the released module itself (``weights.tidy`` takes wrappers away), patterns those of ``trunks``.
 Sources: the modules' own state dicts (the golden fixtures hold them all but for the trunks), and the released codes for
 trunks and containers.
 """

@@ -30,6 +30,7 @@ from vidlib.data.guard import VARIABLE
 from vidlib.data.manifest import Manifest
 from vidlib.data.sampling import RULES, segment_indices
 from vidlib.data.transforms import ClipTransform
+from vidlib.params.base import SHIPPED
 from vidlib.params.few_shot import RunParams
 from vidlib.params.tools import DEFAULT_FRAMES, DEFAULT_METHOD, PredictParams
 from vidlib.params.video_text import VIDEO_TEXT_NAMES, VideoTextRunParams
@@ -111,7 +112,8 @@ def open_zero_shot(p: PredictParams) -> Opened:
         method = methods.build(params, backbones.load(p.backbone, p.pretrained)).eval()
         words = f"frozen {_tower(p)} under ActionCLIP's {len(method.templates)} sentences a class"
     look = ClipTransform(**video_text.test_look(params, method), train=False)
-    return Opened(method, params.frames, segment_indices, look, "", f"{words}, {params.frames} frames a video")
+    words = f"{words}, {params.frames} frames a video{_knows(p)}"
+    return Opened(method, params.frames, segment_indices, look, "", words)
 
 
 def open_few_shot(p: PredictParams) -> Opened:
@@ -129,13 +131,21 @@ def open_few_shot(p: PredictParams) -> Opened:
         raise UserError(f"method: {words} mixes the videos of an episode, so a guess would depend on the other videos")
     nowhere = Manifest("your videos", (), Path(), {})
     look = few_shot.transforms(params, nowhere, method.backbone)["test"]
-    words = f"{words}, {params.frames} frames a video"
+    words = f"{words}, {params.frames} frames a video{_knows(p)}"
     return Opened(method.eval(), params.frames, RULES[params.sampling], look, params.template, words)
 
 
 def _tower(p: PredictParams) -> str:
     weights = f"weights {p.pretrained}" if p.pretrained else "random weights"
     return p.backbone if p.pretrained == p.backbone else f"{p.backbone} ({weights})"
+
+
+def _knows(p: PredictParams) -> str:
+    """What the towers that ship with vidlib do not know, which a person with photographs should."""
+    if p.run or p.pretrained not in SHIPPED:
+        return ""
+    better = "give backbone ViT-B-32-quickgelu and pretrained openai, or a run"
+    return f"\n{p.pretrained} knows drawn shapes alone: of filmed videos its guesses tell nothing ({better})"
 
 
 # ---------------------------------------------------------------- the guesses

@@ -1,13 +1,20 @@
-"""Weight files of other codes as state dicts, read without running anything that they hold."""
+"""The one door for files of weights: state dicts, read without running anything that they hold.
 
+Pickles are read as tensors and plain values alone. TorchScript runs code while it is read, so it is read only where the
+file is, byte for byte, one of the archives that OpenAI published.
+"""
+
+import hashlib
 import pickle
 import re
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import open_clip
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
@@ -24,6 +31,7 @@ CONTAINERS = ("model_state_dict", "model_state", "state_dict", "model", "net")
 COMPANIONS = {"fusion_model_state_dict": "fusion."}
 WRAPPERS = ("model.", "head.")  # modules that hold all the others; TAdaConv's video model has all in its head
 
+SIZES = ("input_resolution", "context_length", "vocab_size")  # numbers beside the weights in OpenAI's archives
 DAMAGED = "checkpoint {} cannot be read as a safetensors or PyTorch file ({})"
 
 State = dict[str, Tensor]
@@ -45,19 +53,50 @@ def read(path: str | Path) -> Stored:
     path = paths.absolute(path)
     if not path.is_file():
         raise UserError(f"checkpoint {path} does not exist")
+    if path.suffix != ".safetensors":
+        found = opened(path)
+        return replace(
+            unwrap(found, str(path)), notes={"activation": "QuickGELU"} if isinstance(found, OpenAIs) else {}
+        )
     try:
-        if path.suffix == ".safetensors":
-            with safe_open(path, framework="pt") as file:
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-                return Stored(tensors, notes=file.metadata() or {})
-        with warnings.catch_warnings(action="ignore"):  # of a TorchScript archive, which is then refused
-            found = torch.load(path, map_location="cpu", weights_only=True)
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+            return Stored(tensors, notes=file.metadata() or {})
+    except (SafetensorError, OSError):
+        raise UserError(DAMAGED.format(path, "damaged, or of another kind")) from None
+
+
+class OpenAIs(dict):
+    """The state dict of an archive that OpenAI published."""
+
+
+def opened(path: Path, device: str | torch.device = "cpu") -> Any:
+    """What ``torch.save`` put into a file, tensors and plain values alone; for OpenAI's archives ``OpenAIs``."""
+    try:
+        with warnings.catch_warnings(action="ignore"):  # of a TorchScript archive, which is then looked at
+            return torch.load(path, map_location=device, weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(_unsafe(path, error)) from None
-    except (SafetensorError, RuntimeError, EOFError, KeyError, ValueError, AttributeError, OSError) as error:
-        reason = "it is a TorchScript archive" if "TorchScript" in str(error) else "damaged, or of another kind"
-        raise UserError(DAMAGED.format(path, reason)) from None
-    return unwrap(found, str(path))
+    except Exception as error:  # a damaged file makes torch's reader fail in many ways
+        if "TorchScript" not in str(error):
+            raise UserError(DAMAGED.format(path, "damaged, or of another kind")) from None
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest not in openai_digests():
+        raise UserError(
+            f"checkpoint {path} is a TorchScript archive and none of those that OpenAI published, and reading it could "
+            "run code; where you trust it, load it yourself and save its state dict alone"
+        )
+    state = torch.jit.load(path, map_location=device).state_dict()
+    return OpenAIs({name: value for name, value in state.items() if name not in SIZES})
+
+
+@cache
+def openai_digests() -> frozenset[str]:
+    """The SHA-256 of every CLIP archive that OpenAI published: they stand in their addresses, which open_clip has."""
+    tags = (open_clip.get_pretrained_cfg(*pair) for pair in open_clip.list_pretrained())
+    urls = (tag.get("url", "") for tag in tags if tag)
+    return frozenset(url.split("/")[-2] for url in urls if "openaipublic" in url)
 
 
 def unwrap(found: Any, source: str = "the state") -> Stored:
@@ -90,6 +129,17 @@ def tidy(tensors: Mapping[str, Tensor]) -> State:
         if state and all(name.startswith(wrapper) for name in state):
             state = {name.removeprefix(wrapper): value for name, value in state.items()}
     return state
+
+
+def misfit(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
+    """What keeps ``state`` from filling ``own``, by names: ``it lacks a, b; it has unknown c``; "" where it fits."""
+    # counters of BatchNorm's updates came later than many files and change no output
+    misfits = {
+        "lacks": sorted(key for key in own.keys() - state.keys() if not key.endswith("num_batches_tracked")),
+        "has unknown": sorted(state.keys() - own.keys()),
+        "has other shapes of": sorted(k for k in state.keys() & own.keys() if state[k].shape != own[k].shape),
+    }
+    return "; ".join(f"it {what} {few(keys, 3)}" for what, keys in misfits.items() if keys)
 
 
 def _is_state(value: Any) -> bool:
