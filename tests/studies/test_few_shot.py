@@ -1,17 +1,19 @@
 """A whole small study on videos that the test writes: runs, tables, ablations, maps, claims."""
 
 import json
+import types
 
 import numpy as np
 import pytest
 
 from tests import cells
 from tests.data.small import write_folder
+from vidlib.backbones import clip, resnet
 from vidlib.matching import METRIC_SCALES, METRICS
 from vidlib.params.few_shot import MAFSARParams
 from vidlib.results.accuracy import paired
 from vidlib.results.intervals import half_width
-from vidlib.studies import ablations, claims
+from vidlib.studies import ablations, claims, tables
 from vidlib.studies import few_shot as study
 from vidlib.training import few_shot
 from vidlib.training.evaluate_episodes import evaluate
@@ -51,6 +53,15 @@ def test_tables_say_what_the_runs_found(small):
     expected = paired(study.tested(found["ma_fsar"][1]), study.tested(found["frozen_clip"][1]))
     assert gaps["points"][1] == pytest.approx(100 * expected.difference, abs=0.05)
     assert gaps["seed"].tolist() == [0, 1]
+
+
+def test_a_frozen_resnet_is_not_called_clip():
+    run = types.SimpleNamespace(params={"backbone": "resnet-mini"})
+    assert tables.named("frozen_clip", run) == "frozen resnet-mini" and tables.named("otam", run) == "OTAM"
+    assert not any("res" in name or "senet" in name for name in clip.names())
+    assert all("res" in name or "senet" in name for name in resnet.names())
+    run.params["backbone"] = "clip-mini"
+    assert tables.named("frozen_clip", run) == "frozen CLIP"
 
 
 def test_description_names_protocol_coverage_and_command(small, capsys):

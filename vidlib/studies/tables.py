@@ -90,9 +90,10 @@ def result_table(studied: Studied) -> pd.DataFrame:
     rows, index = [], []
     met = "\n".join(key for same in studied.values() for key in same[0].result)
     for name, split, results in _by_split(studied):
-        first, row, videos = results[0], {"method": label(name)}, of_videos(studied[name][0])
+        of = named(name, studied[name][0])
+        first, row, videos = results[0], {"method": of}, of_videos(studied[name][0])
         if videos:
-            row = {"": label(name), "tested on": SPLITS[split] if "novel" in splits(studied) else split}
+            row = {"": of, "tested on": SPLITS[split] if "novel" in splits(studied) else split}
         index = list(row)
         row["top-1" if videos else "test accuracy"] = mean_interval(results, split)
         row |= trust.beside(studied, first)
@@ -108,6 +109,13 @@ def result_table(studied: Studied) -> pd.DataFrame:
         row["minutes"] = f"{sum(result['fit']['seconds'] for result in results if result['fit']) / 60:.1f}"
         rows.append(row | {"seeds": len({run.id for run in studied[name]})})
     return pd.DataFrame(rows).set_index(index)
+
+
+def named(name: str, run: Run) -> str:
+    """``label`` of the method; where a ResNet is what is frozen, it is not called CLIP."""
+    backbone = run.params["backbone"]
+    resnet = any(word in backbone for word in ("res", "senet"))  # of timm's names each has one, of CLIP's none
+    return f"frozen {backbone}" if name == "frozen_clip" and resnet else label(name)
 
 
 def sizes(result: Mapping[str, Any]) -> dict[str, str]:
@@ -138,7 +146,7 @@ def differences(studied: Studied, of: str) -> pd.DataFrame:
             if name == of or split not in ours.result:
                 continue
             gap = paired(tested(ours, split), tested(theirs, split))
-            row = {f"{label(of)} minus": label(name)} | ({"tested on": split} if of_videos(ours) else {})
+            row = {f"{named(of, ours)} minus": named(name, theirs)} | ({"tested on": split} if of_videos(ours) else {})
             row |= {"seed": ours.params["seed"], "points": 100 * gap.difference}
             row |= {f"± {kind}": 100 * half for kind, half in gap.intervals.items()}
             rows.append(row | trust.beside(studied, ours.result) | {f"{gap.trial}s": gap.trials})
@@ -153,7 +161,7 @@ def bubble_rows(studied: Studied, split: str = "test") -> pd.DataFrame:
         if not results or name in UNTRAINED:
             continue
         accuracy, low, high = bar([result[split] for result in results])
-        row = {"name": label(name), "trainable_M": results[0]["cost"]["trainable"] / 1e6, "accuracy": accuracy}
+        row = {"name": named(name, same[0]), "trainable_M": results[0]["cost"]["trainable"] / 1e6, "accuracy": accuracy}
         row |= {"low": low, "high": high, "over": over(same), "gmacs": results[0]["cost"]["gmacs"]}
         row["training"] = budget(same[0].params, results[0])
         rows.append(row | {"origin": "ours", "confidence": "measured"})
@@ -177,7 +185,7 @@ def over(same: Sequence[Run]) -> str:
 
 def cost_table(studied: Studied) -> pd.DataFrame:
     """Parameters, GMACs and clips per second in evaluation mode, memory of a training step, of every name."""
-    rows = {label(name): same[0].result["cost"] for name, same in studied.items()}
+    rows = {named(name, same[0]): same[0].result["cost"] for name, same in studied.items()}
     table = pd.DataFrame.from_dict(rows, orient="index")
     table[["total", "trainable"]] /= 1e6
     names = {"total": "all (M)", "trainable": "trained (M)", "gmacs": "GMACs per clip"}
@@ -208,7 +216,7 @@ def describe_runs(p: Any, studied: Studied, notebook: str) -> None:
         readings = ", ".join(f"{split} {n}" for split, n in sorted(run.readings().items()))
         how = f"evaluated by way of: {test['mode']}; " if "mode" in test else ""
         finished = run.result["finished"][:16]
-        print(f"{label(name)}: run {run.id}, finished {finished} UTC; {how}times each split was read: {readings}.")
+        print(f"{named(name, run)}: run {run.id}, finished {finished} UTC; {how}times each split was read: {readings}.")
     for line in trust.replaced_lines(studied):
         print(line)
     print(f"Command: {command(notebook, p.changed())}")
