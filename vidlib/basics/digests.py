@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 def digest(value: Any) -> str:
     """sha256 of a JSON value, independent of the order of its keys."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def file_digest(path: str | Path) -> str:

@@ -31,9 +31,14 @@ def known_name(value: str, known: Sequence[str], what: str) -> str:
     return value
 
 
+def printable(text: str) -> str:
+    """``text`` with what nothing can show written out: bytes of a file's name that are not UTF-8, as ``\\udce9``."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def few(names: Iterable[object], most: int = 5, between: str = ", ") -> str:
     """The first of ``names``, and how many more there are: ``a, b and 3 more``."""
-    names = [*map(str, names)]
+    names = [printable(str(name)) for name in names]
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return between.join(names[:most]) + more
 

@@ -33,6 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _add_runs(commands)
     _add_predict(commands.add_parser("predict", help="guess the classes of videos, by texts or by example videos"))
     data.add_commands(commands.add_parser("data", help="benchmarks: what they are, what of them lies here"))
+    for stream in (sys.stdout, sys.stderr):  # a terminal that has not all letters is no reason to stop
+        stream.reconfigure(errors="backslashreplace")
     given = parser.parse_args(arguments)
     try:
         for line in given.do(given):

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from vidlib.basics import paths
+from vidlib.basics import paths, words
 from vidlib.basics.words import few
 from vidlib.data.guard import TIMEOUT
 
@@ -286,4 +286,4 @@ def frames(text: str) -> int | None:
 def printable(lines: Iterator[str]) -> Iterator[str]:
     """The lines with what no terminal shows (file names that are not UTF-8) written out."""
     for line in lines:
-        yield line.encode("utf-8", "backslashreplace").decode()
+        yield words.printable(line)

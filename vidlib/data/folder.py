@@ -1,6 +1,7 @@
 """A user's own videos: one directory per class, classes split by a seed or by a file."""
 
 import hashlib
+import os
 import re
 import unicodedata
 from collections import defaultdict
@@ -116,7 +117,10 @@ def readable(name: str) -> str:
 
 
 def nfc(name: str) -> str:
-    """Unicode composed form: the same name on file systems that store it decomposed."""
+    """Unicode composed form: the same name on file systems that store it decomposed; bytes that are not UTF-8 are read
+    as Latin-1, which most of them are, so that ids and class texts are text whatever a file is called."""
+    if not name.isascii() and any("\udc80" <= letter <= "\udcff" for letter in name):
+        name = os.fsencode(name).decode("latin-1")
     return unicodedata.normalize("NFC", name)
 
 
@@ -129,7 +133,10 @@ def _class_videos(root: Path) -> dict[str, list[Path]]:
         raise UserError(f"dataset folder {root}: the link {sorted(lost)[0]!r} leads nowhere; mend it or remove it")
     if not found:
         raise UserError(f"dataset folder {root} holds no class directories; {GIVE}")
-    clips = {nfc(d.name): list_videos(d) for d in found}
+    clips: dict[str, list[Path]] = {}
+    for directory in found:
+        if clips.setdefault(nfc(directory.name), own := list_videos(directory)) is not own:
+            raise UserError(f"dataset folder {root} has two directories of class {nfc(directory.name)!r}; join them")
     for directory in found:
         if not clips[nfc(directory.name)]:
             raise UserError(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from vidlib.basics.errors import UserError
 from vidlib.basics.paths import absolute
-from vidlib.basics.words import few
+from vidlib.basics.words import few, printable
 from vidlib.data.guard import VARIABLE
 
 if TYPE_CHECKING:
@@ -131,11 +131,13 @@ class Manifest:
         for split in [*self.splits, *(s for s in self.listed if s not in self.splits)]:
             rows, counts = self._by_split.get(split, ()), self.listed.get(split, {})
             there = [row for row in rows if self.path(row).is_file()]
-            missing += [self.files[row.video] for row in sorted(set(rows) - set(there), key=lambda row: row.video)]
+            missing += [
+                printable(self.files[row.video]) for row in sorted(set(rows) - set(there), key=lambda row: row.video)
+            ]
             have = Counter(row.cls for row in there)
             missing += [f"{split}/{cls}: {n - have[cls]} of {n} videos" for cls, n in counts.items() if have[cls] < n]
             causes = {row: unreadable_because(self.path(row)) for row in there} if check_readable else {}
-            bad = {self.files[row.video]: cause for row, cause in causes.items() if cause}
+            bad = {printable(self.files[row.video]): cause for row, cause in causes.items() if cause}
             unreadable |= bad
             line = {"split": split, "classes": len({row.cls for row in rows})}
             line |= {"listed": sum(counts.values()) or len(rows) + gone[split], "present": len(there)}
@@ -167,7 +169,7 @@ class Manifest:
             refuse_all_broken(self.name, self.root, len(bad), self.path(bad[0]), causes[bad[0]])
         names = few(self.files[row.video] for row in bad)
         note = f"{len(bad)} of {len(self.rows)} clips cannot be read and are left out: {names}."
-        gone = {row.video: (row.split, self.files[row.video], causes[row]) for row in bad}
+        gone = {row.video: (row.split, printable(self.files[row.video]), causes[row]) for row in bad}
         files = {row.video: self.files[row.video] for row in kept}
         note = f"{self.note} {note}".strip()
         return replace(self, rows=kept, files=files, note=note, left_out={**self.left_out, **gone})
@@ -197,7 +199,7 @@ def _probed(path: Path, size: int, changed: int) -> str:
 def in_words(error: Exception, path: Path) -> str:
     """What a decoder said of a file, in one line without the file's name."""
     said = " ".join(str(error).split())
-    return said.removeprefix(str(absolute(path))).lstrip(": ").rstrip(".") or type(error).__name__
+    return said.removeprefix(printable(str(absolute(path)))).lstrip(": ").rstrip(".") or type(error).__name__
 
 
 def refuse_all_broken(name: str, root: Path, number: int, first: Path, cause: str) -> None:

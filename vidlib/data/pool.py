@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from vidlib.basics.words import printable
 from vidlib.data.guard import Died, Guard, Late
 
 _END = object()
@@ -72,5 +73,5 @@ def cause(error: Exception, path: Path) -> str:
         return str(error)
     if isinstance(error, Died):
         return f"the decoder crashed while reading it ({error})"
-    said = " ".join(str(error).split()).removeprefix(str(path)).lstrip(": ").rstrip(".")
+    said = " ".join(str(error).split()).removeprefix(printable(str(path))).lstrip(": ").rstrip(".")
     return said or type(error).__name__

@@ -290,6 +290,6 @@ def _read_decord(path: Path, indices: np.ndarray, count: int) -> np.ndarray | No
         if len(reader) != count:
             return None
         batch = reader.get_batch(indices.tolist())
-    except (decord.DECORDError, RuntimeError, IndexError):
+    except (decord.DECORDError, RuntimeError, IndexError, UnicodeError):  # a name that is not UTF-8, too
         return None
     return batch.asnumpy() if hasattr(batch, "asnumpy") else np.asarray(batch)  # a bridge may have been set

@@ -8,7 +8,7 @@ from pathlib import Path
 from vidlib.basics.digests import digest
 from vidlib.basics.errors import UserError
 from vidlib.basics.paths import LINKS, absolute, atomic_write, cache_dir, walk
-from vidlib.basics.words import few
+from vidlib.basics.words import few, printable
 from vidlib.data.folder import VIDEO_ENDINGS, list_videos, nfc
 from vidlib.data.world import moving_shapes
 
@@ -122,4 +122,4 @@ def _distinct(names: Sequence[str], what: str, right: str) -> tuple[str, ...]:
 
 def shown(path: Path) -> str:
     """A path as text that can be printed, whatever bytes its name has."""
-    return os.fsencode(path).decode("utf-8", "replace")
+    return printable(str(path))

@@ -286,5 +286,5 @@ def _embedded(opened: Opened, files: list[Path], fabric: Fabric, what: str, embe
 
 
 def _cause(file: Path, error: Exception) -> str:
-    said = shown(Path(" ".join(str(error).split()).replace(str(file), "").strip(": .")))
+    said = shown(Path(" ".join(str(error).split()).replace(shown(file), "").strip(": .")))
     return said or type(error).__name__
