@@ -148,6 +148,7 @@ def test_locks_of_other_hosts_and_reused_numbers(tmp_path, monkeypatch):
     path.write_text(json.dumps({"host": "elsewhere", "pid": 1, "started": 0}))
     with pytest.raises(UserError, match="process 1 on elsewhere"):
         lock.Lock(path).acquire()
+    monkeypatch.setattr(lock, "HEARTBEAT", 0.02)
     long_ago = time.time() - 2 * lock.SILENT
     os.utime(path, (long_ago, long_ago))
     lock.Lock(path).acquire().release()

@@ -26,6 +26,7 @@ from vidlib.basics.devices import make_fabric
 from vidlib.basics.errors import UserError
 from vidlib.basics.progress import track
 from vidlib.results import runs
+from vidlib.results.runs import METRICS, STATE, WEIGHTS
 from vidlib.training import checkpoints
 from vidlib.training.step import (
     DECAYED,
@@ -45,8 +46,6 @@ from vidlib.training.step import (
     sum_gradients,
     take_step,
 )
-
-STATE, WEIGHTS, METRICS = "state.safetensors", "checkpoint.safetensors", "metrics.jsonl"
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from vidlib.params.video_text import VideoTextRunParams
 from vidlib.results import cost, runs, trust
 from vidlib.results.identity import Identity, code_digest
 from vidlib.training import checkpoints, micro_batches, processes
-from vidlib.training.loop import METRICS, STATE, WEIGHTS, fit
+from vidlib.training.loop import METRICS, WEIGHTS, fit
 
 AnyParams = RunParams | VideoTextRunParams
 SOURCE = "method.py"  # a user's method, as it was when the run began
@@ -117,8 +117,10 @@ def run(work: Work) -> runs.Run:
         result = {"fit": asdict(trained) if trained else None, "cost": _cost(work, method, source[0], fabric)}
         result |= {"unsettled": method.unsettled(), "coverage": used.record(work.manifest, work.bases)}
         result["replaced"] = trust.replaced(runs.read_lines(record.path(METRICS))) if trained else []
-        record.finish(result | work.test(method, fabric, record))
-        record.path(STATE).unlink(missing_ok=True)
+        tested = work.test(method, fabric, record)
+        files = [WEIGHTS] if trained else []
+        files += [runs.trials(name, found, params.report) for name, found in tested.items() if _is_test(found)]
+        record.finish(result | tested, files)
     return record
 
 
@@ -151,6 +153,10 @@ def identity(work: Work) -> Identity:
     )
     recorded = params.model_dump() | {"precision": determining["precision"]}
     return Identity(values["method"], values, contents, recorded, params.runs or None)
+
+
+def _is_test(found: Any) -> bool:
+    return isinstance(found, Mapping) and "checksum" in found
 
 
 def _is_folder(name: str, value: Any) -> bool:
