@@ -16,8 +16,6 @@ import threading
 import time
 from pathlib import Path
 
-import psutil
-
 from vidlib.basics import paths
 from vidlib.basics.errors import UserError
 
@@ -37,9 +35,9 @@ def _started(pid: int) -> str | None:
     except FileNotFoundError:
         if Path("/proc/self/stat").exists():
             return None
-        with contextlib.suppress(psutil.NoSuchProcess):  # a system without /proc
-            return str(psutil.Process(pid).create_time())
-        return None
+        import psutil  # a system without /proc
+
+        return str(psutil.Process(pid).create_time()) if psutil.pid_exists(pid) else None
     return None if fields[0] in "ZX" else f"{boot} {fields[19]}"
 
 
@@ -122,7 +120,8 @@ class Lock:
                 return None
             raise
         kinds = {"host": str, "pid": int, "started": (str, int, float)}
-        if any(not isinstance(owner.get(name), kind) for name, kind in kinds.items()) or owner["pid"] < 1:
+        odd = any(not isinstance(owner.get(name), kind) for name, kind in kinds.items())
+        if odd or isinstance(owner["pid"], bool) or not 0 < owner["pid"] < 1 << 31 or str(owner["started"])[:1] == "-":
             raise UserError(f"{self.path} is not a lock that vidlib wrote: {remedy}")
         return owner
 

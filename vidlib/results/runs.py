@@ -22,14 +22,15 @@ import subprocess
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from vidlib.basics import paths
 from vidlib.basics.errors import UserError
 from vidlib.basics.lock import Lock
 from vidlib.results.identity import VERSION, Identity
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 NAMED = (
     "torch",
@@ -192,8 +193,10 @@ class Run:
         own = self.environment.get("identity", {})
         return own.get("version", 1) if isinstance(own, dict) else 1
 
-    def metrics(self) -> pd.DataFrame:
+    def metrics(self) -> "pd.DataFrame":
         """metrics.jsonl, one row per optimiser step."""
+        import pandas as pd  # here, so that a record is read without it
+
         return pd.DataFrame(read_lines(self.path("metrics.jsonl")))
 
     def count_reading(self, split: str, purpose: str) -> None:
@@ -353,11 +356,13 @@ def _settle(folder: Path, home: Path) -> Path:
     return home
 
 
-def load_all(root: str | Path | None = None) -> pd.DataFrame:
+def load_all(root: str | Path | None = None) -> "pd.DataFrame":
     """One row per finished run: ``id``, ``folder``, ``identity`` (an earlier number's runs are never reused), the
     parameters by name, ``result.<key>`` (nested keys joined by dots), ``readings.<split>``. Repetitions in progress,
     replaced records and incomplete ones are left out; so are unreadable ones, which ``attrs["unreadable"]`` of the
     table names, folder -> why."""
+    import pandas as pd
+
     rows, unreadable = [], {}
     for file in sorted(Path(root or paths.runs_dir()).glob("*/result.json")):
         home = file.parent

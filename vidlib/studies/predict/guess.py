@@ -65,7 +65,10 @@ def checked(p: PredictParams, overwrite: bool = False) -> PredictParams:
 def open_record(p: PredictParams) -> runs.Run:
     """The finished run that ``p`` names, of the kind and with the values that the other parameters say."""
     home = absolute(p.run)
-    record = runs.read(home)
+    try:
+        record = runs.read(home)
+    except UserError as error:
+        raise UserError(f"run: {error}") from None
     if record is None:
         state = "is not a finished run" if home.is_dir() else "is no folder"
         raise UserError(f"run: {home} {state}; give a run's folder, with params.json and result.json in it")
