@@ -10,9 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from vidlib.basics import paths
+from vidlib.basics import paths, plain_yaml
 from vidlib.basics.errors import UserError
 
 SMALL, YOURS = "moving_shapes", "your_method"
@@ -33,9 +31,10 @@ def find(method: str, dataset: str, shot: int) -> Path | None:
 
 def read(file: Path) -> Mapping[str, Any]:
     """What a recipe says; a UserError where it holds no parameters."""
-    values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    form = "it should be lines of 'name: value'"
+    values = plain_yaml.read(file, form)
     if not isinstance(values, dict):
-        raise UserError(f"{file} holds no parameters: it should be lines of 'name: value'")
+        raise UserError(f"{file} holds no parameters: {form}")
     return values
 
 
