@@ -237,3 +237,25 @@ def test_a_run_of_an_older_identity_is_told_apart(tmp_path):
     file = run.path("environment.json")
     file.write_text(json.dumps({n: v for n, v in json.loads(file.read_text()).items() if n != "identity"}))
     assert "recorded under an older identity" in page_of(tmp_path).said
+
+
+ODD = ("[]", "", "{", "\0\0", "7", '{"finished": []}', '{"finished": "2026", "test": {"accuracy": "high"}}')
+ODD += (
+    '{"finished": "2026", "test": 7}',
+    '{"finished": "2026", "test": {"accuracy": 0.5}, "coverage": 5, "cost": "<b>"}',
+)
+
+
+@pytest.mark.parametrize("name", ["result.json", "params.json", "environment.json"])
+@pytest.mark.parametrize("content", ODD)
+def test_one_bad_record_is_listed_as_unreadable_and_the_rest_is_shown(tmp_path, name, content, capsys):
+    good = record(tmp_path, RunParams(seed=1), 0.5)
+    bad = record(tmp_path, RunParams(seed=2), 0.6)
+    bad.path(name).write_text(content)
+    page = page_of(tmp_path)
+    if name == "result.json" or not content.startswith("{"):
+        assert re.search(rf"{bad.id}cannot be read", page.said) and "1 finished runs" in page.said
+    assert f"{good.id}cannot" not in page.said and "50.0 ± 1.0" in page.said
+    assert len(report_table.table("ma_fsar", tmp_path))
+    readable = content.startswith("{") and content != "{" and (name != "result.json" or "high" not in content)
+    assert (f"left out: run {bad.id}" in capsys.readouterr().err) == (not readable)

@@ -72,7 +72,7 @@ def test_splits_yaml(tmp_path: Path) -> None:
         ("train: [class0, class1]\ntest: [class2]", "names 1 test classes; name at least 2"),
         ("training: [class0]", "names the split 'training'"),
         ("- class0", "does not map splits"),
-        ("train: [", "is not YAML"),
+        ("train: [", "cannot be read as YAML"),
     ],
 )
 def test_bad_splits_yaml_is_named(tmp_path: Path, text: str, said: str) -> None:

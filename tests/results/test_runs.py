@@ -148,6 +148,7 @@ def test_locks_of_other_hosts_and_reused_numbers(tmp_path, monkeypatch):
     path.write_text(json.dumps({"host": "elsewhere", "pid": 1, "started": 0}))
     with pytest.raises(UserError, match="process 1 on elsewhere"):
         lock.Lock(path).acquire()
+    monkeypatch.setattr(lock, "HEARTBEAT", 0.02)
     long_ago = time.time() - 2 * lock.SILENT
     os.utime(path, (long_ago, long_ago))
     lock.Lock(path).acquire().release()
@@ -224,3 +225,82 @@ def test_load_all_is_one_row_per_finished_run(tmp_path):
     assert dict(zip(table["seed"], table["result.test.accuracy"], strict=True)) == {0: 0.0, 1: 0.1}
     assert list(table["readings.test"]) == [1, 1] and list(table["result.test.per_class.a"]) == [1.0, 1.0]
     assert runs.load_all(tmp_path / "nothing").empty
+
+
+@pytest.mark.parametrize("name", ["result.json", "environment.json", "params.json"])
+@pytest.mark.parametrize("content", ["", "[]", "{", "null", "\0\0\0", '"text"', "[" * 100_000, "9" * 5000])
+def test_a_damaged_file_of_a_run_is_a_sentence(tmp_path, name, content):
+    run = opened(tmp_path)
+    run.finish({"test": {"accuracy": 0.5}})
+    run.path(name).write_text(content)
+    with pytest.raises(
+        UserError, match=rf"{name} cannot be read .*: put back a copy of it, or delete the run's folder"
+    ):
+        [opened(tmp_path), run.result, run.params, run.environment]
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", "\0\0\0"])
+def test_a_damaged_environment_of_an_interrupted_run_is_a_sentence(tmp_path, content):
+    run = opened(tmp_path)
+    run.close()
+    run.path("environment.json").write_text(content)
+    with pytest.raises(UserError, match="environment.json cannot be read .*: delete it, and the same command goes on"):
+        opened(tmp_path)
+    assert not run.path("lock.json").exists()
+    run.path("environment.json").unlink()
+    opened(tmp_path).close()
+
+
+def test_runs_folders_that_cannot_be_are_sentences(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    where = r"lock.json cannot be written: .*; (a part of that path is a file: give another folder|give .*folder.*)"
+    for root in (tmp_path / "file", tmp_path / "file" / "runs", "/proc/nowhere", tmp_path / ("long" * 100)):
+        with pytest.raises(UserError, match=where):
+            opened(root)
+        assert runs.find(named(root)) is None
+    monkeypatch.setattr(
+        Path, "mkdir", lambda self, **_: (_ for _ in ()).throw(PermissionError(13, "denied", str(self)))
+    )
+    with pytest.raises(UserError, match="cannot be written: denied; give a folder that you may write to"):
+        opened(tmp_path / "other")
+
+
+@pytest.mark.parametrize("number, words", [(28, "free some space"), (30, "that can be written"), (5, "another folder")])
+def test_a_disk_that_fails_is_a_sentence_with_the_path_and_what_to_do(tmp_path, monkeypatch, number, words):
+    run = opened(tmp_path)
+
+    def fails(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", fails)
+    for file, write in (
+        ("result.json", lambda: run.finish({})),
+        ("params.json", lambda: runs.write_json(run.path("params.json"), {})),
+    ):
+        with pytest.raises(UserError, match=rf"{run.folder / file} cannot be written: {os.strerror(number)}.*{words}"):
+            write()
+    assert run.state == "new" and not (run.folder / "result.json").exists() and run.params == HOW | {"device": "cpu"}
+    os.symlink("/dev/full", run.path("readings.jsonl"))
+    with pytest.raises(UserError, match=r"readings.jsonl cannot be written: No space left on device; free some space"):
+        run.count_reading("test", "report")
+
+
+BAD = {
+    "[]": "it holds a list",
+    "{}": "",
+    '{"test": {"accuracy": "high"}}': "result.test.accuracy is 'high'",
+    '{"test": {"accuracy": true}}': "is True",
+    "\0": "it is damaged",
+    '{"finished": [], "cost": 7, "coverage": 3, "fit": "yes"}': "",
+}
+
+
+@pytest.mark.parametrize("content", BAD)
+def test_one_bad_record_is_named_and_the_others_are_listed(tmp_path, content):
+    opened(tmp_path, HOW | {"seed": 1}).finish({"test": {"accuracy": 0.5}})
+    bad = opened(tmp_path, HOW | {"seed": 2}).finish({})
+    bad.path("result.json").write_text(content)
+    table = runs.load_all(tmp_path)
+    assert table["result.test.accuracy"].dropna().to_list() == [0.5]
+    assert BAD[content] in str(table.attrs["unreadable"].get(bad.id, ""))
+    assert bool(BAD[content]) == (bad.id in table.attrs["unreadable"])

@@ -255,7 +255,7 @@ def test_the_demo_world_has_both_ways_and_names_that_tell_nothing(worlds):
         ),
         ({"support": "SUPPORT", "run": "nowhere"}, "run: .*nowhere is no folder; give a run's folder"),
         ({"support": "SUPPORT", "run": "EMPTY"}, "is not a finished run"),
-        ({"support": "SUPPORT", "run": "DAMAGED"}, "params.json holds no parameters of a run"),
+        ({"support": "SUPPORT", "run": "DAMAGED"}, r"damaged/result.json cannot be read \(it holds a list"),
         (
             {"support": "SUPPORT", "run": "m2clip"},
             "is of m2clip, which wants class texts: give classes, or a run of a few-sh",

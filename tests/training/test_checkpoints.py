@@ -95,7 +95,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
         raise OSError("disk full")
 
     monkeypatch.setattr(checkpoints, "save_file", fails)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(UserError, match="a.safetensors cannot be written: disk full; what was there before is unchang"):
         checkpoints.save_trainable(moved(), path, {"step": 2})
     assert checkpoints.load_trainable(Tiny(), path) == {"step": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["a.safetensors"]

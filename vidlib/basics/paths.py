@@ -1,13 +1,33 @@
-"""Where things lie: the cache, the data, the runs; nothing else in vidlib decides a folder."""
+"""Where things lie: the cache, the data, the runs; nothing else in vidlib decides a folder.
+
+And how our own files are written and read there: whole or not at all, and with one way of failing, a ``UserError`` that
+names the path and says what to do.
+"""
 
 import contextlib
+import errno
+import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 
+from vidlib.basics.errors import UserError
+
+GUARDS: dict[Path, Callable[[], None]] = {}  # lock file -> raises where this process has lost it (``lock.Lock``)
+REMEDIES = {
+    errno.ENOSPC: "free some space there, or give another folder, and start the same command again",
+    errno.EDQUOT: "free some of your quota there, or give another folder, and start the same command again",
+    errno.EROFS: "give a folder that can be written",
+    errno.EACCES: "give a folder that you may write to",
+    errno.EPERM: "give a folder that you may write to",
+    errno.ENOTDIR: "a part of that path is a file: give another folder",
+    errno.EEXIST: "a part of that path is a file: give another folder",
+    errno.EISDIR: "that is a folder: give a file",
+}
 _CHECKOUT = Path(__file__).resolve().parents[2]
 
 
@@ -79,23 +99,80 @@ def files_under(root: str | Path) -> list[Path]:
 
 
 @contextlib.contextmanager
-def atomic_write(path: str | Path) -> Iterator[Path]:
+def atomic_write(path: str | Path, remedy: str = "") -> Iterator[Path]:
     """Yield a temporary name beside ``path``; rename it to ``path`` on success, remove it on failure.
 
-    The file is flushed to disk before the rename, so a reader sees the old file or the whole new one.
+    The file is flushed to disk before the rename, so a reader sees the old file or the whole new one. Failures of the
+    disk (``remedy``: what to do about them), and a folder whose lock this process has lost, are a ``UserError``.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".part-", suffix=path.suffix)  # libraries read the ending
-    os.close(handle)
-    temporary = Path(name)
+    check_ours(path)
+    temporary = None
+    with writing(path, remedy):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=path.parent, prefix=".part-", suffix=path.suffix)  # libraries read it
+            os.close(handle)
+            temporary = Path(name)
+            yield temporary
+            with open(temporary, "rb") as written:
+                os.fsync(written.fileno())
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)
+            check_ours(path)
+            os.replace(temporary, path)
+        finally:
+            if temporary is not None:
+                with contextlib.suppress(OSError):
+                    temporary.unlink(missing_ok=True)
+
+
+def append(path: Path, data: bytes) -> None:
+    """Add ``data`` to the end of a file in one write: all of it, or a ``UserError`` and the file as it was."""
+    check_ours(path)
+    with writing(path), open(path, "ab", buffering=0) as file:
+        before = file.tell()
+        try:
+            if file.write(data) != len(data):  # a disk takes what fits, without an error
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError:
+            with contextlib.suppress(OSError):
+                file.truncate(before)
+            raise
+
+
+@contextlib.contextmanager
+def writing(path: Path, remedy: str = "") -> Iterator[None]:
+    """Failures of the disk at ``path`` as one sentence; those of files elsewhere pass."""
     try:
-        yield temporary
-        with open(temporary, "rb") as written:
-            os.fsync(written.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        where = Path(os.fsdecode(error.filename)) if isinstance(error.filename, (str, bytes)) else path
+        if where.parent != path.parent and where not in path.parents:
+            raise
+        kept = "; what was there before is unchanged" if os.path.isfile(path) else ""
+        remedy = remedy or REMEDIES.get(error.errno, "give another folder, or see to that one")
+        raise UserError(f"{path} cannot be written: {error.strerror or error}{kept}; {remedy}") from None
+
+
+def check_ours(path: Path) -> None:
+    """A ``UserError`` where ``path`` lies in a folder whose lock this process held and has lost."""
+    for lock, check in [*GUARDS.items()]:
+        if lock.parent in path.parents:
+            check()
+
+
+def read_json(path: Path, remedy: str = "delete it to make it anew") -> dict[str, Any]:
+    """Names and values of a JSON file of ours; a ``UserError`` where it is empty, damaged or holds another thing."""
+    try:
+        text = path.read_bytes().decode()
+        value = json.loads(text)
+        why = f"it holds a {type(value).__name__} instead of names with values"
+    except OSError as error:
+        value, why = None, error.strerror or str(error)
+    except (ValueError, RecursionError) as error:  # of the text, its encoding or its depth
+        value, why = None, f"it is damaged: {error}" if os.path.getsize(path) else "it is empty"
+    if not isinstance(value, dict):
+        raise UserError(f"{path} cannot be read ({why}): {remedy}")
+    return value

@@ -71,11 +71,9 @@ def trained_before(request: Request, params: AnyRun) -> float | None:
     found = []
     for file in runs_folder(request).glob("*/result.json"):
         try:
-            before, here = (
-                json.loads((file.parent / f"{name}.json").read_text()) for name in ("params", "environment")
-            )
-            result, old = json.loads(file.read_text()), type(params).parse(before)
-        except (OSError, ValueError):  # of another kind or another version, or being moved
+            run = runs.read(file.parent)
+            result, here, old = run.result, run.environment, type(params).parse(run.params)
+        except (AttributeError, OSError, ValueError):  # not whole, of another kind or version, or being moved
             continue
         if result.get("fit") and shape(old, here) == shape(params):
             spent = result["fit"]["seconds"] + result["fit"].get("selection_seconds", 0.0)

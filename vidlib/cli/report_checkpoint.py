@@ -51,12 +51,13 @@ def _own(path: Path, state: Mapping[str, Any], meta: str) -> list[tuple[str, str
     kind = f"state of an unfinished training ({', '.join(parts)})" if parts else "trained weights alone"
     lines = [("method", f"one of vidlib's own, {kind}: see params.json in its run folder")]
     if (path.parent / "params.json").is_file():
-        params = json.loads((path.parent / "params.json").read_text())
+        params = paths.read_json(path.parent / "params.json", "put back a copy of it, or move the checkpoint elsewhere")
         named = {
             name: params[name] for name in ("method", "backbone", "pretrained", "dataset", "shot") if name in params
         }
         lines = [("method", f"one of vidlib's own, {kind}: {_words(named)}")]
     settings = counters.pop("settings", {})
+    counters.pop(checkpoints.CHECKSUM, None)
     return [*lines, ("counters", _words(counters)), *([("settings", _words(settings))] if settings else [])]
 
 

@@ -25,6 +25,7 @@ from vidlib.params import notebooks
 from vidlib.params.few_shot import RunParams
 from vidlib.params.names import label
 from vidlib.params.video_text import VideoTextRunParams
+from vidlib.results import runs
 from vidlib.results.budget import budget
 from vidlib.results.identity import VERSION
 from vidlib.results.intervals import each_called
@@ -36,13 +37,16 @@ PICTURES = {".png": "image/png", ".svg": "image/svg+xml"}
 
 @dataclass
 class Record:
-    """What one run folder holds; ``trouble`` says why one has no result."""
+    """What one run folder holds and what the page says of it; ``trouble`` says why one has no result."""
 
     folder: Path
     params: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
     result: dict[str, Any] = field(default_factory=dict)
     trouble: str = ""
+    line: list[Any] = field(default_factory=list)
+    article: dict[str, Any] = field(default_factory=dict)
+    key: tuple = ()
 
     @property
     def split(self) -> str:
@@ -72,22 +76,28 @@ def write(root: str | Path = "", out: str | Path = "") -> tuple[Path, int]:
 def records(root: Path) -> list[Record]:
     """Every run folder of ``root``: finished ones first, by data, then from the best down; then the others by name."""
     found = []
-    for params in sorted(root.glob("*/params.json")):
-        record = Record(params.parent)
+    for folder in sorted({file.parent for name in ("params", "result") for file in root.glob(f"*/{name}.json")}):
+        record = Record(folder)
         try:
-            record.params = json.loads(params.read_text())
-            record.environment = json.loads((record.folder / "environment.json").read_text())
-            if (record.folder / "result.json").is_file():
-                record.result = json.loads((record.folder / "result.json").read_text())
-                record.main["accuracy"], record.result["finished"]
+            run = runs.read(folder) or runs.Run(folder, folder, "interrupted", None)
+            record.params, record.environment = run.params, run.environment
+            if run.state == "finished":
+                record.result = run.result
+                record.line, record.article, record.key = _line(record), _article(record), _sorted_by(record)
             else:
                 record.trouble = "not finished"
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
             record.trouble = f"cannot be read ({type(error).__name__}: {error})"
         if "." in record.folder.name and not record.trouble:
             record.trouble = "replaced by a repetition"
         found.append(record)
-    return sorted(found, key=lambda r: (bool(r.trouble), *_group(r), -r.main.get("accuracy", 0), r.folder.name))
+    done = [record for record in found if not record.trouble]
+    done.sort(key=lambda record: record.key)
+    return done + [record for record in found if record.trouble]
+
+
+def _sorted_by(record: Record) -> tuple[str, str, float, str]:
+    return *_group(record), -record.main["accuracy"], record.folder.name
 
 
 def _group(record: Record) -> tuple[str, str]:
@@ -120,11 +130,11 @@ def _page(folder: Path, found: list[Record]) -> str:
         folder=folder.name,
         date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         groups=[
-            {"data": data, "protocol": said, "world": data in WORLDS, "rows": [_line(record) for record in same]}
+            {"data": data, "protocol": said, "world": data in WORLDS, "rows": [record.line for record in same]}
             for (data, said), same in groups.items()
         ],
         others=[[record.folder.name, record.trouble] for record in found if record.trouble],
-        articles=[_article(record) for record in done],
+        articles=[record.article for record in done],
     )
 
 

@@ -6,6 +6,7 @@ for a draft holds nothing that was not measured.
 """
 
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,8 @@ def table(paper: str, root: str | Path = "") -> pd.DataFrame:
     if not found:
         raise UserError(f"paper: '{paper}' is not one of {', '.join(names)}{closest(paper, [*names, *names.values()])}")
     records = runs.load_all(root or None)
+    for name, why in records.attrs.get("unreadable", {}).items():
+        print(f"left out: run {name}: {why}", file=sys.stderr)
     rows = _labelled(found[0], records) if found[0] in VIDEO_TEXT_NAMES else _few_shot(found[0], records)
     if not rows:
         raise UserError(f"paper: no published figure of {names[found[0]]} is known here, so that there is no table")

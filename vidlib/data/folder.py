@@ -8,8 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import yaml
-
+from vidlib.basics import plain_yaml
 from vidlib.basics.errors import UserError
 from vidlib.basics.paths import absolute
 from vidlib.data.manifest import SPLITS, Manifest, Row, refuse_all_broken, unreadable_because
@@ -162,10 +161,7 @@ def _check_some_decode(root: Path, clips: Mapping[str, list[Path]]) -> None:
 def _read_splits(path: Path, clips: Mapping[str, object]) -> dict[str, list[str]]:
     if not path.is_file():
         raise UserError(f"splits file {path} does not exist; {FORM}")
-    try:
-        read = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"splits file {path} is not YAML ({' '.join(str(error).split())}); {FORM}") from None
+    read = plain_yaml.read(path, FORM)
     if not isinstance(read, dict) or not all(isinstance(v, list) or v is None for v in read.values()):
         raise UserError(f"splits file {path} does not map splits to lists of classes; {FORM}")
     if unknown := [split for split in read if split not in SPLITS]:

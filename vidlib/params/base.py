@@ -5,7 +5,6 @@ A notebook's parameters cell holds plain assignments; its guard cell turns them 
 recipes.
 """
 
-import json
 import re
 import sys
 import textwrap
@@ -14,7 +13,6 @@ from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -26,7 +24,7 @@ from pydantic import (
     model_validator,
 )
 
-from vidlib.basics import paths
+from vidlib.basics import paths, plain_yaml
 from vidlib.basics.errors import UserError
 from vidlib.basics.words import closest, nearest
 
@@ -35,19 +33,28 @@ IPYTHON_NAMES = {"In", "Out"}
 PAPERMILL = "PAPERMILL_"  # names that papermill itself injects, as with --inject-paths
 WEIGHT_FILES = {".pt", ".pth", ".bin", ".ckpt", ".safetensors"}
 SEEN = "_vidlib_guarded"  # marks a kernel whose guard ran before: later cells' variables are then expected
+FORM = "it should be lines of 'name: value'"
 SHIPPED = ("clip-mini", "resnet-mini")  # each name is a backbone and its weights
 
 
 def plain_options(value: Any) -> Any:
     """Options as a dict: papermill's ``-p`` hands over text, ``-p options "{cardinalities: [2]}"``; else ValueError."""
-    wrong = ValueError(f"options: {value!r} is not of the form {{name: value, name: value}}")
+    wrong = ValueError(f"options: {str(value)[:60]!r} is not of the form {{name: value, name: value}}")
     try:
-        value = (yaml.safe_load(value) or {}) if isinstance(value, str) else value
-    except yaml.YAMLError:
-        raise wrong from None
+        value = (plain_yaml.parse(value) or {}) if isinstance(value, str) else value
+    except ValueError as error:
+        raise ValueError(f"{wrong} ({error})") from None
     if not isinstance(value, Mapping):
         raise wrong
     return dict(value)
+
+
+def _parsed(value: Any, info: ValidationInfo) -> Any:
+    """A value that a command line gives as text."""
+    try:
+        return plain_yaml.parse(value) if isinstance(value, str) else value
+    except ValueError as error:
+        raise ValueError(f"{info.field_name}: {value[:60]!r} cannot be read ({error})") from None
 
 
 def absolute(value: str) -> str:
@@ -73,7 +80,7 @@ def _weights_of(value: str, info: ValidationInfo) -> str:
 
 
 # What several classes have as a parameter, declared once: ``lr: LearningRate = 2e-3``. ``-p`` hands lists over as text.
-AsYAML = BeforeValidator(lambda value: yaml.safe_load(value) if isinstance(value, str) else value)
+AsYAML = BeforeValidator(_parsed)
 AbsolutePath = AfterValidator(absolute)
 Dataset = Annotated[
     str,
@@ -201,10 +208,9 @@ class Params(BaseModel):
         path = paths.absolute(path)
         if not path.is_file():
             raise UserError(f"parameter file {path} does not exist")
-        text = path.read_text()
-        values = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+        values = paths.read_json(path, FORM) if path.suffix == ".json" else plain_yaml.read(path, FORM)
         if not isinstance(values, dict):
-            raise UserError(f"{path} holds no parameters: it should be lines of 'name: value'")
+            raise UserError(f"{path} holds no parameters: {FORM}")
         return cls.parse(values, source=path.name)
 
     def differing(self) -> dict[str, Any]:

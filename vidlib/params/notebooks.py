@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from vidlib.basics import paths
 from vidlib.basics.errors import UserError
 from vidlib.basics.words import closest
@@ -118,10 +116,7 @@ def request(recipe: str, changes: Mapping[str, Any] | None = None, notebook: str
     file = find_recipe(recipe)
     said: dict[str, Any] = {}
     if file is not None:
-        try:
-            said = dict(recipes.read(file))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UserError(f"recipe {file} cannot be read as YAML: {' '.join(str(error).split())}") from None
+        said = dict(recipes.read(file))
     name = notebook or (notebook_of(file) if file else recipe)
     kind = MODELS[name]
     changes = {n: None if value == "None" and n in kind.left_open() else value for n, value in (changes or {}).items()}

@@ -10,9 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from vidlib.basics import paths
+from vidlib.basics import paths, plain_yaml
 from vidlib.basics.errors import UserError
 from vidlib.params import open_choices
 
@@ -35,9 +33,10 @@ def find(method: str, dataset: str, shot: int) -> Path | None:
 def read(file: Path) -> Mapping[str, Any]:
     """What a recipe says, that of a published cell with what was entered in ``open_choices.yaml``; a UserError where it
     holds no parameters."""
-    values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    form = "it should be lines of 'name: value'"
+    values = plain_yaml.read(file, form)
     if not isinstance(values, dict):
-        raise UserError(f"{file} holds no parameters: it should be lines of 'name: value'")
+        raise UserError(f"{file} holds no parameters: {form}")
     cell = not str(values.get("dataset", SMALL)).startswith((SMALL, "folder:"))
     return open_choices.in_recipe(file.parent.name, values) if cell else values
 

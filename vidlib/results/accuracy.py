@@ -7,6 +7,8 @@ Legend: `N` trials, `K` classes of the split, `R` answers: all queries, episode 
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -221,13 +223,16 @@ class Evaluation:
 
     @classmethod
     def load(cls, path: str | Path) -> Evaluation:
-        """Read what ``save`` wrote."""
-        with np.load(path, allow_pickle=False) as file:
-            trial = "video" if "probabilities" in file else "episode"
-            own = {name: file[key] for name, key in STORED[trial].items() if key != "query" or key in file}
-            own |= {"split": str(file["split"]), "classes": tuple(map(str, file["classes"]))}
-            own |= {"checksum": str(file["checksum"]), "how": str(own["how"]), "seconds": float(file["seconds"])}
-            own["controls"] = {str(key): str(value) for key, value in file["controls"]}
+        """Read what ``save`` wrote; a ``UserError`` where the file is absent or damaged."""
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                trial = "video" if "probabilities" in file else "episode"
+                own = {name: file[key] for name, key in STORED[trial].items() if key != "query" or key in file}
+                own |= {"split": str(file["split"]), "classes": tuple(map(str, file["classes"]))}
+                own |= {"checksum": str(file["checksum"]), "how": str(own["how"]), "seconds": float(file["seconds"])}
+                own["controls"] = {str(key): str(value) for key, value in file["controls"]}
+        except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise UserError(f"{path} cannot be read ({error}): run the run anew with fresh=True") from None
         return cls.of_videos(**own) if trial == "video" else cls(trial, **own)
 
     def __str__(self) -> str:

@@ -1,11 +1,15 @@
 """Run folders: ``runs/<id>/{params.json, environment.json, metrics.jsonl, readings.jsonl, result.json, episodes.npz,
 checkpoint.safetensors, figures/}``.
 
+A run is finished when ``result.json`` is there and so is every file that it names: it is written last but for the state
+that a resume needs, which is taken away after it. A kill between any two writes leaves a run to go on with or one that
+is finished.
 The id hashes what determines the result (``identity``). Device, workers and folders stay out; versions of libraries do
 too, but are compared where a finished run is reused.
 """
 
 import collections
+import contextlib
 import functools
 import hashlib
 import importlib.metadata
@@ -18,14 +22,15 @@ import subprocess
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from vidlib.basics import paths
 from vidlib.basics.errors import UserError
 from vidlib.basics.lock import Lock
 from vidlib.results.identity import VERSION, Identity
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 NAMED = (
     "torch",
@@ -39,6 +44,10 @@ NAMED = (
     "safetensors",
     "einops",
 )
+STATE, WEIGHTS, METRICS = "state.safetensors", "checkpoint.safetensors", "metrics.jsonl"
+ALWAYS = ("params.json", "environment.json")
+NUMBERS = ("accuracy", "interval", "trainable", "gmacs")  # wherever they stand in a result
+ANEW = "put back a copy of it, or delete the run's folder to run it anew"
 COMPARED = ("torch", "open_clip_torch", "timm", "av")  # versions that can move a result's digits
 
 
@@ -47,16 +56,22 @@ COMPARED = ("torch", "open_clip_torch", "timm", "av")  # versions that can move 
 
 def append_line(path: Path, record: Mapping[str, Any]) -> None:
     """Append one JSON line in one write."""
-    with open(path, "ab", buffering=0) as file:
-        file.write((json.dumps(record) + "\n").encode())
+    paths.append(path, (json.dumps(record) + "\n").encode())
 
 
 def read_lines(path: Path) -> list[dict]:
-    """All whole lines; a last line cut off by a kill is left out."""
+    """All whole lines; a last line cut off by a kill is left out. A ``UserError`` names a line that is none of ours."""
     if not path.is_file():
         return []
-    lines = path.read_bytes().split(b"\n")[:-1]
-    return [json.loads(line) for line in lines if line.strip()]
+    found = []
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
+        try:
+            found += [json.loads(line)] if line.strip() else []
+            if found and not isinstance(found[-1], dict):
+                raise ValueError(f"a {type(found[-1]).__name__} instead of names with values")
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{path} is damaged in line {number} ({error}): {ANEW}") from None
+    return found
 
 
 def keep_lines(path: Path, keep: Callable[[dict], bool]) -> list[dict]:
@@ -143,35 +158,45 @@ class Run:
         return self.home.name
 
     def path(self, *parts: str) -> Path:
-        """A file of this run; ``path("figures", "curve.png")`` makes the figures folder."""
+        """A file of this run; ``path("figures", "curve.png")`` makes the figures folder. A ``UserError`` where the
+        run's folder was deleted or became another's."""
         path = self.folder.joinpath(*parts)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        paths.check_ours(path)
+        if not os.path.isdir(self.folder):
+            raise UserError(f"run folder {self.folder} was deleted: run it anew")
+        with paths.writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
         return path
+
+    def _read(self, name: str) -> dict[str, Any]:
+        return paths.read_json(self.path(name), ANEW)
 
     @property
     def params(self) -> dict[str, Any]:
-        return json.loads(self.path("params.json").read_text())
+        return self._read("params.json")
 
     @property
     def result(self) -> dict[str, Any]:
         """What ``finish`` was given, with ``finished`` (date, UTC); a ``UserError`` where the run is not finished."""
         if self.state != "finished":
             raise UserError(f"run {self.id} is {self.state}, it has no result yet: run it to its end first")
-        return json.loads(self.path("result.json").read_text())
+        return self._read("result.json")
 
     @property
     def environment(self) -> dict[str, Any]:
         """What it ran on, and its ``identity``; empty where that was not recorded."""
-        file = self.path("environment.json")
-        return json.loads(file.read_text()) if file.is_file() else {}
+        return self._read("environment.json") if self.path("environment.json").is_file() else {}
 
     @property
     def identity(self) -> int:
         """The version of the scheme that its id follows; 1 before class texts and the like were hashed."""
-        return self.environment.get("identity", {}).get("version", 1)
+        own = self.environment.get("identity", {})
+        return own.get("version", 1) if isinstance(own, dict) else 1
 
-    def metrics(self) -> pd.DataFrame:
+    def metrics(self) -> "pd.DataFrame":
         """metrics.jsonl, one row per optimiser step."""
+        import pandas as pd  # here, so that a record is read without it
+
         return pd.DataFrame(read_lines(self.path("metrics.jsonl")))
 
     def count_reading(self, split: str, purpose: str) -> None:
@@ -183,12 +208,19 @@ class Run:
         """How often each split was read."""
         return dict(collections.Counter(line["split"] for line in read_lines(self.path("readings.jsonl"))))
 
-    def finish(self, result: Mapping[str, Any]) -> "Run":
-        """Write result.json, which makes the run finished; a repeated run takes the place of the one it repeats."""
-        write_json(self.path("result.json"), {**result, "finished": _now()})
+    def finish(self, result: Mapping[str, Any], files: Iterable[str] = ()) -> "Run":
+        """Write result.json, which makes the run finished; a repeated run takes the place of the one it repeats.
+
+        ``files``: what the run must hold beside it, weights and trials; a ``UserError`` where one is not there.
+        """
+        files = sorted(files)
+        if lost := [name for name in (*ALWAYS, *files) if not self.path(name).is_file()]:
+            raise UserError(f"run folder {self.folder} has lost {', '.join(lost)}: delete it and run it anew")
+        write_json(self.path("result.json"), {**result, "files": files, "finished": _now()})
+        self.path(STATE).unlink(missing_ok=True)
         self.state = "finished"
-        self.close()
         self.folder = _settle(self.folder, self.home)
+        self.close()
         return self
 
     def close(self) -> None:
@@ -219,25 +251,44 @@ def open_run(identity: Identity, *, fresh: bool = False, say: Callable[[str], No
     Raises ``UserError`` where another process owns the run.
     """
     home = _home(identity)
-    repeat = home.with_name(home.name + ".fresh")
-    _settle(repeat, home)
-    if (home / "result.json").is_file() and not fresh:
+    repeat = _repetition(home)
+    if done := finished(repeat):  # killed before it took its place: it is the one that was asked for
+        lock = Lock(repeat / "lock.json").acquire()
+        try:
+            _settle(repeat, home)
+        finally:
+            lock.release()
+    if finished(home) and (done or not fresh):
+        (home / STATE).unlink(missing_ok=True)  # of a kill right after the end
         run = Run(home, home, "finished", None)
-        say(
-            f"run {run.id} was finished on {run.result['finished'][:16]} UTC{_other_versions(run)} and is reused "
-            "(fresh=True repeats it)"
-        )
+        said = str(run.result.get("finished", "an unknown date"))[:16]
+        say(f"run {run.id} was finished on {said} UTC{_other_versions(run)} and is reused (fresh=True repeats it)")
         return run
-    folder = repeat if (home / "result.json").is_file() else home
+    folder = repeat if finished(home) else home
     lock = Lock(folder / "lock.json").acquire()
+    try:
+        return _begin(identity, folder, home, lock, say)
+    except BaseException:
+        lock.release()
+        raise
+
+
+def _begin(identity: Identity, folder: Path, home: Path, lock: Lock, say: Callable[[str], None]) -> Run:
+    """Write what a run is and what it runs on into its folder, which ``lock`` holds."""
+    if finished(folder):
+        raise UserError(f"run folder {folder} was finished by another process meanwhile: start the same command again")
     for part in folder.glob(".part-*"):  # what a kill left half-written
         part.unlink()
+    if os.path.isfile(folder / "result.json"):
+        say(f"run {home.name} has a result but lacks {', '.join(_lacking(folder))}: it is run anew")
+        os.replace(folder / "result.json", folder / "result.incomplete.json")
     state = "interrupted" if (folder / "environment.json").is_file() else "new"
+    remedy = "delete it, and the same command goes on"
+    before = paths.read_json(folder / "environment.json", remedy) if state == "interrupted" else {}
     write_json(folder / "params.json", dict(identity.params or identity.values))
     hashed = {"version": VERSION, "values": dict(identity.values), "contents": dict(identity.contents)}
     here = {"id": home.name, "identity": hashed, **environment()}
     if state == "interrupted":
-        before = json.loads((folder / "environment.json").read_text())
         earlier = before.pop("earlier", [])
         say(f"run {home.name} was interrupted and goes on")
         here["earlier"] = earlier + ([before] if before != here else [])
@@ -248,7 +299,30 @@ def open_run(identity: Identity, *, fresh: bool = False, say: Callable[[str], No
 def find(identity: Identity) -> Run | None:
     """The finished run that ``open_run`` would reuse, or None; nothing is made or locked."""
     home = _home(identity)
-    return Run(home, home, "finished", None) if (home / "result.json").is_file() else None
+    folder = next((folder for folder in (_repetition(home), home) if finished(folder)), None)
+    return Run(folder, home, "finished", None) if folder else None
+
+
+def finished(folder: Path) -> bool:
+    """Whether a run folder holds a finished run, whole: its result and all that belongs to it. A ``UserError`` where
+    the result cannot be read."""
+    return os.path.isfile(folder / "result.json") and not _lacking(folder)
+
+
+def _lacking(folder: Path) -> list[str]:
+    """What a run with a result should hold and does not; earlier records do not name their files."""
+    record = paths.read_json(folder / "result.json", ANEW)
+    files = record.get("files", [WEIGHTS] if record.get("fit") else [])
+    return [name for name in (*ALWAYS, *map(str, files)) if not os.path.isfile(folder / name)]
+
+
+def trials(what: str, summary: Mapping[str, Any], report: str) -> str:
+    """The file that holds the trials of a test, ``what`` it is called in result.json beside its ``summary``."""
+    return "episodes.npz" if what == report and "episodes" in summary else f"{what}.npz"
+
+
+def _repetition(home: Path) -> Path:
+    return home.with_name(home.name + ".fresh")
 
 
 def _home(identity: Identity) -> Path:
@@ -257,46 +331,69 @@ def _home(identity: Identity) -> Path:
 
 def _other_versions(run: Run) -> str:
     """`` with torch 2.13.0 (here 2.14.1)`` where a library that can move digits has another version now."""
-    then, now = run.environment.get("versions", {}), versions(COMPARED)
+    then, now = run.environment.get("versions"), versions(COMPARED)
+    then = then if isinstance(then, dict) else {}
     other = [f"{name} {then.get(name)} (here {now[name]})" for name in COMPARED if then.get(name) != now[name]]
     return f" with {', '.join(other)}" if other else ""
 
 
 def _settle(folder: Path, home: Path) -> Path:
-    """Move a finished repetition to the run's own place, the record it repeats beside it under its date."""
-    if folder == home or not (folder / "result.json").is_file():
-        return home if folder == home else folder
-    if home.exists():
-        done = home / "result.json"
-        date = json.loads(done.read_text())["finished"] if done.is_file() else f"{_now()} unfinished"
-        home.rename(home.with_name(f"{home.name}.{re.sub('[^0-9]', '', date[:19])}"))
-    (folder / "lock.json").unlink(missing_ok=True)
-    folder.rename(home)
+    """Move a finished repetition, whose lock is held, to the run's own place, the record it repeats beside it under its
+    date."""
+    if folder == home:
+        return home
+    (folder / STATE).unlink(missing_ok=True)
+    with paths.writing(home):
+        if home.exists():
+            date = _now()
+            with contextlib.suppress(UserError, KeyError):  # of a record that cannot be read
+                date = Run(home, home, "finished", None).result["finished"]
+            date = re.sub("[^0-9]", "", str(date)[:19])
+            taken = (home.with_name(f"{home.name}.{date}{more}") for more in ("", *(f"-{n}" for n in range(2, 1000))))
+            home.rename(next(place for place in taken if not place.exists()))
+        (folder / "lock.json").unlink(missing_ok=True)
+        folder.rename(home)
     return home
 
 
-def load_all(root: str | Path | None = None) -> pd.DataFrame:
+def load_all(root: str | Path | None = None) -> "pd.DataFrame":
     """One row per finished run: ``id``, ``folder``, ``identity`` (an earlier number's runs are never reused), the
     parameters by name, ``result.<key>`` (nested keys joined by dots), ``readings.<split>``. Repetitions in progress,
-    replaced records and unreadable folders are left out."""
-    rows = []
+    replaced records and incomplete ones are left out; so are unreadable ones, which ``attrs["unreadable"]`` of the
+    table names, folder -> why."""
+    import pandas as pd
+
+    rows, unreadable = [], {}
     for file in sorted(Path(root or paths.runs_dir()).glob("*/result.json")):
         home = file.parent
         if "." in home.name:
             continue
-        run = Run(home, home, "finished", None)
         try:
-            row = {
-                "id": run.id,
-                "folder": str(home),
-                "identity": run.identity,
-                **run.params,
-                **_flat("result", run.result),
-            }
-        except (OSError, json.JSONDecodeError):
-            continue
-        rows.append(row | {f"readings.{split}": n for split, n in run.readings().items()})
-    return pd.DataFrame(rows)
+            record = read(home)
+            if record is None:
+                continue
+            row = {"id": home.name, "folder": str(home), "identity": record.identity, **record.params}
+            row |= _flat("result", record.result)
+            rows.append(row | {f"readings.{split}": n for split, n in record.readings().items()})
+        except UserError as error:
+            unreadable[home.name] = str(error)
+    table = pd.DataFrame(rows)
+    table.attrs["unreadable"] = unreadable
+    return table
+
+
+def read(home: Path) -> Run | None:
+    """The finished run of a folder, None where it holds none that is whole; a ``UserError`` where what it holds is no
+    record of a run."""
+    if not finished(home):
+        return None
+    run = Run(home, home, "finished", None)
+    _ = run.params, run.environment
+    for key, value in _flat("result", run.result).items():
+        number = key.rpartition(".")[2] in NUMBERS and value is not None
+        if number and (not isinstance(value, (int, float)) or isinstance(value, bool)):
+            raise UserError(f"{home / 'result.json'} is no record of a run: {key} is {value!r}; {ANEW}")
+    return run
 
 
 def _flat(prefix: str, value: Any) -> dict[str, Any]:

@@ -2,9 +2,14 @@
 
 Every file is written whole to a temporary name and renamed, so a kill leaves the last good one. Training derives all
 random states anew from (seed, episode) before every episode, so the stored episode counter is the random state.
+A checksum of the tensors and the counters lies in the file itself: a byte that a disk turned is told when it is read.
 """
 
+import errno
 import json
+import os
+import re
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,8 +22,11 @@ from torch import Tensor, nn
 from vidlib.basics.errors import UserError
 from vidlib.basics.paths import atomic_write
 from vidlib.basics.words import few
+from vidlib.results.runs import ANEW
 
-META = "vidlib"
+RESTART = "delete it to start again"
+META, CHECKSUM = "vidlib", "crc32"
+COUNTERS = ("step", "best", "settings", "scaling")  # what training keeps in a state beside the tensors
 
 
 def trainable_parameters(method: nn.Module) -> dict[str, nn.Parameter]:
@@ -64,8 +72,10 @@ def save_trainable(method: nn.Module, path: str | Path, meta: Mapping[str, Any] 
 
 
 def load_trainable(method: nn.Module, path: str | Path) -> dict[str, Any]:
-    """Read what ``save_trainable`` wrote into the method; returns its ``meta``."""
+    """Read what ``save_trainable`` wrote into the method, its ``meta``; a ``UserError`` where a value is NaN."""
     tensors, meta = read(path)
+    if broken := [name for name, value in tensors.items() if value.is_floating_point() and value.isnan().any()]:
+        raise UserError(f"checkpoint {path} holds values that are not numbers, in {few(broken, 3)}: {ANEW}")
     put_trainable(method, tensors, source=str(path))
     return meta
 
@@ -93,34 +103,60 @@ def load_state(
     path: str | Path, method: nn.Module, optimizers: Sequence[torch.optim.Optimizer]
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Read what ``save_state`` wrote into method and optimisers; returns (counters, best weights, empty where none)."""
-    tensors, counters = read(path)
+    tensors, counters = read(path, sealed=True)
     put_trainable(method, _under(tensors, "weights"), source=str(path))
     parameters = dict(method.named_parameters())
     owner = {p: optimizer for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
     for full, value in _under(tensors, "optimizer").items():
-        name, key = full.rsplit("/", 1)
-        parameter = parameters[name]
+        name, _, key = full.rpartition("/")
+        if (parameter := parameters.get(name)) not in owner:
+            raise UserError(f"checkpoint {path} has an optimiser's {full}, which is not trained here: {RESTART}")
         where = "cpu" if key == "step" else parameter.device  # Adam counts its steps on the CPU
         owner[parameter].state[parameter][key] = value.to(where)
     return counters, _under(tensors, "best")
 
 
-def read(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """All tensors and the JSON ``meta`` of a file written here; a ``UserError`` where it is absent or damaged."""
+def read(path: str | Path, sealed: bool = False) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """All tensors and the JSON ``meta`` of a file written here; a ``UserError`` where it is absent or damaged.
+
+    ``sealed``: it must have its checksum; weights of earlier versions have none.
+    """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"checkpoint {path} does not exist")
     try:
         with safe_open(path, framework="pt") as file:
-            meta = json.loads((file.metadata() or {}).get(META, "{}"))
-            return {name: file.get_tensor(name) for name in file.keys()}, meta  # noqa: SIM118 (no mapping)
-    except (SafetensorError, json.JSONDecodeError) as error:
-        raise UserError(f"checkpoint {path} cannot be read ({error}): delete it to start again") from None
+            notes = file.metadata() or {}
+            meta = json.loads(notes.get(META, "{}"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        if not isinstance(meta, dict):
+            raise ValueError(f"its notes are a {type(meta).__name__}")
+        noted = meta.pop(CHECKSUM, None)
+        if noted != _checksum(tensors, meta) and (sealed or noted is not None):
+            raise ValueError("its checksum is another: it was changed after it was written")
+        return tensors, meta
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
+        raise UserError(f"checkpoint {path} cannot be read ({error}): {RESTART}") from None
 
 
 def _write(path: str | Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
+    text = json.dumps({**meta, CHECKSUM: _checksum(tensors, meta)})
     with atomic_write(path) as part:
-        save_file(dict(tensors), part, metadata={META: json.dumps(dict(meta))})
+        try:
+            save_file(dict(tensors), part, metadata={META: text})
+        except SafetensorError as error:  # a full disk, in its own words
+            number = re.search(r"os error (\d+)", str(error))
+            number = int(number[1]) if number else errno.EIO
+            raise OSError(number, os.strerror(number) if number != errno.EIO else str(error)) from None
+
+
+def _checksum(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> str:
+    """Of names, kinds, shapes and bytes of all tensors, and of the counters."""
+    found = zlib.crc32(json.dumps(dict(meta)).encode())
+    for name, value in sorted(tensors.items()):
+        found = zlib.crc32(f"{name} {value.dtype} {tuple(value.shape)}".encode(), found)
+        found = zlib.crc32(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy(), found)
+    return f"{found:08x}"
 
 
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

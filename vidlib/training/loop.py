@@ -22,10 +22,12 @@ import torch
 from lightning.fabric import Fabric
 from torch import nn
 
+from vidlib.basics import paths
 from vidlib.basics.devices import make_fabric
 from vidlib.basics.errors import UserError
 from vidlib.basics.progress import track
 from vidlib.results import runs
+from vidlib.results.runs import METRICS, STATE, WEIGHTS
 from vidlib.training import checkpoints
 from vidlib.training.step import (
     BETAS,
@@ -46,8 +48,6 @@ from vidlib.training.step import (
     sum_gradients,
     take_step,
 )
-
-STATE, WEIGHTS, METRICS = "state.safetensors", "checkpoint.safetensors", "metrics.jsonl"
 
 
 @dataclass(frozen=True)
@@ -222,15 +222,24 @@ def _check(method: nn.Module, batches: int, per_step: int, optimizer: str, sched
 
 def _resume(fabric: Fabric, folder: Path, method: nn.Module, optimizers: Sequence, settings: dict) -> tuple:
     """(steps done, best so far, its weights): from the last checkpoint, or the beginning. Later metrics lines go."""
-    folder.mkdir(parents=True, exist_ok=True)
+    paths.check_ours(folder / STATE)
+    with paths.writing(folder / STATE):
+        folder.mkdir(parents=True, exist_ok=True)
     done, best, weights = 0, {"step": 0, "accuracy": None}, {}
     if (folder / STATE).is_file():
         counters, weights = checkpoints.load_state(folder / STATE, method, optimizers)
+        if lost := [name for name in checkpoints.COUNTERS if name not in counters]:
+            raise UserError(f"checkpoint {folder / STATE} lacks {', '.join(lost)}: {checkpoints.RESTART}")
         if counters["settings"] != settings:
             raise UserError(f"{folder / STATE} was written with settings {counters['settings']}: use another folder")
         done, best = counters["step"], counters["best"]
         fabric.strategy.precision.load_state_dict(counters["scaling"])
     fabric.barrier()
     if fabric.is_global_zero:
-        runs.keep_lines(folder / METRICS, lambda line: line["step"] <= done)
+        kept = runs.keep_lines(folder / METRICS, lambda line: line.get("step") in range(1, done + 1))
+        if [line.get("step") for line in kept] != [*range(1, done + 1)]:
+            raise UserError(
+                f"{folder / METRICS} does not hold the steps 1 to {done} that {STATE} has done: put back a copy of it, "
+                f"or delete {STATE} to train from the beginning"
+            )
     return done, best, weights

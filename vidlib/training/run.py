@@ -29,7 +29,7 @@ from vidlib.params.video_text import VideoTextRunParams
 from vidlib.results import cost, runs, trust
 from vidlib.results.identity import Identity, code_digest
 from vidlib.training import checkpoints, memory, micro_batches, processes
-from vidlib.training.loop import METRICS, STATE, WEIGHTS, Fit, fit
+from vidlib.training.loop import METRICS, WEIGHTS, Fit, fit
 
 AnyParams = RunParams | VideoTextRunParams
 SOURCE = "method.py"  # a user's method, as it was when the run began
@@ -120,8 +120,9 @@ def run(work: Work) -> runs.Run:
         tested = work.test(method, fabric, record)
         uses = {"train": "train" if trained else "", "selection": "val" if _selected(trained) else ""}
         uses |= {split: split for split in tested if split in work.manifest.splits}
-        record.finish(result | {"labels": protocols.labelled(work.manifest, uses)} | tested)
-        record.path(STATE).unlink(missing_ok=True)
+        files = [WEIGHTS] if trained else []
+        files += [runs.trials(name, found, params.report) for name, found in tested.items() if _is_test(found)]
+        record.finish(result | {"labels": protocols.labelled(work.manifest, uses)} | tested, files)
     return record
 
 
@@ -154,6 +155,10 @@ def identity(work: Work) -> Identity:
     )
     recorded = params.model_dump() | {"precision": determining["precision"]}
     return Identity(values["method"], values, contents, recorded, params.runs or None)
+
+
+def _is_test(found: Any) -> bool:
+    return isinstance(found, Mapping) and "checksum" in found
 
 
 def _is_folder(name: str, value: Any) -> bool:

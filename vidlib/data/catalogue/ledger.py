@@ -12,7 +12,7 @@ from pathlib import Path
 
 from vidlib.basics import paths
 from vidlib.basics.errors import UserError
-from vidlib.data.catalogue import benchmarks, store
+from vidlib.data.catalogue import benchmarks
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,10 @@ def row(line: Line) -> str:
 
 def write(path: Path, lines: Sequence[Line]) -> None:
     """Write a whole ledger, atomically."""
-    with store.writing(path) as part, open(part, "w", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+    with (
+        paths.atomic_write(path) as part,
+        open(part, "w", encoding="utf-8", errors="surrogateescape", newline="\n") as file,
+    ):
         file.write("\t".join(COLUMNS) + "\n")
         file.writelines(map(row, lines))
 

@@ -121,7 +121,7 @@ def _read(place: Path) -> dict[str, tuple[Stamp, str]]:
 
 def _write(place: Path, known: Mapping[str, tuple[Stamp, str]]) -> None:
     with (
-        store.writing(place) as part,
+        paths.atomic_write(place) as part,
         open(part, "w", encoding="utf-8", errors="surrogateescape", newline="\n") as file,
     ):
         for path, (stamp, cause) in known.items():

@@ -160,7 +160,10 @@ def write(stored: Stored) -> Path:
     facts |= stored.facts
     head = yaml.safe_dump(facts, allow_unicode=True, sort_keys=False, width=1 << 20)
     path = place(stored.name)
-    with writing(path) as part, open(part, "w", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+    with (
+        paths.atomic_write(path) as part,
+        open(part, "w", encoding="utf-8", errors="surrogateescape", newline="\n") as file,
+    ):
         file.writelines(f"# {line}\n" for line in head.splitlines())
         file.write("\t".join(COLUMNS) + "\n")
         for row in sorted(stored.rows, key=lambda row: (row.split, row)):
@@ -171,20 +174,12 @@ def write(stored: Stored) -> Path:
 
 def write_table(path: Path, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A TSV file beside a manifest, replaced as a whole."""
-    with writing(path) as part, open(part, "w", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+    with (
+        paths.atomic_write(path) as part,
+        open(part, "w", encoding="utf-8", errors="surrogateescape", newline="\n") as file,
+    ):
         for row in (columns, *rows):
             file.write("\t".join(cell.replace("\t", "\\t").replace("\n", "\\n") for cell in row) + "\n")
-
-
-@contextlib.contextmanager
-def writing(path: Path) -> Iterator[Path]:
-    """``atomic_write`` whose failures (a full disk, a folder without permission) are one sentence."""
-    try:
-        with paths.atomic_write(path) as part:
-            yield part
-    except OSError as error:
-        kept = "; what was there before is unchanged" if path.exists() else ""
-        raise UserError(f"{path} cannot be written: {error.strerror or error}{kept}") from None
 
 
 @contextlib.contextmanager
@@ -202,8 +197,6 @@ def alone(path: Path, wait: float = WAIT) -> Iterator[None]:
                 if time.monotonic() >= until:
                     raise UserError(str(busy).replace("run folder", "folder", 1)) from None
                 time.sleep(0.1)
-            except OSError as error:
-                raise UserError(f"{path.parent} cannot be written: {error.strerror or error}") from None
         try:
             yield
         finally:

@@ -66,13 +66,8 @@ def import_official(name: str, source: Path, overwrite: bool = False) -> Importe
             shutil.copyfile(path, Path(staged) / path.name)
         table, notes = _check(name, facts, Path(staged), target)
     for file, path in found.items():
-        try:
-            with paths.atomic_write(target / file) as part:
-                shutil.copyfile(path, part)
-        except OSError as error:
-            raise UserError(
-                f"{target / file} cannot be written ({error.strerror}); make room, or set VIDLIB_DATA to another folder"
-            ) from None
+        with paths.atomic_write(target / file, "make room, or set VIDLIB_DATA to another folder") as part:
+            shutil.copyfile(path, part)
     return Imported(target, tuple(found), table, notes)
 
 

@@ -150,13 +150,8 @@ def store(name: str, published: Mapping[str, Published]) -> dict[str, Path]:
         rows.sort(key=lambda row: (SPLITS.index(row.split), row.video))
         files[family] = _file(name, family)
         lines = (f"{row.video}\t{row.cls}\t{row.split}\n" for row in rows)
-        try:
-            with paths.atomic_write(files[family]) as part:
-                part.write_text(f"{HEADER}\n{''.join(lines)}", encoding="utf-8")
-        except OSError as error:
-            raise UserError(
-                f"{files[family]} cannot be written ({error.strerror}); make room, or set VIDLIB_DATA to another folder"
-            ) from None
+        with paths.atomic_write(files[family], "make room, or set VIDLIB_DATA to another folder") as part:
+            part.write_text(f"{HEADER}\n{''.join(lines)}", encoding="utf-8")
     return files
 
 

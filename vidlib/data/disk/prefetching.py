@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import yaml
 
+from vidlib.basics import paths
 from vidlib.basics.errors import UserError
 from vidlib.basics.progress import track
 from vidlib.data import pool, prefetched, video
@@ -115,7 +116,7 @@ def fetch(wanted: Plan, workers: int | None = None, timeout: float = video.TIMEO
     rows = {row.video: row for row in wanted.manifest.rows}
     with store.alone(folder / "prefetch.lock", wait=0):
         if not (folder / "store.yaml").is_file():
-            with store.writing(folder / "store.yaml") as part:
+            with paths.atomic_write(folder / "store.yaml") as part:
                 part.write_text(yaml.safe_dump({"format": 1, "short": wanted.short, "frames": wanted.frames}))
         writer = _Writer(folder, prefetched.index(folder))
         items = [(wanted.manifest.path(rows[v]), wanted.short, wanted.frames) for v in wanted.todo]
@@ -145,7 +146,7 @@ class _Writer:
         last = max((kept.shard for kept in known.values()), default=0)
         end = max((kept.offset + kept.bytes for kept in known.values() if kept.shard == last), default=0)
         self._open(last, end)
-        with store.writing(folder / "index.tsv") as part:  # without a line that was cut off
+        with paths.atomic_write(folder / "index.tsv") as part:  # without a line that was cut off
             part.write_text("".join(map(_row, known.values())), encoding="utf-8", errors="surrogateescape")
 
     def _open(self, shard: int, end: int) -> None:

@@ -67,10 +67,13 @@ def checked(p: PredictParams, overwrite: bool = False) -> PredictParams:
 def open_record(p: PredictParams) -> runs.Run:
     """The finished run that ``p`` names, of the kind and with the values that the other parameters say."""
     home = absolute(p.run)
-    if not (home / "result.json").is_file() or not (home / "params.json").is_file():
+    try:
+        record = runs.read(home)
+    except UserError as error:
+        raise UserError(f"run: {error}") from None
+    if record is None:
         state = "is not a finished run" if home.is_dir() else "is no folder"
         raise UserError(f"run: {home} {state}; give a run's folder, with params.json and result.json in it")
-    record = runs.Run(home, home, "finished", None)
     try:
         own = record.params
         text = own["method"] in VIDEO_TEXT_NAMES
