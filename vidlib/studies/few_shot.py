@@ -141,7 +141,11 @@ def without_training(p: MAFSARParams, manifest: Manifest, run: runs.Run) -> tupl
 
 
 def _accuracies(by: Mapping[str, Evaluation], what: str) -> pd.DataFrame:
-    table = {key: {"val accuracy (%)": 100 * each.accuracy, "± 95%": 100 * each.interval} for key, each in by.items()}
+    table = {
+        key: {"val accuracy (%)": 100 * each.accuracy}
+        | {f"± {kind}": 100 * half for kind, half in each.intervals.items()}
+        for key, each in by.items()
+    }
     return pd.DataFrame.from_dict(table, orient="index").rename_axis(what)
 
 
