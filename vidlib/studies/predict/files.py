@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vidlib.basics.digests import digest
 from vidlib.basics.errors import UserError
-from vidlib.basics.paths import LINKS, absolute, atomic_write, cache_dir, walk
+from vidlib.basics.paths import LINKS, absolute, atomic_write, cache_dir, walk, written
 from vidlib.basics.words import few, printable
 from vidlib.data.folder import VIDEO_ENDINGS, list_videos, nfc
 from vidlib.data.world import moving_shapes
@@ -45,7 +45,7 @@ def demo() -> Demo:
     files[root / "videos" / BROKEN] = b"not a video"
     for file, content in files.items():
         if not file.is_file():
-            with atomic_write(file) as part:
+            with written("VIDLIB_CACHE", root), atomic_write(file) as part:
                 part.write_bytes(content)
     return Demo(root / "videos", ",".join(CHOSEN), root / "support", truth)
 
