@@ -143,3 +143,17 @@ def test_where_too_few_videos_are_there_val_holds_the_training_videos_again(tmp_
     assert borrowed(manifest) and "not to select on" in manifest.note
     files = [{manifest.path(row) for row in manifest.videos(split)} for split in ("train", "val")]
     assert files[0] == files[1] and len(files[0]) == 6 and len(manifest.keep_readable().rows) == 18
+
+
+def test_folders_of_splits_above_the_classes_are_named_and_read_where_asked(tmp_path: Path) -> None:
+    for split, first in (("train", 0), ("Validation", 3), ("test", 5)):
+        for c in range(first, first + 2 + (split == "train")):
+            write_clip(tmp_path / split / f"c{c}" / "0.mp4")
+    with pytest.raises(
+        UserError, match="folders of splits above .*train 3.*write the one word folders into .*anew.*folder:"
+    ):
+        from_folder(tmp_path)
+    (tmp_path / "splits.yaml").write_text("folders\n")
+    manifest = from_folder(tmp_path)
+    assert [manifest.classes(split) for split in manifest.splits] == [("c0", "c1", "c2"), ("c3", "c4"), ("c5", "c6")]
+    assert len(manifest.keep_readable().rows) == 7

@@ -98,6 +98,44 @@ def files_under(root: str | Path) -> list[Path]:
     return sorted(Path(root, name) for name, entry, _ in walk(root) if entry is not None and entry.is_file())
 
 
+def check_writable(path: str | Path, what: str, folder: bool = False) -> None:
+    """UserError where a file (or ``folder``) could not be written, tried before the work that fills it; makes nothing.
+
+    ``what`` names the parameter. The nearest folder that is there takes a small file, which goes at once.
+    """
+    path = absolute(path)
+    place = path if folder else path.parent
+    try:
+        if os.path.lexists(path) and not (path.is_dir() if folder else path.is_file()):
+            raise UserError(f"{what}: {path} is no {'folder' if folder else 'plain file'}; give another name")
+        nearest = next(p for p in (place, *place.parents) if _there(p))
+        _there(path)  # a name that is too long
+        with tempfile.TemporaryFile(dir=nearest) as tried:
+            tried.write(b"0" * 4096)
+            tried.flush()
+    except OSError as error:
+        raise UserError(f"{what}: {path} cannot be written ({error.strerror or error}); give another place") from None
+
+
+def _there(path: Path) -> bool:
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        if path.is_symlink():
+            raise
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def written(what: str, path: str | Path) -> Iterator[None]:
+    """What is written to ``path`` inside the ``with``; a failure is one sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{what}: {path} cannot be written ({error.strerror or error}); give another place") from None
+
+
 @contextlib.contextmanager
 def atomic_write(path: str | Path, remedy: str = "") -> Iterator[Path]:
     """Yield a temporary name beside ``path``; rename it to ``path`` on success, remove it on failure.

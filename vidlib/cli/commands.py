@@ -181,14 +181,20 @@ def _predict(given: argparse.Namespace) -> Iterator[str]:
     p = PredictParams.parse(values)  # a wrong value is said before torch is loaded
     from vidlib.studies.predict import guess, show
 
-    p = guess.checked(p, given.overwrite)
+    p = guess.checked(p, given.overwrite, given.figures or "")
     opened = guess.open_method(p)
     found = guess.predict(p, opened)
-    if p.csv:
-        show.write_csv(found.table(p.top), p.csv, given.overwrite)
+    trouble = None
+    try:
+        if p.csv:
+            show.write_csv(found.table(p.top), p.csv, given.overwrite)
+    except UserError as error:  # the guesses are said all the same
+        trouble = error
     yield from show.lines(found, p.top)
-    if p.csv:
+    if p.csv and not trouble:
         yield f"the guesses as a table: {p.csv}"
     if given.figures:
         show.save_figures(found, opened, given.figures)
         yield f"a picture of each video, and its numbers: {paths.absolute(given.figures)}"
+    if trouble:
+        raise trouble

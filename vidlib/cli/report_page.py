@@ -64,11 +64,12 @@ def write(root: str | Path = "", out: str | Path = "") -> tuple[Path, int]:
     folder = Path(root or paths.runs_dir())
     if not folder.is_dir():
         raise UserError(f"runs: {folder} does not exist; give the folder of the runs, or run something first")
-    found = records(folder)
     file = paths.absolute(out) if out else folder / FILE
     if file.is_dir():
         raise UserError(f"out: {file} is a folder; give a file, such as {file / FILE}")
-    with atomic_write(file) as part:
+    paths.check_writable(file, "out")
+    found = records(folder)
+    with paths.written("out", file), atomic_write(file) as part:
         part.write_text(_page(folder, found), encoding="utf-8")
     return file, sum(not record.trouble for record in found)
 

@@ -40,6 +40,7 @@ def checked(request: Request) -> Request:
     from vidlib.training import few_shot, video_text
 
     p = request.params
+    paths.check_writable(executed(request).parent, "runs", folder=True)
     if isinstance(p, PredictParams):
         guess.checked(p)
     elif isinstance(p, VideoTextParams):
@@ -141,12 +142,18 @@ def _execute(request: Request, part: Path, say: Callable[[str], None]) -> None:
             say(line)
         what = f"{error.ename}: {error.evalue}".strip().splitlines()[0]
         raise UserError(f"{request.notebook}.ipynb stopped at In [{error.exec_count}] with {what} -> {part}") from None
-    except (DeadKernelError, RuntimeError, TimeoutError) as error:
-        what = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(
-            f"the kernel of {request.notebook}.ipynb ended or did not start ({what}), often for lack of memory "
-            f"-> {part}"
-        ) from None
+    except OSError as error:
+        if isinstance(error, TimeoutError):
+            raise _no_kernel(request, part, error) from None
+        raise UserError(f"{part} cannot be written ({error.strerror or error}); make room there, or set runs") from None
+    except (DeadKernelError, RuntimeError) as error:
+        raise _no_kernel(request, part, error) from None
+
+
+def _no_kernel(request: Request, part: Path, error: Exception) -> UserError:
+    what = " ".join(str(error).split()) or type(error).__name__
+    name = f"{request.notebook}.ipynb"
+    return UserError(f"the kernel of {name} ended or did not start ({what}), often for lack of memory -> {part}")
 
 
 def summary(request: Request) -> list[str]:

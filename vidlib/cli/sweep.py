@@ -159,7 +159,7 @@ def run(found: Sequence[Cell], jobs: int, say: Callable[[str], None]) -> Path:
                     say(f"{cell.name}: waits for a run that another cell is making")
                     continue
                 waiting, held = held + waiting, []
-                write(found, csv)
+                _keep(found, csv, say)
                 done = sum(cell.state in ("finished", "skipped", "failed") for cell in found)
                 why = f", {cell.why}" if cell.why else ""
                 say(f"{cell.name}: {cell.state} after {cell.minutes:.1f} min{why} ({done} of {len(found)} cells)")
@@ -171,10 +171,18 @@ def run(found: Sequence[Cell], jobs: int, say: Callable[[str], None]) -> Path:
     except BaseException:
         for cell in active:
             _interrupt(cell)
-        write(found, csv)
+        _keep(found, csv, say)
         raise
-    write(found, csv)
+    _keep(found, csv, say)
     return csv
+
+
+def _keep(found: Sequence[Cell], csv: Path, say: Callable[[str], None]) -> None:
+    """``write``; where the disk does not take it the cells go on, and it is said."""
+    try:
+        write(found, csv)
+    except OSError as error:
+        say(f"{csv} cannot be written ({error.strerror or error}); the cells go on")
 
 
 def command_of(cell: Cell) -> list[str]:

@@ -18,6 +18,9 @@ VIDEO_ENDINGS = frozenset(
 )
 NEEDED = 2  # classes that a split must hold: an episode tells at least two classes apart
 FORM = "write {train: [class, ...], val: [class, ...], test: [class, ...]}"
+SPLIT_NAMES = {"train": "train", "training": "train", "test": "test", "testing": "test"}
+SPLIT_NAMES |= dict.fromkeys(("val", "valid", "validation", "dev"), "val")
+FOLDERS = "folders"  # in splits.yaml: the splits are the folders above the classes
 AGAIN = " (again)"  # ends the name of a training video that val holds, too
 GIVE = "give folder:PATH where PATH holds one directory of videos per class"
 
@@ -40,10 +43,15 @@ def from_folder(
     train takes, and one of val; where too few for both are there, val holds the training videos again (``borrowed``),
     to be looked at, not to select on.
 
+    Folders of splits (train, val, test) above the class directories are read so where ``splits.yaml`` is the one word
+    ``folders``; else a UserError offers it.
+
     Raises UserError: no such folder, no class directory, a class without videos, no clip that can be decoded, fewer
     than four classes, a splits file that is not of that form or names an absent class or a class twice.
     """
     root = absolute(path)
+    if over := _split_folders(root):
+        return _from_split_folders(root, over, way, need)
     clips = _class_videos(root)
     _check_some_decode(root, clips)
     file = absolute(splits_yaml) if splits_yaml else root / "splits.yaml"
@@ -58,16 +66,58 @@ def from_folder(
     if left := sorted(set(clips) - {row.cls for row in rows}):
         note.append(f"Classes in no split of {file.name}, left out: {', '.join(left)}.")
     if not splits["val"]:
-        own = _val_from_train(rows, *need)
-        if len({row.cls for row in own if row.split == "val"}) >= way:
-            rows, held = own, "every third video of each training class, or as many as an episode takes"
-        else:
-            again = [row._replace(video=f"{row.video}{AGAIN}", split="val") for row in rows if row.split == "train"]
-            files |= {row.video: files[row.video.removesuffix(AGAIN)] for row in again}
-            rows, held = rows + again, "the training videos again, to look at and not to select on"
-        note.append(f"No classes are left for val: it holds {held}.")
+        rows, files, said = _with_val(rows, files, way, need)
+        note.append(said)
     prompts = {cls: readable(cls) for cls in clips}
     return Manifest(f"folder:{root.name}", tuple(rows), root, files, prompts=prompts, note=" ".join(note))
+
+
+def _split_folders(root: Path) -> dict[str, Path]:
+    """split -> its folder, where ``root`` holds folders named for splits, with class directories in them."""
+    inside = [d for d in root.iterdir() if d.is_dir() and not d.name.startswith(".")] if root.is_dir() else []
+    over = {SPLIT_NAMES.get(d.name.lower(), ""): d for d in inside}
+    deep = all(any(list_videos(c) for c in d.iterdir() if c.is_dir()) for d in inside)
+    return over if "" not in over and "train" in over and 1 < len(over) == len(inside) and deep else {}
+
+
+def _from_split_folders(root: Path, over: Mapping[str, Path], way: int, need: tuple[int, int]) -> Manifest:
+    """The splits as the folders say, where splits.yaml asks for it; else the UserError that offers so."""
+    names, clips = ", ".join(d.name for d in over.values()), {split: _class_videos(d) for split, d in over.items()}
+    file = root / "splits.yaml"
+    if not file.is_file() or file.read_text(encoding="utf-8", errors="replace").strip() != FOLDERS:
+        held = ", ".join(f"{over[split].name} {len(found)}" for split, found in clips.items())
+        raise UserError(
+            f"dataset folder {root} holds the folders of splits above the class directories (classes: {held}); to read "
+            f"them as the splits, write the one word {FOLDERS} into {file}; to draw splits anew from one of them, give "
+            f"folder:{over['train']}"
+        )
+    if "test" not in over:
+        raise UserError(f"dataset folder {root}: of {names} none is test; add it")
+    rows, files = [], {}
+    for split, found in clips.items():
+        _check_some_decode(over[split], found)
+        for cls, videos in found.items():
+            for clip in videos:
+                rows.append(Row(f"{over[split].name}/{cls}/{nfc(clip.name)}", cls, split))
+                files[rows[-1].video] = clip.relative_to(root).as_posix()
+    note = [f"Splits are those of the folders {names}."]
+    if "val" not in over:
+        rows, files, said = _with_val(rows, files, way, need)
+        note.append(said)
+    prompts = {row.cls: readable(row.cls) for row in rows}
+    return Manifest(f"folder:{root.name}", tuple(rows), root, files, prompts=prompts, note=" ".join(note))
+
+
+def _with_val(rows: list[Row], files: dict[str, str], way: int, need: tuple[int, int]) -> tuple[list, dict, str]:
+    """Rows and files with a val split cut from the training videos, or holding them again, and which in words."""
+    own = _val_from_train(rows, *need)
+    if len({row.cls for row in own if row.split == "val"}) >= way:
+        rows, held = own, "every third video of each training class, or as many as an episode takes"
+    else:
+        again = [row._replace(video=f"{row.video}{AGAIN}", split="val") for row in rows if row.split == "train"]
+        files = files | {row.video: files[row.video.removesuffix(AGAIN)] for row in again}
+        rows, held = rows + again, "the training videos again, to look at and not to select on"
+    return rows, files, f"No classes are left for val: it holds {held}."
 
 
 def borrowed(manifest: Manifest) -> bool:

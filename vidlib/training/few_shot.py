@@ -14,7 +14,9 @@ from torch import Tensor, nn
 
 from vidlib import backbones, methods
 from vidlib.backbones import Backbone
+from vidlib.basics import paths
 from vidlib.basics.errors import UserError
+from vidlib.basics.words import few
 from vidlib.data.catalogue import benchmarks, readable
 from vidlib.data.clips import ROLES, Clips
 from vidlib.data.episodes import EpisodeBatch, EpisodeDataset, EpisodeSampler
@@ -55,6 +57,7 @@ def checked(params: P) -> P:
 
     Of notebooks that let the user name methods, every run that they mean is checked.
     """
+    paths.check_writable(params.runs or paths.runs_dir(), "runs", folder=True)
     if isinstance(params, FewShotParams):
         backbones.check(params.backbone, params.pretrained)
     for name in getattr(params, "planned", ()):
@@ -88,16 +91,22 @@ def _train_shape(params: PlaceParams) -> tuple[int, int]:
 def _check_episodes(params: PlaceParams, manifest: Manifest) -> None:
     """UserError where an episode does not fit into a split of a user's folder, with what would fit."""
     select = getattr(params, "val_episodes", 0)
+    if both := sorted(set(manifest.classes("train")) & set(manifest.classes("test"))):
+        raise UserError(
+            f"dataset {params.dataset}: train and test share classes ({few(both)}), and few-shot tests on new ones; "
+            "give the folder of one split, whose classes are then divided, or a notebook of actionclip or m2clip"
+        )
     for split in manifest.splits:
         shape = _train_shape(params) if split == "train" else (params.shot, params.query)
         counts = Counter(row.cls for row in manifest.videos(split))
-        few = min(counts, key=lambda cls: counts[cls])
-        if sum(shape) > counts[few]:
-            most = counts[few] - 1
-            fits = f"give at most {counts[few]} together, as in shot={most} query=1, or add videos"
+        fewest = min(counts, key=lambda cls: counts[cls])
+        if sum(shape) > counts[fewest]:
+            most = counts[fewest] - 1
+            fits = f"give at most {counts[fewest]} together, as in shot={most} query=1, or add videos"
+            right = fits if most else "add videos or remove it"
             raise UserError(
                 f"shot and query: an episode takes {shape[0]} + {shape[1]} videos of a class, and {split} has "
-                f"{counts[few]} of class {few!r} in {params.dataset}; {fits if most else 'add videos or remove it'}"
+                f"{counts[fewest]} of class {fewest!r} in {params.dataset}; {right}"
             )
     if select and borrowed(manifest):
         need = sum(_train_shape(params)) + params.shot + params.query

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torchvision.transforms import InterpolationMode
 
 from vidlib import backbones, methods
+from vidlib.basics import paths
 from vidlib.basics.errors import UserError
 from vidlib.data.catalogue import benchmarks, official, readable
 from vidlib.data.clips import Clips, test_views
@@ -60,6 +61,7 @@ class Opened:
 
 def checked(params: VideoTextParams) -> VideoTextParams:
     """``params`` again, or a ``UserError`` of one sentence for what cannot work, before anything is built."""
+    paths.check_writable(params.runs or paths.runs_dir(), "runs", folder=True)
     backbones.check(params.backbone, params.pretrained)
     for name in (params.dataset, params.test_dataset):
         if name.startswith(official.PREFIX):

@@ -50,6 +50,17 @@ def test_ucf101_in_any_layout(data):
         official.load("ucf101", 2)
 
 
+def test_names_that_agree_by_letters_alone_are_found_as_data_add_finds_them(data):
+    lists = {
+        "trainlist01.txt": "HandstandPushups/v_HandStandPushups_g08_c01.avi 1\nTaiChi/v_TaiChi_g08_c01.avi 2\n",
+        "testlist01.txt": "HandstandPushups/v_HandStandPushups_g01_c01.avi\n",
+    }
+    there = [f"HandStandPushups/v_HandstandPushups_{n}_c01.avi" for n in ("g08", "g01")]
+    lay(data, "ucf101", lists, [*there, "a/v_taichi_g08_c01.avi", "b/v-TaiChi-g08-c01.avi"])
+    made = official.load("ucf101", 1)
+    assert [row.cls for row in made.rows] == ["HandstandPushups"] * 2, "of two that are alike none is taken"
+
+
 def test_hmdb51_leaves_out_what_is_in_neither(data):
     lay(
         data,

@@ -250,15 +250,23 @@ def _with_videos(name: str, facts: Official, root: Path, rows: list[Row], texts:
     if not rows:
         raise UserError(f"{root / 'annotations'} lists no video of {facts.title}; expected {facts.expects}")
     there: dict[tuple[str, str], Path] = {}  # (class folder or "", name) -> file
+    loose: dict[tuple[str, str], list[Path]] = {}  # the same by letters and digits alone
     for file in videos_under(root):
         cut = re.fullmatch(r"(.{11})_\d+_\d+", file.stem)  # Kinetics copies append start and end
         for stem in filter(None, (file.stem, cut and cut[1])):
             there.setdefault((normalised(file.parent.name), stem), file)
             there.setdefault(("", stem), file)
+        if not name.startswith("kinetics"):  # a web id's letters have their case
+            for cls in ("", normalised(file.parent.name)):
+                loose.setdefault((cls, normalised(file.stem)), []).append(file)
 
     def found(row: Row) -> Path | None:
-        stem = row.video.rpartition("/")[2]
-        return there.get((normalised(row.cls), stem)) or there.get(("", stem))
+        stem, cls = row.video.rpartition("/")[2], normalised(row.cls)
+        exact = there.get((cls, stem)) or there.get(("", stem))
+        if exact or name.startswith("kinetics"):
+            return exact
+        alike = loose.get((cls, normalised(stem))) or loose.get(("", normalised(stem)), [])
+        return alike[0] if len(alike) == 1 else None  # by letters and digits alone, as ``vidlib data add`` matches
 
     places = {row.video: found(row) for row in rows}
     files = {video: file and file.relative_to(root).as_posix() for video, file in places.items()}

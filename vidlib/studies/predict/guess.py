@@ -23,7 +23,7 @@ from vidlib import backbones, methods
 from vidlib.backbones import resnet
 from vidlib.basics.devices import make_fabric, place, ready
 from vidlib.basics.errors import UserError
-from vidlib.basics.paths import absolute
+from vidlib.basics.paths import absolute, check_writable
 from vidlib.basics.progress import track
 from vidlib.data.folder import readable
 from vidlib.data.guard import VARIABLE
@@ -46,13 +46,17 @@ MATCHED = 64  # queries matched at a time; their logits do not depend on each ot
 # ---------------------------------------------------------------- what the user gave
 
 
-def checked(p: PredictParams, overwrite: bool = False) -> PredictParams:
+def checked(p: PredictParams, overwrite: bool = False, figures: str = "") -> PredictParams:
     """``p`` again, or a ``UserError`` of one sentence for what cannot work, before anything is built or read."""
     backbones.check(p.backbone, p.pretrained)
     if p.csv and os.path.isdir(p.csv):
         raise UserError(f"csv: {p.csv} is a folder; give the name of a file")
     if p.csv and not overwrite and os.path.exists(p.csv):
         raise UserError(f"csv: {p.csv} exists; give another name, or --overwrite (in a notebook, remove the file)")
+    if p.csv:
+        check_writable(p.csv, "csv")
+    if figures:
+        check_writable(figures, "figures", folder=True)
     if p.run:
         open_record(p)
     if p.videos:

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from vidlib.basics.errors import UserError
-from vidlib.basics.paths import absolute, atomic_write
+from vidlib.basics.paths import absolute, atomic_write, written
 from vidlib.basics.progress import track
 from vidlib.data import video
 from vidlib.data.clips import Pick
@@ -139,7 +139,7 @@ def write_csv(table: pd.DataFrame, file: str | Path, overwrite: bool = False) ->
     """Write ``table`` whole or not at all; UserError where the file exists and ``overwrite`` is not set."""
     if os.path.lexists(file) and not overwrite:
         raise UserError(f"csv: {file} exists; give another name, or --overwrite (in a notebook, remove the file)")
-    with atomic_write(file) as part:
+    with written("csv", file), atomic_write(file) as part:
         table.to_csv(part, index=False, float_format="%.6f", encoding="utf-8")
 
 
@@ -165,7 +165,8 @@ def save_figures(predicted: Predicted, opened: Opened, folder: str | Path) -> No
     for number, path in enumerate(track(predicted.read, "figures"), 1):
         drawn, numbers = figure(predicted, opened, path)
         name = re.sub(r"\W+", "_", Path(predicted.names[path]).stem)
-        style.save(drawn, absolute(folder), f"{number:03d}_{name}", numbers, formats=("png",))
+        with written("figures", folder):
+            style.save(drawn, absolute(folder), f"{number:03d}_{name[:80]}", numbers, formats=("png",))
         plt.close(drawn)
 
 
