@@ -1,7 +1,8 @@
 """A figure on paper: as wide as a column or a page, letters of a size that is read there; what was drawn, as a table.
 
 Every public figure function is marked with ``figure``, which gives it ``width`` ("column" or "page"; empty: the size
-that suits a screen, or what a surrounding ``paper`` says).
+that suits a screen, or what a surrounding ``paper`` says). What people name, classes, files and methods, is drawn as
+it is written there: no text of our figures is read as mathematics or TeX.
 """
 
 import contextlib
@@ -19,6 +20,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from vidlib.basics.errors import UserError
 from vidlib.basics.words import closest
@@ -39,6 +41,7 @@ class Sizes:
 SCREEN = Sizes(8.0, 9.5, 11.0)
 WIDTHS = {"column": Sizes(6.0, 7.0, 7.5, 3.3), "page": Sizes(6.5, 7.5, 8.5, 6.9)}
 LOOK = {"font.family": "DejaVu Sans", "lines.markersize": 4.0, "hatch.linewidth": 0.6, "axes.linewidth": 0.6}
+PLAIN = {"text.parse_math": False, "text.usetex": False}  # else "$_$" or "50%" in a class's name ends the drawing
 _SIZES: ContextVar[Sizes] = ContextVar("sizes", default=SCREEN)
 _TABLES: "weakref.WeakKeyDictionary[Figure, list[pd.DataFrame]]" = weakref.WeakKeyDictionary()
 _ON_PAPER: "weakref.WeakSet[Figure]" = weakref.WeakSet()
@@ -78,8 +81,17 @@ def figure(draw: Callable[..., Drawn]) -> Callable[..., Drawn]:
 
     @functools.wraps(draw)
     def inner(*args: Any, width: str = "", **kwargs: Any) -> Drawn:
-        with paper(width):
-            return draw(*args, **kwargs)
+        with paper(width), mpl.rc_context(PLAIN):
+            given = [value for value in (*args, *kwargs.values()) if isinstance(value, (Axes, Figure))]
+            for text in (text for where in given for text in where.findobj(Text)):  # made elsewhere
+                text.set_parse_math(False)
+                text.set_usetex(False)
+            made = draw(*args, **kwargs)
+            for ax in _root(
+                made[0] if isinstance(made, tuple) else made
+            ).axes:  # else a shared axis makes the labels of its ticks when it is drawn
+                ax.xaxis.get_major_ticks(), ax.yaxis.get_major_ticks()
+            return made
 
     signature = inspect.signature(draw)
     keyword = inspect.Parameter("width", inspect.Parameter.KEYWORD_ONLY, default="", annotation=str)
