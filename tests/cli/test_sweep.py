@@ -1,5 +1,6 @@
 """``vidlib sweep``: all cells checked first, finished ones skipped; after a failure or Ctrl-C it can go on."""
 
+import re
 import signal
 import sys
 import threading
@@ -160,3 +161,20 @@ if seed == "1":
     started = does()
     assert sweep() == 0 and started() == ["1", "2"]
     assert list(summary(tmp_path)["state"]) == ["skipped", "finished", "finished"]
+
+
+@pytest.mark.parametrize(
+    "body, why",
+    [
+        ("print('step 7', flush=True); os.kill(os.getpid(), 9)", r"it was killed by signal 9 \(SIGKILL; .*memory"),
+        ("print('step 7', flush=True); os.kill(os.getpid(), 11)", r"it was killed by signal 11 \(SIGSEGV\)"),
+        ("print('step 7', flush=True); sys.exit(137)", r"it was killed by signal 9 \(SIGKILL; .*memory"),
+        ("sys.exit(3)", "it ended with code 3"),
+        ("print('step 7', flush=True); sys.exit('no such thing')", "no such thing"),
+    ],
+)
+def test_the_reason_of_a_killed_cell_is_its_signal(does, tmp_path, capsys, body, why):
+    does(f"import os; {body}")
+    assert sweep(seeds="0") == 1
+    assert re.fullmatch(rf"{why}.*", summary(tmp_path)["why"][0])
+    assert "step 7" not in capsys.readouterr().err

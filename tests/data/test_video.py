@@ -419,3 +419,31 @@ def test_frames_before_the_cut_are_read_and_no_others(clips):
     count = count_frames(path, timeout=None)
     with pytest.raises(VideoError, match=f"has {count} frames that decode"):
         read_frames(path, [count], timeout=None)
+
+
+def test_an_attached_cover_picture_is_no_film(tmp_path):
+    """The cover is larger than the film and comes after it; alone it is no video."""
+    from av.stream import Disposition
+
+    def written(name: str, frames: int) -> Path:
+        with av.open(str(tmp_path / name), "w") as file:
+            streams = [file.add_stream("mpeg4", rate=8)] if frames else []
+            cover = file.add_stream("mjpeg", rate=1)
+            cover.width, cover.height, cover.pix_fmt, cover.disposition = 128, 96, "yuvj420p", Disposition.attached_pic
+            for film in streams:
+                film.width, film.height, film.pix_fmt = 32, 32, "yuv420p"
+                for grey in range(frames):
+                    picture = np.full((32, 32, 3), 60 * grey, np.uint8)
+                    file.mux(film.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+                file.mux(film.encode())
+            file.mux(cover.encode(av.VideoFrame.from_ndarray(np.full((96, 128, 3), 255, np.uint8), format="rgb24")))
+            file.mux(cover.encode())
+        return tmp_path / name
+
+    path = written("covered.mp4", 4)
+    assert [video.probe(path).width, video.probe(path).height, video.probe(path).codec] == [32, 32, "mpeg4"]
+    assert count_frames(path) == 4
+    for frames in (read_all(path), read_frames(path, range(4))):
+        assert frames.shape == (4, 32, 32, 3) and np.abs(frames.mean((1, 2, 3)) - [0, 60, 120, 180]).max() < 6
+    with pytest.raises(video.VideoError, match="has no video stream"):
+        video.probe(written("cover.mp4", 0))

@@ -207,8 +207,18 @@ def _end(cell: Cell) -> None:
     cell.state, cell.why = "finished", ""
     if cell.process.returncode:
         cell.state = "failed"
-        cell.why = _last(cell) or f"it ended with code {cell.process.returncode}"
+        code = cell.process.returncode
+        cell.why = _killed(code) or _last(cell) or f"it ended with code {code}"
     cell.log.close()
+
+
+def _killed(code: int) -> str:
+    """By which signal a process ended, itself (-9) or what it had started, as a shell says it (137); else empty."""
+    number = -code if code < 0 else code - 128
+    if number not in {*signal.Signals}:
+        return ""
+    memory = "; the system does that where memory runs out" if number == signal.SIGKILL else ""
+    return f"it was killed by signal {number} ({signal.Signals(number).name}{memory})"
 
 
 def _interrupt(cell: Cell) -> None:

@@ -2,6 +2,7 @@
 
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogFormatter, StrMethodFormatter
 
 from vidlib.viz import heatmap, style
 
@@ -19,6 +20,8 @@ def sizes(rows: pd.DataFrame, ax: Axes | None = None, *, title: str = "") -> Axe
         at = part["benchmark"].map(place)
         ax.plot(part["videos"], at, marker, color=colour, markeredgecolor=style.INK, markersize=7, label=split)
     ax.set_xscale("log")
+    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))  # the usual one writes mathematics
+    ax.xaxis.set_minor_formatter(LogFormatter())
     ax.set_yticks(range(len(names)), names)
     ax.set_ylim(len(names) - 0.5, -0.5)
     style.dress(ax, "videos (log scale)", "")

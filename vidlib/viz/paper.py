@@ -1,7 +1,8 @@
 """A figure on paper: as wide as a column or a page, letters of a size that is read there; what was drawn, as a table.
 
 Every public figure function is marked with ``figure``, which gives it ``width`` ("column" or "page"; empty: the size
-that suits a screen, or what a surrounding ``paper`` says).
+that suits a screen, or what a surrounding ``paper`` says). What people name, classes, files and methods, is drawn as
+it is written there: no text of our figures is read as mathematics or TeX.
 """
 
 import contextlib
@@ -20,6 +21,7 @@ from IPython import get_ipython
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from vidlib.basics.errors import UserError
 from vidlib.basics.words import closest
@@ -43,6 +45,7 @@ WIDTHS = {"column": Sizes(6.0, 7.0, 7.5, 3.3), "page": Sizes(6.5, 7.5, 8.5, 6.9)
 LOOK = {"font.family": "DejaVu Sans", "lines.markersize": 4.0, "hatch.linewidth": 0.6, "axes.linewidth": 0.6}
 _BACKEND = ("backend", "backend_fallback", "interactive", "toolbar", "webagg", "tk.", "timezone", "savefig.directory")
 PLAIN = {name: value for name, value in mpl.rcParamsDefault.items() if not name.startswith(_BACKEND)}
+PLAIN |= {"text.parse_math": False, "text.usetex": False}  # else "$_$" or "50%" in a class's name ends the drawing
 LIVE = ("ipympl", "widget", "nbagg", "notebook")  # backends that show a figure below its cell, beside inline
 _SIZES: ContextVar[Sizes] = ContextVar("sizes", default=SCREEN)
 _TABLES: "weakref.WeakKeyDictionary[Figure, list[pd.DataFrame]]" = weakref.WeakKeyDictionary()
@@ -81,10 +84,16 @@ def figure(draw: Callable[..., Drawn]) -> Callable[..., Drawn]:
     @functools.wraps(draw)
     def inner(*args: Any, width: str = "", **kwargs: Any) -> Drawn:
         with paper(width):
-            result = draw(*args, **kwargs)
-        if isinstance(_root(result), Figure):
-            letters.complete(_root(result))
-        return result
+            given = [value for value in (*args, *kwargs.values()) if isinstance(value, (Axes, Figure))]
+            for text in (text for where in given for text in where.findobj(Text)):  # made elsewhere
+                text.set_parse_math(False)
+                text.set_usetex(False)
+            made = draw(*args, **kwargs)
+            root = _root(made[0] if isinstance(made, tuple) else made)
+            for ax in root.axes:  # else a shared axis makes the labels of its ticks when it is drawn
+                ax.xaxis.get_major_ticks(), ax.yaxis.get_major_ticks()
+        letters.complete(root)
+        return made
 
     signature = inspect.signature(draw)
     keyword = inspect.Parameter("width", inspect.Parameter.KEYWORD_ONLY, default="", annotation=str)

@@ -149,7 +149,7 @@ def figure(predicted: Predicted, opened: Opened, path: Path) -> tuple[Figure, pd
     frames = filmstrip.to_uint8(clip, opened.transform.mean, opened.transform.std)
     scores = predicted.scores[predicted.read.index(path)]
     guess = f"{predicted.way} guess: {predicted.classes[scores.argmax()]}, score {scores.max():.2f}"
-    title = f"{predicted.names[path]}; {guess}".replace("$", r"\$")  # else what lies between two is mathematics
+    title = f"{predicted.names[path]}; {guess}"
     last, masses, numbers = {}, {}, pd.DataFrame({"class": predicted.classes, "score": scores})
     maps, name = _attention(opened, clip), "attention"
     if maps is not None:
