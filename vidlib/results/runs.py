@@ -310,10 +310,10 @@ def finished(folder: Path) -> bool:
 
 
 def _lacking(folder: Path) -> list[str]:
-    """What a run with a result should hold and does not; earlier records do not name their files."""
+    """What a run with a result should hold and does not; earlier records, never reused, do not name their files."""
     record = paths.read_json(folder / "result.json", ANEW)
-    files = record.get("files", [WEIGHTS] if record.get("fit") else [])
-    return [name for name in (*ALWAYS, *map(str, files)) if not os.path.isfile(folder / name)]
+    files = (*ALWAYS, *map(str, record["files"])) if isinstance(record.get("files"), list) else ALWAYS[:1]
+    return [name for name in files if not os.path.isfile(folder / name)]
 
 
 def trials(what: str, summary: Mapping[str, Any], report: str) -> str:
