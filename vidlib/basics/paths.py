@@ -129,9 +129,11 @@ def _there(path: Path) -> bool:
 
 @contextlib.contextmanager
 def written(what: str, path: str | Path) -> Iterator[None]:
-    """What is written to ``path`` inside the ``with``; a failure is one sentence."""
+    """What is written to ``path`` inside the ``with``; a failure is one sentence that begins with ``what``."""
     try:
         yield
+    except UserError as error:
+        raise UserError(f"{what}: {error}") from None
     except OSError as error:
         raise UserError(f"{what}: {path} cannot be written ({error.strerror or error}); give another place") from None
 
