@@ -10,15 +10,9 @@ too, but are compared where a finished run is reused.
 
 import collections
 import contextlib
-import functools
-import hashlib
-import importlib.metadata
 import json
 import os
-import platform
 import re
-import socket
-import subprocess
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,28 +21,16 @@ from typing import TYPE_CHECKING, Any
 from vidlib.basics import paths
 from vidlib.basics.errors import UserError
 from vidlib.basics.lock import Lock
+from vidlib.results.environment import COMPARED, environment, versions
 from vidlib.results.identity import VERSION, Identity
 
 if TYPE_CHECKING:
     import pandas as pd
 
-NAMED = (
-    "torch",
-    "torchvision",
-    "lightning",
-    "open_clip_torch",
-    "timm",
-    "av",
-    "decord",
-    "numpy",
-    "safetensors",
-    "einops",
-)
 STATE, WEIGHTS, METRICS = "state.safetensors", "checkpoint.safetensors", "metrics.jsonl"
 ALWAYS = ("params.json", "environment.json")
 NUMBERS = ("accuracy", "interval", "trainable", "gmacs")  # wherever they stand in a result
 ANEW = "put back a copy of it, or delete the run's folder to run it anew"
-COMPARED = ("torch", "open_clip_torch", "timm", "av")  # versions that can move a result's digits
 
 
 # ---------------------------------------------------------------- lines of JSON
@@ -86,59 +68,6 @@ def write_json(path: Path, value: Any) -> None:
     """Write JSON atomically."""
     with paths.atomic_write(path) as part:
         part.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
-
-
-# ---------------------------------------------------------------- environment
-
-
-def environment() -> dict[str, Any]:
-    """What the run ran on: versions, processor, threads, commit; the host only as a hash, no user, no path."""
-    import torch  # here, so that records are read without it
-
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return {
-        "python": platform.python_version(),
-        "platform": f"{platform.system()} {platform.machine()}",
-        "versions": versions(NAMED),
-        "cpu": _cpu_name(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "gpu": gpu,
-        "cuda": torch.version.cuda if gpu else None,
-        "commit": _commit(),
-        "host": hashlib.sha256(socket.gethostname().encode()).hexdigest()[:12],
-    }
-
-
-def versions(names: Iterable[str]) -> dict[str, str | None]:
-    """The installed version of each distribution, None where it is absent."""
-    found = {}
-    for name in names:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = None
-    return found
-
-
-def _cpu_name() -> str:
-    try:
-        return re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text()).group(1)
-    except (OSError, AttributeError):
-        return platform.processor() or platform.machine()
-
-
-def _commit() -> str | None:
-    root = paths.checkout()
-    if root is None or not (root / ".git").exists():
-        return None
-    try:
-        ask = functools.partial(subprocess.run, cwd=root, capture_output=True, text=True, timeout=10)
-        commit = ask(["git", "rev-parse", "HEAD"])
-        changed = ask(["git", "status", "--porcelain"]).stdout.strip()
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return commit.stdout.strip() + ("+changes" if changed else "") if commit.returncode == 0 else None
 
 
 # ---------------------------------------------------------------- the run
