@@ -102,10 +102,10 @@ def labelled(manifest: Manifest, uses: Mapping[str, str]) -> Labels:
 
 
 def labels_line(labels: Labels) -> str:
-    """``labelled`` in a sentence."""
-    each = (
-        f"{use} {n['videos']:,}" + (f" of {n['classes']} classes" if n["videos"] else "") for use, n in labels.items()
-    )
+    """``labelled`` in a sentence, in the order of use; a record has names in that of the alphabet."""
+    uses = sorted(labels, key=lambda use: (use != "train", use != "selection"))
+    said = {use: f" of {labels[use]['classes']} classes" if labels[use]["videos"] else "" for use in uses}
+    each = (f"{use} {labels[use]['videos']:,}{said[use]}" for use in uses)
     return f"Labelled videos used: {', '.join(each)}."
 
 
