@@ -42,7 +42,9 @@ def test_names_and_runs_are_told_without_torch(tmp_path):
 def test_threads_wait_passively_unless_a_person_chose(given, policy, spins):
     code = "import vidlib, os, sys; print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)"
     assert python(code=code, OMP_WAIT_POLICY=given).stdout == f"{policy} False\n"
-    shown = python("make", "--eval=show:; @echo $$OMP_WAIT_POLICY", "show", OMP_WAIT_POLICY=given)
+    shown = python(
+        "make", "--no-print-directory", "--eval=show:; @echo $$OMP_WAIT_POLICY", "show", OMP_WAIT_POLICY=given
+    )
     assert shown.stdout == f"{policy}\n", "what the recipes of the Makefile are given"
     told = {"OMP_WAIT_POLICY": given, "OMP_NUM_THREADS": "", "OMP_DISPLAY_ENV": "VERBOSE"}
     libgomp = python(code="import vidlib, torch", **told).stderr  # how often a thread looks before it sleeps
