@@ -33,7 +33,8 @@ Labels = Mapping[str, Mapping[str, int]]  # use -> videos, classes
 @dataclass(frozen=True)
 class Plan:
     """``manifest`` with the splits of the protocol, what was done in words, class names that train and test share
-    where they should not (as the test data set spells them), and the data sets it was made of (``planning``)."""
+    where they should not (as the test data set spells them), and the data sets it was made of
+    (``training.video_text.open_plan``)."""
 
     manifest: Manifest
     said: str
