@@ -85,7 +85,7 @@ AbsolutePath = AfterValidator(absolute)
 Dataset = Annotated[
     str,
     AfterValidator(absolute_folder),
-    Field(description="moving_shapes, moving_shapes_scene, folder:PATH or a benchmark in data_manifests"),
+    Field(description="motion, scene, words, folder:PATH or a benchmark in data_manifests"),
 ]
 Backbone = Annotated[
     str, Field(description="clip-mini or an open_clip ViT such as ViT-B-16-quickgelu, resnet-mini or a timm ResNet")
@@ -254,7 +254,7 @@ def _wanted(kind: type) -> str:
 class PlaceParams(Params):
     """What every run has: which data, towers and seed, and where it is done."""
 
-    dataset: Dataset = "moving_shapes"
+    dataset: Dataset = "motion"
     backbone: Backbone = "clip-mini"
     pretrained: Pretrained = "clip-mini"
     seed: Seed = 0

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field, PrivateAttr, field_validator
 from vidlib.params import base, few_shot, recipes
 from vidlib.params.base import PlaceParams, listed, plain_options
 from vidlib.params.few_shot import METHOD_NAMES, FewShotParams, OneMethod, RunParams, known_method, names
+from vidlib.params.names import WORLDS
 
 FROZEN = "frozen_clip"
 TOWER = frozenset({"backbone", "pretrained"})
@@ -213,7 +214,7 @@ class SloshNetParams(ByRecipe, FewShotParams):
     @classmethod
     def given(cls, values: Mapping[str, Any]) -> dict[str, Any]:
         given = super().given(values)
-        small = str(given.get("dataset", "moving_shapes")).startswith(("moving_shapes", "folder:"))
+        small = recipes.small(str(given.get("dataset", recipes.SMALL)))
         return ({"test_episodes": MIXED_EPISODES} if small and given.get("variant") == "released" else {}) | given
 
 
@@ -226,7 +227,7 @@ class GgHMParams(ByRecipe, FewShotParams):
     finetune: Literal["full", "frozen"] = Field(
         "full", description="full trains the trunk as papers do, frozen leaves it"
     )
-    beside: str = Field("moving_shapes_scene", description="a second world for frames against tuples, or empty")
+    beside: str = Field("scene", description="a second world for frames against tuples, or empty")
     variant: few_shot.paper_alone("GgHM") = "paper"
     options: base.Options = Field(
         {}, description="other constructor arguments of GgHM, as in {gap: 4, transductive: true}"
@@ -242,7 +243,7 @@ class GgHMParams(ByRecipe, FewShotParams):
     @property
     def worlds(self) -> tuple[str, ...]:
         """Where frames are set against tuples: the data set, and beside an embedded world the other one."""
-        beside = self.beside if self.dataset.startswith("moving_shapes") else ""
+        beside = self.beside if self.dataset in WORLDS else ""
         return tuple(dict.fromkeys(filter(None, (self.dataset, beside))))
 
 

@@ -1,4 +1,6 @@
-"""The methods and a study's steps as tables and figures print them; of a paper's method, its own name."""
+"""The embedded worlds; and methods and steps of a study as tables and figures print them, a paper's by its own name."""
+
+WORLDS = ("motion", "scene", "words", "moving_shapes", "moving_shapes_scene")  # the embedded worlds; a test holds them
 
 LABELS = {
     "ma_fsar": "MA-FSAR",

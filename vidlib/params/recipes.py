@@ -1,7 +1,7 @@
 """Recipes, as files: which one belongs to a method on a data set, and what it says.
 
-``recipes/<method>/<dataset>_<shot>shot.yaml`` is a published table cell, ``recipes/<method>/moving_shapes.yaml`` the
-method's small recipe for the embedded world, which also serves a user's folder. A user's method has its start values in
+``recipes/<method>/<dataset>_<shot>shot.yaml`` is a published table cell, ``recipes/<method>/motion.yaml`` the method's
+small recipe for the embedded worlds, which also serves a user's folder. A user's method has its start values in
 ``recipes/your_method/``.
 """
 
@@ -13,8 +13,9 @@ from typing import Any
 from vidlib.basics import paths, plain_yaml
 from vidlib.basics.errors import UserError
 from vidlib.params import open_choices
+from vidlib.params.names import WORLDS
 
-SMALL, YOURS = "moving_shapes", "your_method"
+SMALL, YOURS = "motion", "your_method"
 
 
 def find(method: str, dataset: str, shot: int) -> Path | None:
@@ -24,7 +25,7 @@ def find(method: str, dataset: str, shot: int) -> Path | None:
         return None
     folder = root / "recipes" / (YOURS if not method or ":" in method else method)
     names = [f"{dataset}_{shot}shot", dataset]
-    if dataset.startswith((SMALL, "folder:")):
+    if small(dataset):
         names = [dataset.partition(":")[0], SMALL]
     found = (folder / f"{name}.yaml" for name in names)
     return next((file for file in found if file.is_file()), None)
@@ -37,8 +38,13 @@ def read(file: Path) -> Mapping[str, Any]:
     values = plain_yaml.read(file, form)
     if not isinstance(values, dict):
         raise UserError(f"{file} holds no parameters: {form}")
-    cell = not str(values.get("dataset", SMALL)).startswith((SMALL, "folder:"))
+    cell = not small(str(values.get("dataset", SMALL)))
     return open_choices.in_recipe(file.parent.name, values) if cell else values
+
+
+def small(dataset: str) -> bool:
+    """Whether ``dataset`` is an embedded world or a user's folder, which the small recipes serve."""
+    return dataset in WORLDS or dataset.startswith("folder:")
 
 
 def command(file: Path) -> str:

@@ -29,9 +29,7 @@ def _several(value: Any) -> Any:
 class DatasetsParams(PlaceParams):
     """Which videos are taken away from which benchmark, and how a frozen backbone is tested on what is left."""
 
-    dataset: base.Dataset = Field(
-        "moving_shapes_scene", description="whose videos go missing: moving_shapes_scene, folder:PATH or a benchmark"
-    )
+    dataset: base.Dataset = Field("scene", description="whose videos go missing: scene, folder:PATH or a benchmark")
     missing: Annotated[list[float], BeforeValidator(_shares), base.AsYAML] = Field(
         [0.1, 0.3, 0.5], description="shares of the val videos that are taken away"
     )

@@ -59,7 +59,7 @@ class VideoTextParams(PlaceParams):
     """How a video-text method is built, trained and tested; defaults suit the embedded world on two cores."""
 
     dataset: base.Dataset = Field(
-        "moving_shapes", description="moving_shapes, moving_shapes_scene, folder:PATH, official:NAME or a benchmark"
+        "words", description="words, motion, scene, folder:PATH, official:NAME or a benchmark"
     )
     backbone: base.Backbone = Field("clip-mini", description="clip-mini or an open_clip ViT such as ViT-B-16-quickgelu")
     protocol: Protocol = "closed_set"

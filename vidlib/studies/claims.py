@@ -99,7 +99,7 @@ def your_method(
     yield f"holds: {study.label(p.method)} meets the contract in all {len(checks)} checks"
     yield from _protocol(p, manifest, found)
     claim = f"with this notebook's defaults {study.label(p.method)} is above frozen features, intervals apart"
-    if not own or not p.as_recipe or p.dataset != "moving_shapes":
+    if not own or not p.as_recipe or p.dataset != "motion":
         yield f"not claimed here: {claim}"
         return
     for ours, floor in by_seed(found, p.method, "frozen"):
@@ -161,7 +161,7 @@ def _order(p: ByRecipe, manifest: Manifest, run: runs.Run) -> Iterator[str]:
 
 
 def _learns(p: ByRecipe, found: Found) -> Iterator[str]:
-    world = "moving_shapes_scene" if p.method in ORDER_BLIND else "moving_shapes"
+    world = "scene" if p.method in ORDER_BLIND else "motion"
     claim = f"trained by its small recipe it is above itself untrained on the new classes of {world}, intervals apart"
     if p.method not in METHODS or not found[p.method][0].result["cost"]["trainable"]:
         yield f"not claimed here: {claim}; claimed for the methods of this suite that train anything"

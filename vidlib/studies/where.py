@@ -15,7 +15,7 @@ from vidlib.basics.progress import track
 from vidlib.data.catalogue.benchmarks import WORLDS
 from vidlib.data.clips import ROLES
 from vidlib.data.manifest import Manifest
-from vidlib.data.world.moving_shapes import object_masks
+from vidlib.data.world import worlds
 from vidlib.layers.attention import capture_attention
 from vidlib.results.accuracy import half_width
 from vidlib.studies.tables import Studied, label
@@ -69,7 +69,7 @@ def object_pixels(split: Split, row: int) -> Tensor:
     """Where the object of an embedded world's video is, through the same choice of frames and the same crop as its
     clip: bool ``[T H W]``."""
     clips = split.clips
-    masks = object_masks(clips.manifest.name, clips.rows[row].video)
+    masks = worlds.drawn(clips.manifest.name, clips.rows[row].video).masks()
     masks = masks[clips.pick(len(masks), clips.frames, None)].astype(np.uint8) * 255
     look = clips.transform_test
     seen = look(np.repeat(masks[..., None], 3, axis=3), None)[:, 0]

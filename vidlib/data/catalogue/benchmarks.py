@@ -15,8 +15,8 @@ from vidlib.basics.errors import UserError
 from vidlib.basics.words import closest
 from vidlib.data.folder import GIVE, from_folder, list_videos, nfc
 from vidlib.data.manifest import Manifest, Row, normalised
+from vidlib.params.names import WORLDS
 
-WORLDS = ("moving_shapes", "moving_shapes_scene")  # rendered here, their classes come from code
 FOLDER = "folder:"
 STANDARD = "official_"  # files of data sets with standard splits, which ``dataset`` names ``official:...``
 
@@ -63,9 +63,9 @@ def load(dataset: str, cache: Path | None = None, **episode: Any) -> Manifest:
         return from_folder(_folder(dataset), **episode)
     describe(dataset)
     if dataset in WORLDS:
-        from vidlib.data.world import moving_shapes
+        from vidlib.data.world import worlds
 
-        return moving_shapes.manifest(dataset, cache)
+        return worlds.manifest(dataset, cache)
     from vidlib.data import prefetched
 
     manifest, note = _stored(dataset) or _scan(dataset), prefetched.note(dataset)
@@ -80,9 +80,9 @@ def splits_of(dataset: str, **episode: Any) -> dict[str, tuple[str, ...]]:
         return {split: manifest.classes(split) for split in manifest.splits}
     facts = describe(dataset)
     if dataset in WORLDS:
-        from vidlib.data.world import moving_shapes
+        from vidlib.data.world import worlds
 
-        return {split: tuple(sorted(classes)) for split, classes in moving_shapes.classes(dataset).items()}
+        return {split: tuple(sorted(classes)) for split, classes in worlds.classes(dataset).items()}
     return {split: tuple(sorted(c["name"] for c in classes)) for split, classes in facts["classes"].items()}
 
 

@@ -145,16 +145,16 @@ class Standard(Entry):
 
 
 class World(Entry):
-    """An embedded world: ``counts`` maps a split to its number of classes."""
+    """An embedded world: ``counts`` maps a split to its number of classes, ``clips_per_class`` to each one's videos."""
 
     counts: Mapping[str, Count]
-    clips_per_class: Count
+    clips_per_class: Mapping[str, Count]
 
     def texts(self) -> dict[str, dict[str, str | None]]:
         return {split: {cls: cls for cls in classes} for split, classes in benchmarks.splits_of(self.name).items()}
 
     def videos(self) -> dict[str, int | None]:
-        return {split: number * self.clips_per_class for split, number in self.counts.items()}
+        return {split: number * self.clips_per_class[split] for split, number in self.counts.items()}
 
 
 def every() -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from vidlib.basics.errors import UserError
 from vidlib.data.catalogue import benchmarks, entries, ledger, official
 from vidlib.data.disk import lists
 from vidlib.data.manifest import Manifest, Row
-from vidlib.data.world import moving_shapes
+from vidlib.data.world import worlds
 
 if TYPE_CHECKING:  # pandas, decoders and torch are imported where a function needs them: a list should come at once
     import pandas as pd
@@ -54,7 +54,7 @@ def here(name: str) -> str:
     """In a few words: what of a benchmark lies on this machine. Nothing is rendered or decoded."""
     facts = entries.entry(name)
     if isinstance(facts, entries.World):
-        return "rendered" if (moving_shapes.folder(name) / "complete").is_file() else "nothing yet"
+        return "rendered" if (worlds.folder(name) / "complete").is_file() else "nothing yet"
     standard = isinstance(facts, entries.Standard)
     data = paths.absolute(paths.data_dir())
     short = name.removeprefix(official.PREFIX)

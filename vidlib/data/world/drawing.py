@@ -62,6 +62,20 @@ class Thing:
 
 
 @dataclass(frozen=True)
+class View:
+    """What a camera sees of the world: the point in the middle of the picture, and how much larger things look."""
+
+    x: float = 0.5
+    y: float = 0.5
+    zoom: float = 1.0
+
+    def of(self, thing: Thing) -> Thing:
+        """A thing of the world where it stands in the picture."""
+        x, y = ((at - middle) * self.zoom + 0.5 for at, middle in ((thing.x, self.x), (thing.y, self.y)))
+        return replace(thing, x=x, y=y, size=thing.size * self.zoom)
+
+
+@dataclass(frozen=True)
 class Ground:
     """A background: pattern, two colours close to each other, direction (0 across, 1 down, 2 aslant), period."""
 
@@ -113,10 +127,13 @@ def _distance(shape: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     return second
 
 
-def paint_ground(ground: Ground, pixels: int) -> np.ndarray:
-    """-> float32 [pixels pixels 3] in 0..255."""
-    line = (np.arange(pixels, dtype=np.float32) + 0.5) / pixels
-    across, down = np.broadcast_to(line[None, :], (pixels, pixels)), np.broadcast_to(line[:, None], (pixels, pixels))
+def paint_ground(ground: Ground, pixels: int, view: View | None = None) -> np.ndarray:
+    """-> float32 [pixels pixels 3] in 0..255, without a ``view`` the world from 0 to 1."""
+    across = down = (np.arange(pixels, dtype=np.float32) + 0.5) / pixels
+    if view:
+        across, down = ((across - 0.5) / np.float32(view.zoom) + np.float32(at) for at in (view.x, view.y))
+    across = np.broadcast_to(across[None, :], (pixels, pixels))
+    down = np.broadcast_to(down[:, None], (pixels, pixels))
     run = (across, down, (across + down) / 2)[ground.direction] + np.float32(ground.offset)
     if ground.pattern == "striped":
         mix = (run / ground.period % 1 < 0.5).astype(np.float32)
@@ -128,7 +145,7 @@ def paint_ground(ground: Ground, pixels: int) -> np.ndarray:
         dv = (down / ground.period + ground.offset) % 1 - 0.5
         mix = np.clip((0.3 - np.sqrt(du * du + dv * dv)) * ground.period * pixels + 0.5, 0, 1)
     elif ground.pattern == "shaded":
-        mix = run - np.float32(ground.offset)
+        mix = np.clip(run - np.float32(ground.offset), 0, 1) if view else run - np.float32(ground.offset)
         mix = mix if ground.offset < 0.1 else 1 - mix
     elif ground.pattern == "floor":
         mix = (down > 0.66 + 0.1 * ground.offset).astype(np.float32)

@@ -108,11 +108,13 @@ def _bystanders(
 
 class Film(NamedTuple):
     """What a clip is drawn from: the ground, the bystanders, frame by frame each, and of every frame the things that
-    the class speaks of, each with its layer."""
+    the class speaks of, each with its layer; how coarsely it is encoded, and its frames per second."""
 
     ground: Ground
     behind: list[list[Thing]]
     actors: list[list[tuple[int, Thing]]]
+    quantiser: int = 14
+    rate: int = 12
 
     def frames(self) -> np.ndarray:
         """uint8 [24 72 72 3]."""
@@ -171,16 +173,6 @@ def action_film(action: Action, rng: np.random.Generator) -> Film:
     ]
     taken = [(thing.x, thing.y, thing.size) for frame in actors[::3] for _, thing in frame]
     return Film(ground, _bystanders(rng, ground, taken), actors)
-
-
-def action_clip(action: Action, rng: np.random.Generator) -> np.ndarray:
-    """``action_film`` drawn: uint8 [24 72 72 3]."""
-    return action_film(action, rng).frames()
-
-
-def scene_clip(scene: Scene, rng: np.random.Generator) -> np.ndarray:
-    """``scene_film`` drawn: uint8 [24 72 72 3]."""
-    return scene_film(scene, rng).frames()
 
 
 def scene_film(scene: Scene, rng: np.random.Generator) -> Film:

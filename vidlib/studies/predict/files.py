@@ -10,10 +10,10 @@ from vidlib.basics.errors import UserError
 from vidlib.basics.paths import LINKS, absolute, atomic_write, cache_dir, walk
 from vidlib.basics.words import few, printable
 from vidlib.data.folder import VIDEO_ENDINGS, list_videos, nfc
-from vidlib.data.world import moving_shapes
+from vidlib.data.world import worlds
 
-WORLD = "moving_shapes_scene"
-CHOSEN = ("a black cross and a yellow square", "a cyan cross", "a green bar", "something yellow on a striped ground")
+WORLD = "scene"
+CHOSEN = ("a yellow cross", "four squares", "an orange square and a cyan cross", "a moon on a striped ground")
 SHOTS, ASKED = 3, 2  # of each class: example videos, and videos to tell
 BROKEN = "clip-0.mp4"
 
@@ -30,7 +30,7 @@ class Demo:
 
 def demo() -> Demo:
     """A few val clips of the embedded world, rendered into the cache under names that do not tell their class."""
-    key = {"world": moving_shapes.CHECKSUM[WORLD], "classes": CHOSEN, "videos": [SHOTS, ASKED]}
+    key = {"world": worlds.CHECKSUM[WORLD], "classes": CHOSEN, "videos": [SHOTS, ASKED]}
     root = cache_dir() / f"your_videos-{digest(key)[:8]}"
     files, truth = {}, {}
     for c, name in enumerate(CHOSEN):
@@ -39,13 +39,12 @@ def demo() -> Demo:
             file = f"support/{name}/{i}.mp4" if i < SHOTS else f"videos/clip-{number}.mp4"
             if i >= SHOTS:
                 truth[file.removeprefix("videos/")] = name
-            files[root / file] = (WORLD, name, i)
-    files[root / "videos" / BROKEN] = ()
+            files[root / file] = worlds.video(name, i)
+    files[root / "videos" / BROKEN] = ""
     for file, clip in files.items():
         if not file.is_file():
             with atomic_write(file) as part:
-                shown = moving_shapes.encode(moving_shapes.clip_frames(*clip)) if clip else b"not a video"
-                part.write_bytes(shown)
+                part.write_bytes(worlds.encoded(WORLD, clip) if clip else b"not a video")
     return Demo(root / "videos", ",".join(CHOSEN), root / "support", truth)
 
 
