@@ -31,7 +31,10 @@ from vidlib.training.controls import ShuffledFrames
 
 TOGETHER = 250  # episodes that are matched at a time
 TRAINED = (3, 100)  # training episodes of the ordered differences
-RATE = 1e-2  # of their Adam, one episode a step
+# Their Adam's, one episode a step. The means of three seeds on 2,000 val episodes of moving_shapes with the towers of
+# the time, of 3e-4, 1e-3, 3e-3, 1e-2 and 3e-2: clip-mini 76.8, 76.9, 76.7, 74.2, 67.1 after 3 episodes and 77.5, 78.5,
+# 78.3, 77.8, 78.4 after 100; resnet-mini 78.8, 79.4, 79.9, 77.1, 71.9 and 84.6, 84.9, 84.3, 83.8, 83.9.
+RATE = 3e-3
 SPLITS = ("val", "test")
 Logits = Callable[[Tensor, Tensor, Tensor], Tensor]  # support rows [E S], labels [E S], query rows [E Q] -> [E Q W]
 
@@ -188,7 +191,7 @@ def measure(
             if split in similarities:
                 add(shortcut, split, one.by_similarity(similarities[split]), looks=False)
     table = pd.DataFrame(rows)
-    table.attrs |= {"dataset": manifest.name, "note": manifest.note, "lost": train.lost}
+    table.attrs |= {"dataset": dataset, "note": manifest.note, "lost": train.lost}
     table.attrs["checksums"] = {split: one.checksum for split, one in asking.items()}
     return table
 
@@ -242,9 +245,7 @@ def _best_frame(single: Mapping[str, Sequence[Evaluation]], split: str) -> tuple
     """The position that is best on val, else on ``split`` itself, and which of the two in words."""
     by = "val" if "val" in single else split
     best = int(np.argmax([result.accuracy for result in single[by]]))
-    if by != split:
-        return best, "chosen on val"
-    return best, "chosen on val itself" if split == "val" else f"chosen on {split} itself, for there is no val"
+    return best, "chosen on val" if by == "val" else f"chosen on {split} itself, for there is no val"
 
 
 def _standardised(values: Tensor, train: Tensor) -> Tensor:
