@@ -7,8 +7,9 @@ Legend: `V` videos of a split, `E` episodes, `W` way, `S` supports, `Q` queries,
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -36,6 +37,12 @@ TRAINED = (3, 100)  # training episodes of the ordered differences
 # 78.3, 77.8, 78.4 after 100; resnet-mini 78.8, 79.4, 79.9, 77.1, 71.9 and 84.6, 84.9, 84.3, 83.8, 83.9.
 RATE = 3e-3
 SPLITS = ("val", "test")
+SHUFFLED = ", frames shuffled"  # ends the name of a shortcut that lost the order
+NAMES = {  # shortcuts that need no tower, by their field of ``Traces``
+    "motion": "global motion statistics",
+    "file": "file: size, duration, rate, packets",
+    "packets": "file: bytes in eight parts, in order",
+}
 Logits = Callable[[Tensor, Tensor, Tensor], Tensor]  # support rows [E S], labels [E S], query rows [E Q] -> [E Q W]
 
 
@@ -106,7 +113,24 @@ def asked(manifest: Manifest, split: str, way: int, shot: int, episodes: int, se
     return Asked(sampler, [sampler[i] for i in range(episodes)], sampler.checksum(episodes))
 
 
-def measure(
+@dataclass
+class Material:
+    """What the shortcuts work with: the episodes and the ``traces`` of each split, those to learn from, and the tower.
+
+    ``learning`` are the episodes of the training split, ``train`` its traces. ``traces`` and ``asked`` hold val beside
+    the ``splits`` that were asked for, where there is one: the best single frame is chosen there.
+    """
+
+    manifest: Manifest
+    splits: tuple[str, ...]
+    tower: backbones.Backbone
+    asked: dict[str, Asked]
+    traces: dict[str, Traces]
+    learning: Asked
+    train: Traces
+
+
+def gather(
     dataset: str,
     backbone: str = "clip-mini",
     pretrained: str = "",
@@ -117,7 +141,42 @@ def measure(
     episodes: int = 2000,
     frames: int = 8,
     seed: int = 0,
+) -> Material:
+    """Read every video that the episodes use, once; arguments and errors as of ``measure``."""
+    pretrained = pretrained or (backbone if backbone in base.SHIPPED else "")
+    if not pretrained:
+        raise UserError(f"pretrained: {backbone} has no weights of that name; give a tag of it, or a file")
+    given = {"dataset": dataset, "backbone": backbone, "pretrained": pretrained, "way": way, "shot": shot}
+    given |= {"test_episodes": episodes, "frames": frames, "seed": seed, "method": "ordered_differences"}
+    params = RunParams.parse(given)
+    if frames < 3:
+        raise UserError(f"frames: {frames} are too few: the shortcuts take steps and triples of frames; give 3 or more")
+    backbones.check(params.backbone, params.pretrained)
+    manifest = few_shot.open_manifest(params)
+    chosen = tuple(split for split in dict.fromkeys(splits) if split in manifest.splits)
+    if not chosen or "train" not in manifest.splits:
+        raise UserError(
+            f"split: {' and '.join(splits)} of {manifest.name} should be among {', '.join(manifest.splits)}, train "
+            "beside them"
+        )
+    wanted = dict.fromkeys([*chosen, *(["val"] if "val" in manifest.splits else [])])
+    meet = {split: asked(manifest, split, way, shot, episodes) for split in wanted}
+    fewer = min(way, len(manifest.classes("train")))
+    learning = asked(manifest, "train", fewer, shot, max(TRAINED), seed)
+    tower = few_shot.open_backbone(params)
+    train = look(manifest, "train", learning.rows, tower, frames, may_fail=True)
+    seen = {split: look(manifest, split, one.rows, tower, frames) for split, one in meet.items()}
+    return Material(manifest, chosen, tower, meet, seen, learning, train)
+
+
+def measure(
+    dataset: str,
+    backbone: str = "clip-mini",
+    pretrained: str = "",
+    *,
+    seed: int = 0,
     others: Mapping[str, Mapping[str, Tensor]] | None = None,
+    **settings: Any,
 ) -> pd.DataFrame:
     """Every shortcut on ``dataset`` (an embedded world, a benchmark that is here, ``folder:PATH``), a row per split.
 
@@ -126,81 +185,53 @@ def measure(
     in order minus that of shuffled frames, paired by episode), note. Fractions, not percent.
 
     ``pretrained``: the weights, by default those that ship under the backbone's name. ``seed``: of what is drawn here;
-    the tested episodes are the house's. ``others``: shortcut -> split -> similarity [V V], rows of one's own.
+    the tested episodes are the house's. ``settings``: ``splits``, ``way``, ``shot``, ``episodes`` and ``frames`` of
+    ``gather``. ``others``: shortcut -> split -> similarity [V V], rows of one's own.
     UserError: unknown data or tower, episodes that do not fit, a video of ``splits`` that does not decode.
     """
-    pretrained = pretrained or (backbone if backbone in base.SHIPPED else "")
-    if not pretrained:
-        raise UserError(f"pretrained: {backbone} has no weights of that name; give a tag of it, or a file")
-    given = {"dataset": dataset, "backbone": backbone, "pretrained": pretrained, "way": way, "shot": shot}
-    params = RunParams.parse(
-        given | {"test_episodes": episodes, "frames": frames, "seed": seed, "method": "ordered_differences"}
-    )
-    if frames < 3:
-        raise UserError(f"frames: {frames} are too few: the shortcuts take steps and triples of frames; give 3 or more")
-    backbones.check(params.backbone, params.pretrained)
-    manifest = few_shot.open_manifest(params)
-    chosen = [split for split in dict.fromkeys(splits) if split in manifest.splits]
-    if not chosen or "train" not in manifest.splits:
-        raise UserError(
-            f"split: {' and '.join(splits)} of {manifest.name} should be among {', '.join(manifest.splits)}, train "
-            "beside them"
-        )
-    asking = {split: asked(manifest, split, way, shot, episodes) for split in chosen}
-    if "val" in manifest.splits:  # the best single frame is chosen there
-        asking.setdefault("val", asked(manifest, "val", way, shot, episodes))
-    learning = asked(manifest, "train", min(way, len(manifest.classes("train"))), shot, max(TRAINED), seed)
-    tower = few_shot.open_backbone(params)
-    train = look(manifest, "train", learning.rows, tower, frames, may_fail=True)
-    traces = {split: look(manifest, split, one.rows, tower, frames) for split, one in asking.items()}
-
-    rows: list[dict[str, object]] = []
-
-    def add(shortcut: str, split: str, result: Evaluation, note: str = "", looks: bool = True, **more: float) -> None:
-        row = {"shortcut": shortcut, "tower": backbone if looks else "", "split": split, "accuracy": result.accuracy}
-        row |= {"half": result.interval, "low": result.ends[0], "high": result.ends[1]}
-        row |= {f"half_{kind}": result.intervals[kind] for kind in ("videos", "classes")}
-        rows.append(row | {"chance": 1 / way, "order": np.nan, "order_half": np.nan} | more | {"note": note})
-
-    def add_pair(shortcut: str, split: str, plain: Evaluation, mixed: Evaluation, note: str = "") -> None:
-        gap = paired(plain, mixed)
-        add(shortcut, split, plain, note)
-        add(f"{shortcut}, frames shuffled", split, mixed, note, order=gap.difference, order_half=gap.interval)
-
-    heads = _heads(learning, train, tower, seed)
-    single = {split: _by_frame(asking[split], each.frames) for split, each in traces.items()}
-    for split in chosen:
-        one, each, shuffled = asking[split], traces[split], _shuffled(traces[split])
-        for name in METRICS:
-            shortcut, note = f"frozen features, {name}", "of random weights" if name == "trx" else ""
-            result = one.by_metric(name, each.frames, seed)
-            if name == "otam":
-                add_pair(shortcut, split, result, one.by_metric(name, shuffled, seed), note)
-            else:
-                add(shortcut, split, result, note)
-        best, where = _best_frame(single, split)
-        add("best single frame", split, single[split][best], f"frame {best + 1} of {frames}, {where}")
-        for number, head in heads.items():
-            results = [one.by_vectors(_paths(head, features)) for features in (each.frames, shuffled)]
-            add_pair(f"ordered differences, {number} episodes", split, *results)
-        add("background alone", split, one.by_vectors(each.background))
-        for shortcut in ("motion", "file", "packets"):
-            scaled = _standardised(getattr(each, shortcut), getattr(train, shortcut)[train.read])
-            add(NAMES[shortcut], split, one.by_vectors(scaled, euclidean=True), looks=False)
-        for shortcut, similarities in (others or {}).items():
-            if split in similarities:
-                add(shortcut, split, one.by_similarity(similarities[split]), looks=False)
+    material = gather(dataset, backbone, pretrained, seed=seed, **settings)
+    rows = []
+    for split in material.splits:
+        plain = None
+        for shortcut, note, result in _results(material, split, seed, others or {}):
+            blind = shortcut in (*NAMES.values(), *(others or {}))
+            row = {"shortcut": shortcut, "tower": "" if blind else backbone, "split": split}
+            row |= {"accuracy": result.accuracy, "half": result.interval, "low": result.ends[0], "high": result.ends[1]}
+            row |= {f"half_{kind}": result.intervals[kind] for kind in ("videos", "classes")}
+            gap = paired(plain, result) if plain and shortcut.endswith(SHUFFLED) else None
+            row |= {"chance": 1 / material.asked[split].sampler.way, "order": gap.difference if gap else np.nan}
+            rows.append(row | {"order_half": gap.interval if gap else np.nan, "note": note})
+            plain = result
     table = pd.DataFrame(rows)
-    table.attrs |= {"dataset": dataset, "note": manifest.note, "lost": train.lost}
-    table.attrs["checksums"] = {split: one.checksum for split, one in asking.items()}
+    table.attrs |= {"dataset": dataset, "note": material.manifest.note, "lost": material.train.lost}
+    table.attrs["checksums"] = {split: one.checksum for split, one in material.asked.items()}
     return table
 
 
-NAMES = {
-    "motion": "global motion statistics",
-    "file": "file: size, duration, rate, packets",
-    "packets": "file: bytes in eight parts, in order",
-}
+def _results(
+    material: Material, split: str, seed: int, others: Mapping[str, Mapping[str, Tensor]]
+) -> Iterator[tuple[str, str, Evaluation]]:
+    """Each shortcut's name, note and result; one with shuffled frames right after the same with frames in order."""
+    one, traces, train = material.asked[split], material.traces[split], material.train
+    shuffled = _shuffled(traces)
+    for metric in METRICS:
+        shortcut, note = f"frozen features, {metric}", "of random weights" if metric == "trx" else ""
+        yield shortcut, note, one.by_metric(metric, traces.frames, seed)
+        if metric == "otam":
+            yield shortcut + SHUFFLED, note, one.by_metric(metric, shuffled, seed)
+    single = {name: _by_frame(material.asked[name], each.frames) for name, each in material.traces.items()}
+    best, where = _best_frame(single, split)
+    yield "best single frame", f"frame {best + 1} of {traces.frames.shape[1]}, {where}", single[split][best]
+    for number, head in _heads(material.learning, train, material.tower, seed).items():
+        for order, features in (("", traces.frames), (SHUFFLED, shuffled)):
+            yield f"ordered differences, {number} episodes{order}", "", one.by_vectors(_paths(head, features))
+    yield "background alone", "", one.by_vectors(traces.background)
+    for name, shortcut in NAMES.items():
+        scaled = _standardised(getattr(traces, name), getattr(train, name)[train.read])
+        yield shortcut, "", one.by_vectors(scaled, euclidean=True)
+    for shortcut, similarities in others.items():
+        if split in similarities:
+            yield shortcut, "", one.by_similarity(similarities[split])
 
 
 def _heads(learning: Asked, train: Traces, tower: backbones.Backbone, seed: int) -> dict[int, OrderedDifferences]:
