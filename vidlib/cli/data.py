@@ -1,5 +1,6 @@
 """``vidlib data``: what the benchmarks are, what of them lies here, their lists, what must not be mixed; and
-``add``, ``check``, ``prefetch``, which make a benchmark's manifest of what lies on this machine's disks.
+``add``, ``check``, ``prefetch``, which make a benchmark's manifest of what lies on this machine's disks; and what a
+data set's ``shortcuts`` reach.
 
 Each command yields the lines of its report, and imports what it needs when it runs.
 """
@@ -48,6 +49,7 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     one.add_argument("--overwrite", action="store_true", help="replace files that are there and differ")
     one.set_defaults(do=lambda given: import_official(given.name, given.source, given.overwrite))
     _add_disk_commands(commands)
+    _add_shortcuts(commands.add_parser("shortcuts", help="how far tricks get there that understand nothing"))
 
 
 def _add_disk_commands(commands: Any) -> None:
@@ -79,6 +81,20 @@ def _add_disk_commands(commands: Any) -> None:
         parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one per core)")
         seconds = f"seconds without a frame of a file (default: {TIMEOUT:g}, or VIDLIB_VIDEO_TIMEOUT)"
         parser.add_argument("--timeout", type=float, default=TIMEOUT, metavar="S", help=seconds)
+
+
+def _add_shortcuts(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("dataset", metavar="NAME|folder:PATH", help="a benchmark, or your own videos")
+    parser.add_argument("--backbone", default="clip-mini", help="the tower that looks at frames (default: clip-mini)")
+    parser.add_argument("--pretrained", default="", metavar="TAG|FILE", help="its weights (default: those that ship)")
+    parser.add_argument("--split", action="append", help="val or test; may be given twice (default: both)")
+    parser.add_argument("--way", type=int, default=5, help="classes in an episode (default: 5)")
+    parser.add_argument("--shot", type=int, default=1, help="support videos per class (default: 1)")
+    parser.add_argument("--episodes", type=int, default=2000, metavar="N", help="episodes per split (default: 2000)")
+    parser.add_argument("--frames", type=int, default=8, metavar="T", help="frames of a video (default: 8)")
+    parser.add_argument("--seed", type=int, default=0, help="of what is trained and drawn; the episodes stay")
+    parser.add_argument("--csv", default="", metavar="FILE", help="also write the whole table there")
+    parser.set_defaults(do=lambda given: printable(shortcuts(given)))
 
 
 def aligned(rows: Iterable[Iterable[object]], right: Iterable[int] = ()) -> list[str]:
@@ -272,6 +288,46 @@ def prefetch_videos(given: argparse.Namespace) -> Iterator[str]:
     yield plan.line()
     if not given.dry_run:
         yield from prefetching.report(*prefetching.fetch(plan, given.workers, given.timeout))
+
+
+def shortcuts(given: argparse.Namespace) -> Iterator[str]:
+    """``shortcuts``: one line for each, its accuracies by split, and what to read them against."""
+    from vidlib.data.catalogue import benchmarks
+
+    if not given.dataset.startswith(benchmarks.FOLDER):
+        benchmarks.describe(given.dataset)  # a wrong name is said before torch is loaded
+    if given.csv:
+        paths.check_writable(given.csv, "csv")
+    from vidlib.results.intervals import percent
+    from vidlib.studies import shortcuts as study
+
+    options = {name: getattr(given, name) for name in ("way", "shot", "episodes", "frames", "seed")}
+    splits = given.split or study.SPLITS
+    table = study.measure(given.dataset, given.backbone, given.pretrained, splits=splits, **options)
+    shown, of = table["split"].unique().tolist(), table.attrs
+    lines = [["shortcut", *shown, "order gives", "note"]]
+    for shortcut, rows in table.groupby("shortcut", sort=False):
+        own = rows.set_index("split")
+        ordered = own["order"].notna().all()
+        gains = [f"{100 * one.order:+.1f} ± {100 * one.order_half:.1f}" for one in own.itertuples()] if ordered else []
+        notes = dict.fromkeys(note for note in own["note"] if note)
+        accuracies = [percent(own.at[split, "accuracy"], own.at[split, "half"]) for split in shown]
+        lines.append([shortcut, *accuracies, ", ".join(gains), "; ".join(notes)])
+    yield from aligned(lines, right=range(1, 1 + len(shown)))
+    episodes = ", ".join(f"{split} {of['checksums'][split][:12]}" for split in shown)
+    yield (
+        f"{of['dataset']}, {given.way}-way {given.shot}-shot, tower {given.backbone}: chance {100 / given.way:.1f}%; "
+        f"{given.episodes:,} episodes of each split ({episodes}), those that methods are tested on; 95% intervals over "
+        "episodes, of these videos and classes"
+    )
+    if of["lost"]:
+        yield f"{len(of['lost'])} videos of train cannot be decoded and are left out: {few(of['lost'])}"
+    if of["note"]:
+        yield of["note"]
+    if given.csv:
+        with paths.atomic_write(given.csv) as part:
+            table.to_csv(part, index=False, float_format="%.6g")
+        yield f"kept: {paths.absolute(given.csv)}"
 
 
 def frames(text: str) -> int | None:

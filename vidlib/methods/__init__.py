@@ -22,6 +22,7 @@ from vidlib.methods.hyrsm import HyRSM
 from vidlib.methods.m2clip import M2CLIP
 from vidlib.methods.ma_fsar import MAFSAR
 from vidlib.methods.molo import MoLo
+from vidlib.methods.ordered_differences import OrderedDifferences
 from vidlib.methods.otam import OTAM
 from vidlib.methods.protonet import ProtoNet
 from vidlib.methods.sloshnet import SloshNet
@@ -48,6 +49,7 @@ METHODS: dict[str, type[FewShotMethod]] = {
     "molo": MoLo,
     "protonet": ProtoNet,
     "bimhm": BiMHM,
+    "ordered_differences": OrderedDifferences,
     "frozen_clip": FrozenCLIP,
 }
 
@@ -128,6 +130,7 @@ ABLATIONS: dict[str, dict[str, dict[str, object]]] = {
     },
     "protonet": {"cosine": {"kind": "cosine"}},
     "bimhm": {},
+    "ordered_differences": {},
     "frozen_clip": {"with_text": {"text_weight": 0.5}},
     "actionclip": {
         "unimodal": {"objective": "one_of_n"},
@@ -173,6 +176,7 @@ __all__ = [
     "Match",
     "MoLo",
     "OTAM",
+    "OrderedDifferences",
     "ProtoNet",
     "SloshNet",
     "STRM",

@@ -15,6 +15,7 @@ LABELS = {
     "molo": "MoLo",
     "protonet": "ProtoNet",
     "bimhm": "Bi-MHM",
+    "ordered_differences": "ordered differences",
     "frozen_clip": "frozen CLIP",
     "frozen": "frozen features",
     "untrained": "itself, untrained",
