@@ -91,6 +91,18 @@ class Asked:
 
         return self.by_logits(logits)
 
+    def by_texts(self, pooled: Tensor, texts: Tensor) -> Evaluation:
+        """``pooled`` [V C] against the ``texts`` [classes C] of the split's classes: no support is looked at."""
+        ids = torch.from_numpy(np.stack([episode.class_ids for episode in self.episodes]))
+        every = cosine(pooled[None], texts[None])[0]  # [V classes]
+        starts = iter(range(0, len(ids), TOGETHER))
+
+        def logits(support: Tensor, labels: Tensor, query: Tensor) -> Tensor:
+            start = next(starts)
+            return every[query[:, :, None], ids[start : start + TOGETHER][:, None]]
+
+        return self.by_logits(logits)
+
     def by_metric(self, name: str, frames: Tensor, seed: int = 0) -> Evaluation:
         """``frames`` [V T C] under a metric of ``matching``; the weights of TRX are random, from ``seed``."""
         with torch.random.fork_rng(devices=[]):
@@ -219,6 +231,8 @@ def _results(
         yield shortcut, note, one.by_metric(metric, traces.frames, seed)
         if metric == "otam":
             yield shortcut + SHUFFLED, note, one.by_metric(metric, shuffled, seed)
+    if material.tower.has_text:
+        yield "class texts alone", "no support", one.by_texts(traces.frames.mean(1), _texts(material, split))
     single = {name: _by_frame(material.asked[name], each.frames) for name, each in material.traces.items()}
     best, where = _best_frame(single, split)
     yield "best single frame", f"frame {best + 1} of {traces.frames.shape[1]}, {where}", single[split][best]
@@ -232,6 +246,13 @@ def _results(
     for shortcut, similarities in others.items():
         if split in similarities:
             yield shortcut, "", one.by_similarity(similarities[split])
+
+
+def _texts(material: Material, split: str) -> Tensor:
+    """The classes' texts, sorted by class, as every few-shot run of the tower reads them: [classes C]."""
+    names = [material.manifest.text(name) for name in material.manifest.classes(split)]
+    with torch.no_grad():
+        return material.tower.encode_text(names, (RunParams().template,)).float().cpu()
 
 
 def _heads(learning: Asked, train: Traces, tower: backbones.Backbone, seed: int) -> dict[int, OrderedDifferences]:

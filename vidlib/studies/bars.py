@@ -1,0 +1,102 @@
+"""The bars of the embedded worlds: how far no trick may get, and how far who sees the drawn paths must.
+
+They were fixed before any paper's method ran on the worlds; a world that fails one is drawn anew, the bar stays.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from vidlib.data.catalogue import benchmarks
+from vidlib.data.manifest import Manifest
+from vidlib.data.sampling import segment_indices
+from vidlib.data.world import oracle
+from vidlib.results import runs
+from vidlib.studies import shortcuts
+from vidlib.training import few_shot
+from vidlib.training.evaluate_episodes import evaluate
+
+ORACLE, PLACE = "oracle: the drawn paths", "the actor's place in one frame"
+TRICKS = (  # every shortcut whose name begins so
+    "frozen features",
+    "best single frame",
+    "ordered differences",
+    "global motion statistics",
+    "background alone",
+    "file",
+    PLACE,
+)
+APART = 5.0  # points between val and test of a trained method on motion, at most
+METHODS = ("ma_fsar", "aim", "trx")  # of which that is asked
+
+
+class Bar(NamedTuple):
+    """``shortcut``: how the names of the rows begin that it is about; ``column``: "accuracy", or "order", what frames
+    in order give above shuffled ones. In per cent, on val and on test."""
+
+    world: str
+    shortcut: str
+    at_least: float
+    at_most: float
+    column: str = "accuracy"
+    tower: str = ""  # any, or this one alone
+
+
+BARS = (
+    *(Bar("motion", trick, 0, 30) for trick in TRICKS),
+    Bar("motion", ORACLE, 90, 100),
+    Bar("words", "class texts alone", 40, 60, tower="clip-mini"),
+    Bar("words", "frozen features, prototype", 0, 60),
+    Bar("words", ORACLE, 90, 100),
+    Bar("scene", "frozen features, otam", -1, 1, "order"),
+    Bar("scene", "frozen features, prototype", 40, 100, tower="clip-mini"),
+)
+
+
+def measure(world: str, backbone: str = "clip-mini", episodes: int = 2000) -> pd.DataFrame:
+    """``shortcuts.measure`` of an embedded world, 5-way 1-shot, with the rows that only the world itself can tell."""
+    others = {} if world == "scene" else _own(benchmarks.load(world), episodes)
+    return shortcuts.measure(world, backbone, episodes=episodes, others=others)
+
+
+def held(measured: pd.DataFrame) -> pd.DataFrame:
+    """Each bar of the measured world beside the rows it is about: bar, shortcut, tower, split, measured (%), holds."""
+    world = measured.attrs["dataset"]
+    rows = []
+    for bar in (bar for bar in BARS if bar.world == world):
+        own = measured[measured["shortcut"].str.startswith(bar.shortcut) & measured[bar.column].notna()]
+        for line in own[own["tower"].isin(["", bar.tower]) if bar.tower else own.index.notna()].itertuples():
+            value = 100 * getattr(line, bar.column)
+            said = {"world": world, "shortcut": line.shortcut, "tower": line.tower, "split": line.split}
+            said |= {"what": bar.column, "bar": f"{bar.at_least:g} to {bar.at_most:g}", "measured (%)": value}
+            rows.append(said | {"holds": bar.at_least <= value <= bar.at_most})
+    return pd.DataFrame(rows)
+
+
+def _own(manifest: Manifest, episodes: int, frames: int = 8) -> Mapping[str, Mapping[str, Tensor]]:
+    """The oracle and the actor's place in the one frame that is best on val, as similarities."""
+    paths, places = {}, {}
+    for split in shortcuts.SPLITS:
+        videos = [row.video for row in manifest.videos(split)]
+        paths[split] = torch.from_numpy(oracle.similarity(manifest.name, videos))
+        at = np.stack([_places(manifest.name, video, frames) for video in videos])  # [V T 2]
+        places[split] = torch.from_numpy(-np.linalg.norm(at[:, None] - at[None], axis=-1)).permute(2, 0, 1)
+    on_val = shortcuts.asked(manifest, "val", 5, 1, episodes)
+    best = int(np.argmax([on_val.by_similarity(one).accuracy for one in places["val"]]))
+    return {ORACLE: paths, PLACE: {split: each[best] for split, each in places.items()}}
+
+
+def _places(world: str, video: str, frames: int) -> np.ndarray:
+    count = len(oracle.shot(world, video).actors)
+    return oracle.actor_place(world, video, segment_indices(count, frames))
+
+
+def val_beside_test(run: runs.Run, manifest: Manifest) -> tuple[float, float]:
+    """The accuracy of a finished run on as many val episodes as it was tested on, and on test; in per cent."""
+    method, val = few_shot.open_trained(run, manifest, "val")
+    tested = evaluate(method, val.clips, val.sampler, run.params["test_episodes"], val.text)
+    return 100 * tested.accuracy, 100 * run.result["test"]["accuracy"]
