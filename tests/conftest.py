@@ -26,4 +26,4 @@ def worlds() -> None:
     """The embedded world, rendered once into the cache (under a minute where it is not there yet)."""
     from vidlib.data.catalogue import benchmarks
 
-    benchmarks.load("moving_shapes")
+    benchmarks.load("motion")

@@ -22,7 +22,7 @@ MODELS: dict[str, type[Params]] = {
     "comparison": by_recipe.ComparisonParams,
     "actionclip": video_text.ActionCLIPParams,
     "m2clip": video_text.M2CLIPParams,
-    "moving_shapes": tools.WorldParams,
+    "worlds": tools.WorldParams,
     "your_videos": tools.PredictParams,
     "datasets": tools.DatasetsParams,
     "explore": few_shot.ExploreParams,

@@ -51,13 +51,15 @@ class DatasetsParams(PlaceParams):
 
 
 class WorldParams(Params):
-    """Parameters of notebooks/moving_shapes.ipynb."""
+    """Parameters of notebooks/worlds.ipynb."""
 
-    flavour: Literal["moving_shapes", "moving_shapes_scene"] = Field(
-        "moving_shapes", description="which world, moving_shapes or moving_shapes_scene"
+    world: Literal["motion", "scene", "words", "moving_shapes", "moving_shapes_scene"] = Field(
+        "motion", description="which world: motion, scene, words, or an easy one"
     )
-    examples: int = Field(6, ge=1, le=24, description="actions shown as filmstrips")
-    stills: int = Field(1024, ge=64, description="held-out stills for the retrieval accuracy")
+    backbone: base.Backbone = Field("clip-mini", description="clip-mini or resnet-mini: the tower that the tricks use")
+    episodes: int = Field(2000, ge=10, description="episodes on which each trick is asked")
+    examples: int = Field(6, ge=1, le=16, description="classes shown as filmstrips")
+    stills: int = Field(1024, ge=64, description="held-out stills on which the towers are asked")
     retrain: bool = Field(False, description="train clip-mini again from scratch")
     retrain_steps: int = Field(0, ge=0, description="training steps, 0 for as many as the shipped weights had")
     seed: int = Field(0, ge=0, description="seed of what is drawn here")
