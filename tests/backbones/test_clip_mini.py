@@ -46,7 +46,7 @@ def test_the_card_tells_what_the_weights_do(shipped):
     rows = {"image_to_text": "picture to caption", "text_to_image": "caption to picture", "colour": "naming the colour"}
     rows |= {"place": "naming its place", "shape": "naming its shape"}
     found = train.evaluate(shipped, 512)
-    assert found["shape"] >= 0.7 and found["colour"] >= 0.97 and found["place"] >= 0.93, found
+    assert found["shape"] >= 0.9 and found["colour"] >= 0.97 and found["place"] >= 0.95, found
     for name, row in rows.items():
         told = float(re.search(rf"^\| {row}.*?\| ([\d.]+) \|", CARD, re.M).group(1))
         assert abs(found[name] - told) <= 4 * (max(told * (1 - told), 0.01) / 512) ** 0.5, (name, found[name], told)

@@ -1,4 +1,4 @@
-"""Single pictures with captions, from the same drawing as the clips: what clip-mini learns from.
+"""Single pictures with captions, from the same drawing as the clips: what clip-mini and resnet-mini learn from.
 
 Captions speak of shape, colour, size, place, count, tilt, overlap and ground; never of a motion.
 """
@@ -303,6 +303,7 @@ def runs(
     plan: Sequence[tuple[str, int, int]],
     simple: float = 0.3,
     least: float = LEAST,
+    light: float = LIGHT,
     pixels: int = PIXELS,
 ) -> tuple[np.ndarray, list[str], list[Facts]]:
     """Batch ``number`` of a seed in runs of stills that differ in one thing alone: images, captions, what they show.
@@ -310,7 +311,7 @@ def runs(
     -> uint8 [B pixels pixels 3] and two lists of B. ``plan``: (what differs, stills in a run, runs). 'shape', 'colour':
     the same picture with the first thing in another look, and each caption names it; 'place': stills of one cast, which
     differ in place, size, tilt and overlap; '': nothing is shared; 'crowd': neither, with three or four things apart.
-    Each still has a light of its own, 1 - LIGHT to 1 + LIGHT times the drawing's.
+    Each still has a light of its own, 1 - ``light`` to 1 + ``light`` times the drawing's.
     """
     images, captions, told = [], [], []
     for kind, (what, length, count) in enumerate(plan):
@@ -325,8 +326,8 @@ def runs(
                     cast = np.random.default_rng([*same, 0] if what else [*own, 1])
                     shown = _scene(rng, cast, simple, other, least)
                 told.append(shown)
-                light = 1 + LIGHT * (2 * np.random.default_rng([*own, 2]).random() - 1)
-                images.append(np.clip(shown.picture(pixels) * np.float32(light) + 0.5, 0, 255).astype(np.uint8))
+                gain = 1 + light * (2 * np.random.default_rng([*own, 2]).random() - 1)
+                images.append(np.clip(shown.picture(pixels) * np.float32(gain) + 0.5, 0, 255).astype(np.uint8))
                 captions.append(_some(rng, *PREFIXES) + shown.caption)
     return np.stack(images), captions, told
 
