@@ -43,9 +43,11 @@ def test_the_card_tells_what_the_weights_do(shipped, found):
 
 
 def test_trained_weights_see_more_than_random_ones(found):
-    chance = train.evaluate(resnet.load("resnet-mini", ""), 256)
-    assert found["place"] > chance["place"] and found["colour"] > chance["colour"] + 0.2
-    assert found["middle"] < 0.5 * chance["middle"]
+    torch.manual_seed(0)
+    chance = train.evaluate(resnet.load("resnet-mini", ""), 512)
+    assert found["place"] > chance["place"] + 0.05, (found, chance)
+    assert found["colour"] > chance["colour"] + 0.3 and found["shape"] > chance["shape"] + 0.3, (found, chance)
+    assert found["middle"] < 0.8 * chance["middle"], (found, chance)
 
 
 def test_facts_belong_to_the_stills_of_the_captions():
