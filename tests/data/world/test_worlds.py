@@ -151,6 +151,21 @@ def test_manifest_lists_files_that_are_there(worlds):
     assert hashlib.sha256(manifest.path(row).read_bytes()).digest() == hashlib.sha256(drawn).digest()
 
 
+def test_a_rendering_that_was_killed_goes_on(worlds, tmp_path):
+    """Whole clips stay as they are, two that are absent come to be, what was half written goes."""
+    whole, root = embedded.manifest().root, embedded.folder(cache=tmp_path)
+    files = list(embedded._listing("motion").values())
+    gone, kept = files[10:30:19], [*files[:10], *files[11:29], *files[30:]]
+    for file in kept:
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        (root / file).symlink_to(whole / file)
+    (root / gone[0]).with_name(".part-1-00.mp4").write_bytes(b"half")
+    assert embedded.manifest(cache=tmp_path).root == root and (root / "complete").is_file()
+    assert all((root / file).is_symlink() for file in kept) and not list(root.glob("*/*/.part-*"))
+    for file in gone:
+        assert not (root / file).is_symlink() and (root / file).read_bytes() == (whole / file).read_bytes()
+
+
 def test_an_easy_world_has_directions(tmp_path):
     folder = embedded.folder("moving_shapes", tmp_path)
     folder.mkdir()
