@@ -115,7 +115,7 @@ def test_a_new_clip_has_a_quantiser_and_a_rate_of_its_own(world):
         shown, rate = decoded(data)
         assert shown.shape == frames.shape and rate == film.rate
         error = np.mean((shown.astype(float) - frames) ** 2)
-        assert 10 * np.log10(255**2 / error) > 22, film.quantiser
+        assert 10 * np.log10(255**2 / error) > 26, film.quantiser
         assert len(embedded.encode(frames, film.rate, film.quantiser + 4)) < len(data)
     assert embedded.encoded(world, embedded.video(name, 0)) == embedded.encode(
         films[0].frames(), films[0].rate, films[0].quantiser
