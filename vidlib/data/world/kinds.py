@@ -3,7 +3,8 @@
 *motion*: two of eight relations, one after the other. On a circle of the eight, neighbours make the val classes, those
 three apart the test classes, those two or four apart train, each pair in both orders. Counting the circle
 in threes turns val into test and leaves train as it is: neither is the harder by design. Each relation comes first as
-often as any other, and second too; frames without their order do not tell a class from its reverse.
+often as any other, and second too; frames without their order do not tell a class from its reverse. The two things
+look the same in every clip.
 
 *words*: a look and one relation. The four classes of a look differ in the relation alone. No look of val or test is one
 of train's.

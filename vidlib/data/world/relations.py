@@ -25,20 +25,20 @@ class Pair(NamedTuple):
 Relation = Callable[[float, float], Pair]  # (phase 0..1, contact) -> Pair
 
 
-def _touch(t: float, contact: float) -> Pair:
+def _tap(t: float, contact: float) -> Pair:
     """Up to the partner and back."""
     return Pair(-1 + (1 - contact) * hill(t))
 
 
 def _push(t: float, contact: float) -> Pair:
     """Up to the partner, which is moved on; then the actor alone draws back."""
-    moved = 0.8 * between(t, 0.3, 0.8)
+    moved = 0.5 * between(t, 0.3, 0.8)
     return Pair(-1 + (1 - contact) * (between(t, 0, 0.3) - between(t, 0.8, 1)) + moved, moved + 0j)
 
 
 def _pull(t: float, contact: float) -> Pair:
     """Up to the partner, back together with it; then the actor alone draws back."""
-    moved = -0.8 * between(t, 0.3, 0.8)
+    moved = -0.5 * between(t, 0.3, 0.8)
     return Pair(-1 + (1 - contact) * (between(t, 0, 0.3) - between(t, 0.8, 1)) + moved, moved + 0j)
 
 
@@ -60,16 +60,16 @@ def _behind(t: float, contact: float) -> Pair:
 
 def _follow(t: float, contact: float) -> Pair:
     """The partner leaves first, the actor comes after it."""
-    return Pair(-1 + 1.1 * between(t, 0.45, 1) + 0j, 1.1 * between(t, 0, 0.55) + 0j)
+    return Pair(-1 + 0.7 * between(t, 0.45, 1) + 0j, 0.7 * between(t, 0, 0.55) + 0j)
 
 
 def _beside(t: float, contact: float) -> Pair:
     """Both move aside together."""
-    return Pair(-1 + 1j * t, 1j * t)
+    return Pair(-1 + 0.7j * t, 0.7j * t)
 
 
 RELATIONS: dict[str, Relation] = {  # in the order that ``pairs`` counts
-    "touching": _touch,
+    "tapping": _tap,
     "circling": _circle,
     "pushing": _push,
     "swapping places with": _swap,

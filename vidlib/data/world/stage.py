@@ -25,10 +25,11 @@ from vidlib.data.world.scenes import Scene, scene_film
 
 PIXELS = 72
 FRAMES = (20, 32)  # a clip's least and most
-PAN, ZOOM, SHAKE, FLICKER = 0.05, 0.10, 0.10, 0.10  # at most, either way: of the side, of the zoom, of the light
-ACTING, STANDING_BY = (0.09, 0.11), (0.04, 0.06)  # radii
-REACH = (0.32, 0.38)  # how far from each other actor and partner begin
-SIDE = 0.14  # how far from the picture's edge the actors' middles stay, the camera's moves aside
+PAN, ZOOM, SHAKE, FLICKER = 0.05, 0.10, 0.08, 0.10  # at most, either way: of the side, of the zoom, of the light
+ACTING, STANDING_BY = (0.10, 0.12), (0.04, 0.055)  # radii
+PAIR = (("red", "circle"), ("blue", "square"))
+REACH = (0.30, 0.33)  # how far from each other actor and partner begin
+SIDE = 0.10  # how far from the picture's edge the actors' middles stay, the camera's moves aside
 
 
 class Shot(NamedTuple):
@@ -133,15 +134,16 @@ def staged(
 
 
 def related(names: tuple[str, ...], rng: np.random.Generator, look: tuple[str, str] | None = None) -> Shot:
-    """One clip in which an actor (of ``look``, else any) has these relations with a partner, one after the other.
+    """One clip in which an actor has these relations with a partner, one after the other.
 
-    Place, direction, side, distance, pace, looks, bystanders, camera and light are drawn from ``rng``.
+    An actor of ``look`` has any partner; without it the two are always PAIR's, and which of them acts is drawn, so that
+    no look tells anything. Place, direction, side, distance, pace, bystanders, camera and light are drawn from ``rng``.
     """
+    looks = [look] if look else [PAIR[i] for i in rng.permutation(2)]
     ground, frames = some_ground(rng), int(rng.integers(FRAMES[0], FRAMES[1] + 1))
-    while look and not stands_out(look[0], ground):
+    while not all(stands_out(colour, ground) for colour, _ in looks):
         ground = some_ground(rng)
-    look = look or some_look(rng, ground)
-    other = some_look(rng, ground, (look[0],))
+    look, other = looks[0], looks[1] if looks[1:] else some_look(rng, ground, (looks[0][0],))
     actor, partner = thing(rng, look, *ACTING), thing(rng, other, *ACTING)
     reach = REACH[0] + (REACH[1] - REACH[0]) * float(rng.random())
     contact = 0.95 * (actor.size + partner.size) / reach
