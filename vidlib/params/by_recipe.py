@@ -62,8 +62,8 @@ def frozen(params: RunParams) -> RunParams:
 
 
 def ordered(params: RunParams) -> RunParams:
-    """The other floor beside a run: ordered differences on the same backbone. They train by their own recipe, which
-    takes seconds, and no longer than the run does."""
+    """The other floor beside a run: ordered differences on the same backbone. They train by their own recipe and
+    no longer than the run does."""
     same = {name: value for name, value in params if name in SAME}
     longest = min(params.train_episodes, by_recipe(ORDERED, same).train_episodes)
     return by_recipe(ORDERED, same | {"train_episodes": longest})
