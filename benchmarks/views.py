@@ -45,7 +45,7 @@ def runs_views(folder: Path) -> dict[str, widgets.View]:
     for seed in range(RUNS):
         home = folder / f"ma_fsar-{seed}"
         home.mkdir()
-        told = {"method": "ma_fsar", "dataset": "moving_shapes", "way": 5, "shot": 1, "seed": seed}
+        told = {"method": "ma_fsar", "dataset": "motion", "way": 5, "shot": 1, "seed": seed}
         (home / "params.json").write_text(json.dumps(told))
         steps = [{"episode": i, "loss": 2 - i / 450, "accuracy": i / 450} for i in range(1, 451)]
         (home / "metrics.jsonl").write_text("".join(f"{json.dumps(step)}\n" for step in steps))

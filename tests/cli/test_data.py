@@ -132,8 +132,11 @@ def test_official_files_are_imported(capsys, tmp_path, data):
 
 
 REFUSED = [
-    (["show", "hmdb"], "benchmark 'hmdb' is not known (did you mean 'hmdb51'?); give one of moving_shapes"),
-    (["lists", "moving_shapes", "--from", "."], "has no published few-shot lists"),
+    (
+        ["show", "hmdb"],
+        "benchmark 'hmdb' is not known (did you mean 'hmdb51'?); give one of motion, scene, words, moving_shapes",
+    ),
+    (["lists", "motion", "--from", "."], "has no published few-shot lists"),
     (["lists", "hmdb5", "--from", "http://127.0.0.1:9/x.zip"], "did you mean 'hmdb51'"),  # before anything is fetched
     (["lists", "hmdb51", "--from", "nowhere"], "nowhere does not exist"),
     (["lists", "hmdb51", "--from", "ftp://example.org/x"], "only http and https"),

@@ -89,7 +89,7 @@ def test_files_of_vidlibs_own_and_of_nobody_are_told_apart(tmp_path, capsys):
     assert "vidlib's own, trained weights alone" in found["method"] and found["counters"] == "step 3, steps 9"
     assert found["settings"] == "lr 0.1, optimizer sgd"
     checkpoints.save_state(state, method, [optimizer], {"step": 3, "best": {"step": 0}})
-    (tmp_path / "params.json").write_text(json.dumps({"method": "otam", "dataset": "moving_shapes", "shot": 1}))
+    (tmp_path / "params.json").write_text(json.dumps({"method": "otam", "dataset": "motion", "shot": 1}))
     found = said(capsys, "report", "checkpoint", str(state))
     assert "unfinished training (weights)" in found["method"] and "method otam" in found["method"]
     mini = Path(clip_mini.__file__).parent / "weights.safetensors"

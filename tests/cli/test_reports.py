@@ -76,7 +76,7 @@ def test_the_page_holds_every_run_from_the_best_down(tmp_path):
     page = page_of(tmp_path)
     assert "3 finished runs" in page.said and "480 of 500" in page.said and "a & b" in page.said
     assert page.said.index("75.0 ± 1.0") < page.said.index("50.0 ± 1.0")
-    assert "moving_shapes: 5-way 5-shot" in page.said and "The embedded world, not a benchmark" in page.said
+    assert "motion: 5-way 5-shot" in page.said and "The embedded world, not a benchmark" in page.said
     assert '{"text_token": false}' in page.said and runs.environment()["cpu"] in page.said
     pictures = [link for link in page.fetched if link.startswith("data:")]
     assert len(pictures) == 1 and len(pictures[0]) > 1000 and "two points" in page.said
@@ -117,9 +117,9 @@ def test_an_empty_folder_and_a_wrong_one(tmp_path, capsys):
     "params",
     [
         RunParams(shot=5, mix=0.3, seed=2),
-        by_recipe("trx", {"dataset": "moving_shapes", "shot": 1, "lr": 3e-4}),
+        by_recipe("trx", {"dataset": "motion", "shot": 1, "lr": 3e-4}),
         by_recipe("otam", {"dataset": "hmdb51", "shot": 5}),
-        by_recipe("sloshnet", {"dataset": "moving_shapes", "shot": 1}),
+        by_recipe("sloshnet", {"dataset": "motion", "shot": 1}),
         ActionCLIPParams(visual_prompt="meanp", lr=2e-4).run_params(),
     ],
     ids=["ma_fsar", "trx", "otam on hmdb51", "sloshnet", "actionclip"],

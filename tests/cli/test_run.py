@@ -19,8 +19,10 @@ from vidlib.params.notebooks import MODELS, request, settings
 
 NOTEBOOKS = checkout() / "notebooks"
 FILES = sorted((checkout() / "recipes").glob("*/*.yaml"))
-CELLS = """flavour: str = "moving_shapes"  # which world
-examples: int = 6  # actions
+CELLS = """world: str = "motion"  # which world
+backbone: str = "clip-mini"  # tower
+episodes: int = 2000  # episodes
+examples: int = 6  # classes
 stills: int = 1024  # stills
 retrain: bool = False  # train
 retrain_steps: int = 0  # steps
@@ -96,7 +98,7 @@ def test_a_wrong_parameter_is_said_before_a_kernel_starts(word, monkeypatch, cap
     grid = ["--grid", "seed=0,1"] if word == "sweep" else []
     assert cli.main([word, "ma_fsar/laptop", *grid, "--set", "way=99"]) == 1
     said = capsys.readouterr()
-    assert "way: 99 is more than the 8 classes of split val of moving_shapes; give at most 8" in said.err
+    assert "way: 99 is more than the 16 classes of split val of motion; give at most 16" in said.err
     assert cli.main([word, "otam/hmdb51_1shot", *grid]) == 1
     assert "dataset hmdb51: the videos of HMDB51" in capsys.readouterr().err, "absent videos too"
 
@@ -106,14 +108,14 @@ def test_a_wrong_parameter_is_said_before_a_kernel_starts(word, monkeypatch, cap
 
 @pytest.fixture
 def small(tmp_path, monkeypatch):
-    """A notebook of a few lines in the place of moving_shapes.ipynb, and runs in a folder of their own."""
+    """A notebook of a few lines in the place of worlds.ipynb, and runs in a folder of their own."""
     (tmp_path / "notebooks").mkdir()
 
     def write(*code: str) -> None:
         cells = [nbformat.v4.new_code_cell(CELLS, metadata={"tags": ["parameters"]})]
         notebook = nbformat.v4.new_notebook(cells=[*cells, *map(nbformat.v4.new_code_cell, code)])
         notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-        nbformat.write(notebook, tmp_path / "notebooks" / "moving_shapes.ipynb")
+        nbformat.write(notebook, tmp_path / "notebooks" / "worlds.ipynb")
 
     real = notebooks.folder
     monkeypatch.setattr(notebooks, "folder", lambda name: tmp_path / name if name == "notebooks" else real(name))
@@ -124,32 +126,32 @@ def small(tmp_path, monkeypatch):
 def test_the_executed_copy_lies_with_the_runs_and_how_far_it_is_comes_out(small, tmp_path, capfd):
     slow = "progress.SPARSE_SECONDS = 0\nlist(progress.track(range(3), 'val'))"
     small(f"from vidlib.basics import progress\n{slow}\nprint('seed', seed + 1, examples)")
-    assert cli.main(["run", "moving_shapes", "--set", "seed=7", "examples=3"]) == 0
+    assert cli.main(["run", "worlds", "--set", "seed=7", "examples=3"]) == 0
     said = capfd.readouterr()
     file = tmp_path / "runs" / "notebooks" / said.out.split("/")[-1].strip()
     assert f"notebook {file}" in said.out and "val: 2 of 3, about 0 s left\n" in said.err and "seed 8" not in said.err
     notebook = nbformat.read(file, 4)
     assert "seed 8 3" in json.dumps(notebook) and "input_path" in notebook.metadata.papermill
     assert [f.name for f in file.parent.iterdir()] == [file.name], "no lock, no unfinished copy"
-    asked = request("moving_shapes", {"seed": "7", "examples": "3"})
+    asked = request("worlds", {"seed": "7", "examples": "3"})
     assert run.executed(asked) == file and run.finished(asked)
-    assert not run.finished(request("moving_shapes", {"seed": "8", "examples": "3"}))
+    assert not run.finished(request("worlds", {"seed": "8", "examples": "3"}))
 
 
 def test_a_failing_notebook_keeps_its_copy_and_the_whole_one_before_it_stays(small, tmp_path, capsys):
     mood = tmp_path / "mood"
     small("print('before')", f"assert not open({str(mood)!r}).read(), 'the claim is false'", "print('after')")
     mood.write_text("")
-    assert cli.main(["run", "moving_shapes"]) == 0
+    assert cli.main(["run", "worlds"]) == 0
     (whole,) = (tmp_path / "runs" / "notebooks").glob("*.ipynb")
     content = whole.read_bytes()
     mood.write_text("bad")
     capsys.readouterr()
-    assert cli.main(["run", "moving_shapes"]) == 1
+    assert cli.main(["run", "worlds"]) == 1
     said = capsys.readouterr().err
     part = run.unfinished(whole)
     last = said.strip().splitlines()[-1]
-    assert last == f"moving_shapes.ipynb stopped at In [3] with AssertionError: the claim is false -> {part}"
+    assert last == f"worlds.ipynb stopped at In [3] with AssertionError: the claim is false -> {part}"
     assert "open(" in said, "the traceback's last lines"
     assert "before" in part.read_text() and "after\\n" not in json.dumps(nbformat.read(part, 4).cells[-1].outputs)
     assert whole.read_bytes() == content
@@ -158,17 +160,17 @@ def test_a_failing_notebook_keeps_its_copy_and_the_whole_one_before_it_stays(sma
 def test_a_kernel_that_dies_is_said_so(small, capsys):
     small("import os\nos._exit(9)")
     began = time.monotonic()
-    assert cli.main(["run", "moving_shapes"]) == 1
+    assert cli.main(["run", "worlds"]) == 1
     assert "ended or did not start" in capsys.readouterr().err and time.monotonic() - began < 60
 
 
 def test_one_process_at_a_time_makes_a_copy(small, tmp_path, capsys):
     small("pass")
-    asked = request("moving_shapes")
+    asked = request("worlds")
     lock = run.executed(asked).with_suffix(".lock")
     lock.parent.mkdir(parents=True)
     lock.write_text(json.dumps({"host": "elsewhere", "pid": 1, "started": 0}))
-    assert cli.main(["run", "moving_shapes"]) == 1
+    assert cli.main(["run", "worlds"]) == 1
     assert "is being made already" in capsys.readouterr().err and lock.is_file()
 
 

@@ -45,7 +45,7 @@ def does(tmp_path, monkeypatch):
 
 
 def sweep(*more: str, seeds: str = "0,1,2") -> int:
-    return cli.main(["sweep", "moving_shapes", "--grid", f"seed={seeds}", *more])
+    return cli.main(["sweep", "worlds", "--grid", f"seed={seeds}", *more])
 
 
 def summary(tmp_path) -> pd.DataFrame:
@@ -68,7 +68,7 @@ def test_every_wrong_cell_is_named_and_nothing_is_started(does, capsys):
     grid = ["--grid", "shot=1,x", "way=3,99"]
     assert cli.main(["sweep", "ma_fsar/laptop", *grid]) == 1
     lines = capsys.readouterr().err.strip().splitlines()
-    assert lines[0].startswith("shot=1 way=99: way: 99 is more than the 8 classes")
+    assert lines[0].startswith("shot=1 way=99: way: 99 is more than the 16 classes")
     assert lines[1] == "shot=x way=3; shot=x way=99: shot: 'x' is not a valid integer"
     assert lines[2:] == ["nothing was started"] and started() == []
     assert sweep("--set", "seed=3") == 1 and "seed: given in the grid and beside it" in capsys.readouterr().err
@@ -77,7 +77,7 @@ def test_every_wrong_cell_is_named_and_nothing_is_started(does, capsys):
 
 def test_cells_that_mean_the_same_run_once(does):
     does()
-    assert [cell.name for cell in sweeping.cells("moving_shapes", {"seed": ["1", "01", "2"]})] == ["seed=1", "seed=2"]
+    assert [cell.name for cell in sweeping.cells("worlds", {"seed": ["1", "01", "2"]})] == ["seed=1", "seed=2"]
 
 
 def test_it_goes_on_after_a_failure_says_why_and_skips_what_is_finished(does, tmp_path, capsys):
@@ -93,7 +93,7 @@ def test_it_goes_on_after_a_failure_says_why_and_skips_what_is_finished(does, tm
     assert started() == ["0", "1", "2"]
     table = summary(tmp_path)
     assert list(table["state"]) == ["finished", "failed", "finished"] and table["why"][1] == "seed 1 cannot be"
-    assert table["command"][2] == "vidlib run moving_shapes --set seed=2"
+    assert table["command"][2] == "vidlib run worlds --set seed=2"
 
     started = does()
     assert sweep() == 0

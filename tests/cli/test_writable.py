@@ -52,7 +52,7 @@ def test_the_guesses_are_said_where_the_csv_fails_at_the_end(predict, tmp_path, 
     assert not list(tmp_path.glob("*.csv"))
 
 
-@pytest.mark.parametrize("notebook", ["few_shot", "actionclip", "moving_shapes", "your_videos"])
+@pytest.mark.parametrize("notebook", ["few_shot", "actionclip", "worlds", "your_videos"])
 def test_runs_that_cannot_be_written_are_said_before_a_kernel_starts(tmp_path, monkeypatch, notebook) -> None:
     monkeypatch.setenv("VIDLIB_RUNS", str(impossible(tmp_path)["below a file"]))
     with pytest.raises(UserError, match="runs: .*file/o.* cannot be written [(]Not a directory[)]"):

@@ -35,9 +35,9 @@ def checkout(tmp_path, monkeypatch):
     """A checkout with two recipes of TRX and the start values of a user's method."""
     small = "backbone: resnet-mini\npretrained: resnet-mini\nlr: 3.0e-4\noptions: {dropout: 0.0}\n"
     for name, text in {
-        "trx/moving_shapes.yaml": small,
+        "trx/motion.yaml": small,
         "trx/hmdb51_5shot.yaml": "method: trx\ndataset: hmdb51\nlr: 1.0e-3\ncardinalities: [2]\nseeds: 3\n",
-        "your_method/moving_shapes.yaml": "lr: 5.0e-4\n",
+        "your_method/motion.yaml": "lr: 5.0e-4\n",
     }.items():
         file = tmp_path / "recipes" / name
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -54,10 +54,10 @@ def test_what_is_left_open_is_as_the_recipe_says(checkout, capsys):
     said = capsys.readouterr().out
     given, recipe, default = said.splitlines()[:3]
     assert given == "given: shot 5, clip_grad 0.5, method 'trx'"
-    assert recipe.startswith("recipes/trx/moving_shapes.yaml: ") and "lr 0.0003" in recipe and "dropout" in recipe
+    assert recipe.startswith("recipes/trx/motion.yaml: ") and "lr 0.0003" in recipe and "dropout" in recipe
     assert default.startswith("defaults: ") and "frames 8" in said and said.count("clip_grad") == 1
     FewShotNotebookParams.parse({"method": "otam", "device": "cpu"}).show()
-    assert "given: device 'cpu'\notam has no recipe for moving_shapes\n" in capsys.readouterr().out
+    assert "given: device 'cpu'\notam has no recipe for motion\n" in capsys.readouterr().out
 
 
 def test_what_is_given_wins_and_options_add_up(checkout):
@@ -85,7 +85,7 @@ def test_a_recipe_of_another_data_set_and_parameters_of_its_notebook(checkout):
 
 
 def test_as_recipe_says_whether_anything_was_changed(checkout):
-    cell = {"method": "trx", "lr": None, "shot": 1, "seeds": 3, "options": {}, "dataset": "moving_shapes"}
+    cell = {"method": "trx", "lr": None, "shot": 1, "seeds": 3, "options": {}, "dataset": "motion"}
     assert FewShotNotebookParams.parse(cell).as_recipe
     assert FewShotNotebookParams.parse(cell | {"lr": 3e-4, "options": {"dropout": 0.0}}).as_recipe, (
         "what it says anyway"
@@ -103,7 +103,7 @@ def test_another_method_keeps_the_protocol_and_takes_its_own_recipe(checkout):
 
 
 def test_floors_keep_nothing_of_the_training(checkout):
-    runs = [by_recipe("trx", {"dataset": "moving_shapes", "shot": 1, "lr": lr, "momentum": 0.5}) for lr in (0.1, 0.2)]
+    runs = [by_recipe("trx", {"dataset": "motion", "shot": 1, "lr": lr, "momentum": 0.5}) for lr in (0.1, 0.2)]
     assert runs[0] != runs[1]
     for floor in (frozen, untrained):
         assert floor(runs[0]) == floor(runs[1])
@@ -160,7 +160,7 @@ def test_every_recipe_names_its_notebook_and_can_be_run_from_the_door(file):
     said = yaml.safe_load(file.read_text())
     if file.parent.name == recipes.YOURS:
         return
-    given = {"dataset": said.get("dataset", "moving_shapes"), "shot": said.get("shot", 1)}
+    given = {"dataset": said.get("dataset", "motion"), "shot": said.get("shot", 1)}
     run = by_recipe(file.parent.name, given)
     found = recipes.find(file.parent.name, *given.values())
     if found == file:

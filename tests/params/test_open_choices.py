@@ -78,7 +78,7 @@ def test_recipes_of_published_cells_follow_and_small_ones_do_not(enter):
     enter("ma_fsar", "mix_weight", value=0.8, page="6, Table 7")
     assert by_recipe("ma_fsar", {"dataset": "hmdb51", "shot": 1}).mix == 0.8
     assert by_recipe("ma_fsar", {"dataset": "hmdb51", "shot": 1, "mix": 0.3}).mix == 0.3
-    assert by_recipe("ma_fsar", {"dataset": "moving_shapes", "shot": 1}).mix == RunParams().mix
+    assert by_recipe("ma_fsar", {"dataset": "motion", "shot": 1}).mix == RunParams().mix
     enter("aim", "num_tadapter", value=1, page=7)
     assert by_recipe("aim", {"dataset": "hmdb51", "shot": 1}).options["num_tadapter"] == 1
 

@@ -95,7 +95,7 @@ def test_a_recipe_names_its_notebook_and_can_be_built(file):
 def test_a_laptop_recipe_makes_what_a_claim_and_the_ablation_table_need(name):
     p = MODELS[name].from_file(ROOT / "recipes" / name / f"{LAPTOP}.yaml")
     default = MODELS[name]()
-    assert p.dataset == "moving_shapes" and p.seeds >= 3 and p.ablations and p.protocol == default.protocol
+    assert p.dataset == "words" and p.seeds >= 3 and p.ablations and p.protocol == default.protocol
     assert ablations.base(p, name) == ablations.base(default, name), "a default run must find these records"
 
 

@@ -174,7 +174,7 @@ def test_a_published_figure_meets_the_runs_of_its_own_data_and_backbone():
             _record("trx", "ssv2_small", 1, 0.361),
             _record("hyrsm", "ssv2_small", 1, 0.900, {"backbone": "clip-mini", "pretrained": "clip-mini"}),
             _record("molo", "ssv2_small", 1, 0.99, **{"result.test.episodes": 20}),
-            _record("strm", "moving_shapes", 1, 0.5),
+            _record("strm", "motion", 1, 0.5),
         ]
     )
     table = paper_against_ours.compare(records).set_index(["method", "dataset", "shot"])

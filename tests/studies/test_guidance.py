@@ -55,9 +55,9 @@ def test_parameters_of_the_notebook_are_arguments_of_the_method():
         {"finetune": "frozen", "gap": 3, "alpha": 0.3},
     )
     assert p.changed() == {"alpha": 0.3, "options": {"gap": 3}} and not p.as_recipe
-    assert GgHMParams.parse({}).as_recipe and GgHMParams.parse({}).worlds == ("moving_shapes", "moving_shapes_scene")
-    other = p.run_params(dataset="moving_shapes_scene", report="val")
-    assert (other.dataset, other.options["alpha"], other.lr) == ("moving_shapes_scene", 0.3, p.lr)
+    assert GgHMParams.parse({}).as_recipe and GgHMParams.parse({}).worlds == ("motion", "scene")
+    other = p.run_params(dataset="scene", report="val")
+    assert (other.dataset, other.options["alpha"], other.lr) == ("scene", 0.3, p.lr)
     for wrong, said in (
         ({"alpha": 2}, "alpha: 2 is not at most 1"),
         ({"alhpa": 1}, "unknown parameter 'alhpa'.*'alpha'"),
@@ -150,15 +150,15 @@ def test_claims_hold_are_not_made_or_fail(small, monkeypatch):
         return pd.DataFrame([row]).set_index(["world", "weights"])
 
     for name, gap, verdict in (
-        ("moving_shapes", 3.0, "holds: tuples suit time"),
-        ("moving_shapes", -3.0, "does not hold: tuples suit time"),
-        ("moving_shapes_scene", -3.0, "holds: frames suit appearance"),
-        ("moving_shapes_scene", 3.0, "does not hold: frames suit appearance"),
-        ("moving_shapes_scene", 0.5, "undecided: frames suit appearance"),
+        ("motion", 3.0, "holds: tuples suit time"),
+        ("motion", -3.0, "does not hold: tuples suit time"),
+        ("scene", -3.0, "holds: frames suit appearance"),
+        ("scene", 3.0, "does not hold: frames suit appearance"),
+        ("scene", 0.5, "undecided: frames suit appearance"),
     ):
         (line,) = cells.claims("gghm", "gghm-claims-3", **{**names, "worlds": world(name, gap)})
         assert line.startswith(verdict)
-    as_recipe = names | {"p": GgHMParams.parse({}), "worlds": world("moving_shapes", -3.0)}
+    as_recipe = names | {"p": GgHMParams.parse({}), "worlds": world("motion", -3.0)}
     with pytest.raises(AssertionError, match="tuples beat frames"):
         cells.claims("gghm", "gghm-claims-3", **as_recipe)
     with monkeypatch.context() as patch, pytest.raises(AssertionError, match="intervals overlap"):

@@ -10,7 +10,7 @@ from tests.methods.small import backbone
 from vidlib.data.clips import Clips
 from vidlib.data.manifest import Manifest, Row
 from vidlib.data.transforms import ClipTransform
-from vidlib.data.world import moving_shapes
+from vidlib.data.world import worlds
 from vidlib.methods import build
 from vidlib.results.intervals import half_width
 from vidlib.studies import where
@@ -21,14 +21,13 @@ VIDEOS = 6
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """Some val clips of moving_shapes, rendered here, and the methods that look at them, untrained."""
-    root, names = tmp_path_factory.mktemp("world"), moving_shapes.classes()["val"][:3]
-    rows = tuple(Row(f"{moving_shapes._slug(name)}/{n:02d}", name, "val") for name in names for n in range(2))
+    """Some val clips of motion, rendered here, and the methods that look at them, untrained."""
+    root, names = tmp_path_factory.mktemp("world"), worlds.classes()["val"][:3]
+    rows = tuple(Row(worlds.video(name, n), name, "val") for name in names for n in range(2))
     files = {row.video: f"{row.video.replace('/', '-')}.mp4" for row in rows}
     for row in rows:
-        frames = moving_shapes.clip_frames("moving_shapes", row.cls, int(row.video[-2:]))
-        (root / files[row.video]).write_bytes(moving_shapes.encode(frames))
-    manifest = Manifest(name="moving_shapes", rows=rows, root=root, files=files, directional=True)
+        (root / files[row.video]).write_bytes(worlds.encoded("motion", row.video))
+    manifest = Manifest(name="motion", rows=rows, root=root, files=files, directional=False)
     opened = {}
     for name in ("ma_fsar", "frozen_clip"):
         method = build(name, backbone(image_size=64), frames=4).eval()
@@ -54,8 +53,8 @@ def test_the_mask_goes_through_what_the_clip_goes_through(world):
     for row in range(VIDEOS):
         masks = where.object_pixels(split, row)
         pixels = split.clips.test(row) * torch.tensor(method.backbone.std)[:, None, None]
-        whole = moving_shapes.object_masks("moving_shapes", split.clips.rows[row].video)
-        kept = whole[split.clips.pick(24, 4, None)]
+        whole = worlds.drawn("motion", split.clips.rows[row].video).masks()
+        kept = whole[split.clips.pick(len(whole), 4, None)]
         assert masks.shape == pixels[:, 0].shape and masks.float().mean() == pytest.approx(
             kept.mean(), rel=0.15, abs=0.004
         )

@@ -15,7 +15,7 @@ from vidlib.training import few_shot
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"way": 99}, ["way", "99", "moving_shapes"]),
+        ({"way": 99}, ["way", "99", "motion"]),
         ({"dataset": "nowhere"}, ["dataset", "nowhere", "moving_shapes"]),
         ({"dataset": "moving_shape"}, ["did you mean 'moving_shapes'"]),
         ({"dataset": "folder:nowhere"}, ["nowhere"]),

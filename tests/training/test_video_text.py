@@ -134,7 +134,7 @@ def test_several_views_are_averaged(params):
         ({"backbone": "resnet-mini", "pretrained": "resnet-mini"}, "adapts a CLIP"),
         ({"dataset": "official:ucf11"}, "did you mean 'ucf101'"),
         ({"options": {"classes": 3}}, "'classes' follows from the other parameters"),
-        ({"test_dataset": "moving_shapes"}, "only protocol zero_shot"),
+        ({"test_dataset": "words"}, "only protocol zero_shot"),
     ],
     ids=lambda value: str(value)[:40],
 )

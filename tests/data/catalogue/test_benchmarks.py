@@ -9,7 +9,9 @@ import yaml
 from tests.data.small import write_clip, write_folder
 from vidlib.basics.errors import UserError
 from vidlib.data.catalogue import benchmarks, entries, official
-from vidlib.data.world import moving_shapes
+from vidlib.data.world import worlds
+from vidlib.data.world.kinds import KINDS
+from vidlib.params.names import WORLDS
 
 # Published counts: classes and videos of train, val, test.
 COUNTS = {
@@ -23,7 +25,8 @@ DIRECTIONAL = {"ssv2_small", "ssv2_full"}
 
 
 def test_the_catalogue_names_the_worlds_and_the_five_benchmarks() -> None:
-    assert benchmarks.names() == ("moving_shapes", "moving_shapes_scene", *sorted(COUNTS))
+    assert WORLDS == tuple(worlds.WORLDS)  # params know the names without the drawing
+    assert benchmarks.names() == (*WORLDS, *sorted(COUNTS))
 
 
 @pytest.mark.parametrize("name", COUNTS)
@@ -52,14 +55,15 @@ def test_texts_are_words() -> None:
     assert not [text for text in texts.values() if text and set(text) & set("[]_")]
 
 
-@pytest.mark.parametrize("flavour", benchmarks.WORLDS)
-def test_worlds_take_their_classes_from_the_code(flavour: str) -> None:
-    splits = benchmarks.splits_of(flavour)
-    assert splits == {s: tuple(sorted(c)) for s, c in moving_shapes.classes(flavour).items()}
-    facts = benchmarks.describe(flavour)
+@pytest.mark.parametrize("world", WORLDS)
+def test_worlds_take_their_classes_from_the_code(world: str) -> None:
+    splits = benchmarks.splits_of(world)
+    assert splits == {s: tuple(sorted(c)) for s, c in worlds.classes(world).items()}
+    facts = benchmarks.describe(world)
     assert facts["counts"] == {split: len(classes) for split, classes in splits.items()}
-    assert facts["clips_per_class"] == moving_shapes.CLIPS
-    assert "not a benchmark of the field" in (benchmarks.catalogue() / f"{flavour}.yaml").read_text().lower()
+    assert facts["clips_per_class"] == {split: worlds.clips(world, split) for split in splits}
+    assert facts["directional"] is (world not in KINDS) and facts["name"] == facts["ids"] == world
+    assert "not a benchmark of the field" in (benchmarks.catalogue() / f"{world}.yaml").read_text().lower()
 
 
 STANDARD = {  # classes; train and test videos of each standard split, None where no whole source was at hand
@@ -120,7 +124,7 @@ def test_an_entry_of_another_form_is_named(spoilt: dict, words: str, tmp_path: P
 
 
 def test_unknown_names_are_answered_with_the_known() -> None:
-    with pytest.raises(UserError, match=r"dataset: 'nowhere' is not known; give moving_shapes, .*folder:PATH"):
+    with pytest.raises(UserError, match=r"dataset: 'nowhere' is not known; give motion, .*folder:PATH"):
         benchmarks.load("nowhere")
     with pytest.raises(UserError, match="did you mean 'hmdb51'"):
         benchmarks.splits_of("hmdb_51")

@@ -1,7 +1,7 @@
-"""The embedded world: fixed, class in the motion alone, rendered whole, words that were met before."""
+"""The embedded worlds: fixed, class in the motion alone where it should be, rendered whole."""
 
 import hashlib
-import re
+import io
 import subprocess
 import sys
 
@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 
 from vidlib.basics.errors import UserError
-from vidlib.data.world import moving_shapes
+from vidlib.data.world import worlds as embedded
 from vidlib.data.world.actions import ACTIONS
+from vidlib.data.world.kinds import KINDS
 from vidlib.data.world.motions import Open
-from vidlib.data.world.scenes import SCENES
-from vidlib.data.world.stills import place, still, stills, tilt
+from vidlib.data.world.scenes import action_film
+from vidlib.data.world.stage import FRAMES
 
-FUNCTION_WORDS = set("a an and the to of from in on then while".split())
+WORLDS = tuple(embedded.WORLDS)
+EASY = tuple(world for world in WORLDS if world not in KINDS)
 REVERSED = {  # one is the other played backwards
     "moving from left to right": "moving from right to left",
     "growing": "shrinking",
@@ -27,40 +29,37 @@ REVERSED = {  # one is the other played backwards
 }
 
 
-@pytest.mark.parametrize("flavour", moving_shapes.FLAVOURS)
-def test_the_world_is_the_one_whose_checksum_is_fixed(flavour):
-    assert moving_shapes.checksum(flavour) == moving_shapes.CHECKSUM[flavour], "a changed world needs another name"
+def decoded(data: bytes) -> tuple[np.ndarray, float]:
+    """The frames of an H.264 clip, and how many a second."""
+    with av.open(io.BytesIO(data)) as container:
+        stream = container.streams.video[0]
+        assert stream.codec_context.name == "h264"
+        frames = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+        return frames, float(stream.average_rate)
 
 
-@pytest.mark.parametrize("flavour", moving_shapes.FLAVOURS)
-def test_splits_are_large_and_disjoint(flavour):
-    classes = moving_shapes.classes(flavour)
-    assert len(classes["train"]) >= 24 and len(classes["val"]) >= 8 and len(classes["test"]) >= 12
+@pytest.mark.parametrize("world", WORLDS)
+def test_a_world_is_the_one_whose_checksum_is_fixed(world):
+    assert embedded.checksum(world) == embedded.CHECKSUM[world], "a changed world needs another name"
+    assert embedded.CHECKSUM[world][:8] in embedded.folder(world).name
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_splits_are_large_and_disjoint(world):
+    classes = embedded.classes(world)
+    assert len(classes["train"]) >= 24 and len(classes["val"]) >= 8 and len(classes["test"]) >= 16
     names = [name for split in classes.values() for name in split]
-    assert len(set(names)) == len(names) >= 40
-    assert moving_shapes.CLIPS >= 30
-    files = [file for *_, file in moving_shapes._listing(flavour)]
-    assert len(set(files)) == len(files)
+    assert len(set(names)) == len(names) == len(embedded.WORLDS[world])
+    assert all(embedded.clips(world, split) >= 30 for split in embedded.SPLITS)
+    listing = embedded._listing(world)
+    assert len(set(listing.values())) == len({row.video for row in listing}) == len(listing)
+    assert len(listing) == sum(len(names) * embedded.clips(world, split) for split, names in classes.items())
 
 
-def test_every_word_of_a_novel_name_was_met_before():
-    """In its still sense in a caption, or in a training action's name."""
-    captions = " ".join(stills(1, 0, 3000)[1])
-    known = set(re.findall(r"[a-z]+", captions)) | FUNCTION_WORDS
-    for flavour in moving_shapes.FLAVOURS:
-        classes = moving_shapes.classes(flavour)
-        seen = known | set(" ".join(classes["train"]).split())
-        unmet = {name: set(name.split()) - seen for split in ("val", "test") for name in classes[split]}
-        assert {name: words for name, words in unmet.items() if words} == {}
-
-
-def test_captions_know_no_motion():
-    words = set(re.findall(r"[a-z]+", " ".join(stills(2, 0, 3000)[1])))
-    verbs = {word for action in ACTIONS for word in action.name.split() if word.endswith("ing")} - {
-        "thing",
-        "something",
-    }
-    assert verbs and words & verbs == set()
+def test_val_of_a_new_world_is_as_large_as_its_test():
+    for world in KINDS:
+        assert [len(names) for names in embedded.classes(world).values()] == [24, 16, 16]
+        assert embedded.clips(world, "val") == embedded.clips(world, "test")
 
 
 @pytest.mark.parametrize(("one", "other"), REVERSED.items())
@@ -72,122 +71,138 @@ def test_opposite_actions_show_the_same_frames_in_reverse(one, other):
             np.testing.assert_allclose(motions[one](t, v), motions[other](1 - t, v), atol=1e-9)
 
 
-def test_nuisances_are_drawn_alike_for_every_class():
+def test_nuisances_are_drawn_alike_for_every_action():
     """With one generator, two actions of one thing get the same ground, shape, colour and bystanders' number."""
-    still_part = [moving_shapes.action_clip(a, np.random.default_rng(5)) for a in ACTIONS if a.things == 1]
-    border = [clip[0, 0, :, :].tolist() for clip in still_part]
+    clips = [action_film(a, np.random.default_rng(5)).frames() for a in ACTIONS if a.things == 1]
+    border = [clip[0, 0, :, :].tolist() for clip in clips]
     assert sum(row == border[0] for row in border) > 0.7 * len(border)
 
 
-@pytest.mark.parametrize("flavour", moving_shapes.FLAVOURS)
-def test_clips_are_pure_functions_and_every_class_moves(flavour):
-    kinds = ACTIONS if flavour == "moving_shapes" else SCENES
-    for kind in kinds:
-        clip = moving_shapes.clip_frames(flavour, kind.name, 3)
-        assert clip.shape == (24, 72, 72, 3) and clip.dtype == np.uint8
-        if flavour == "moving_shapes":  # many frames differ plainly from the one in the middle
-            changed = np.abs(clip.astype(int) - clip[12]).max((1, 2, 3)) > 30
+@pytest.mark.parametrize("world", WORLDS)
+def test_clips_are_pure_functions_and_every_class_moves(world):
+    least, most = (24, 24) if world in EASY else FRAMES
+    for kind in embedded.WORLDS[world]:
+        clip = embedded.drawn(world, embedded.video(kind.name, 3)).frames()
+        assert least <= len(clip) <= most and clip.shape[1:] == (72, 72, 3) and clip.dtype == np.uint8
+        if world != "moving_shapes_scene":  # many frames differ plainly from the one in the middle
+            changed = np.abs(clip.astype(int) - clip[len(clip) // 2]).max((1, 2, 3)) > 30
             assert changed.sum() >= 8, kind.name
-    again = moving_shapes.clip_frames(flavour, kinds[0].name, 3)
-    np.testing.assert_array_equal(again, moving_shapes.clip_frames(flavour, kinds[0].name, 3))
-    assert not np.array_equal(again, moving_shapes.clip_frames(flavour, kinds[0].name, 4))
+    one, other = (embedded.drawn(world, embedded.video(kind.name, number)).frames() for number in (3, 4))
+    np.testing.assert_array_equal(one, clip)
+    assert one.shape != other.shape or not np.array_equal(one, other)
 
 
-def test_encoded_clips_are_h264_near_what_was_drawn_and_the_same_each_time(tmp_path):
-    frames = moving_shapes.clip_frames("moving_shapes", "growing", 0)
-    data = moving_shapes.encode(frames)
+def test_encoded_clips_are_near_what_was_drawn_and_the_same_each_time():
+    frames = embedded.drawn("moving_shapes", "growing/00").frames()
+    data = embedded.encode(frames)
     for number in range(12):  # with rate control, libx264 gave other bytes once in ten times, after other clips
-        moving_shapes.encode(moving_shapes.clip_frames("moving_shapes", "falling straight down", number))
-        assert moving_shapes.encode(frames) == data
-    (tmp_path / "clip.mp4").write_bytes(data)
-    with av.open(str(tmp_path / "clip.mp4")) as container:
-        assert container.streams.video[0].codec_context.name == "h264"
-        decoded = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
-    assert decoded.shape == frames.shape
-    error = np.mean((decoded.astype(float) - frames) ** 2)
+        embedded.encoded("moving_shapes", embedded.video("falling straight down", number))
+        assert embedded.encoded("moving_shapes", "growing/00") == data
+    shown, rate = decoded(data)
+    assert shown.shape == frames.shape and rate == 12
+    error = np.mean((shown.astype(float) - frames) ** 2)
     assert 10 * np.log10(255**2 / error) > 28
 
 
-def test_a_worker_goes_on_where_another_stopped(tmp_path):
-    """It leaves whole clips alone, makes absent ones, and leaves no temporary file."""
-    listing = moving_shapes._listing("moving_shapes")
-    parts = len(listing) // 3
-    for *_, file in listing:
-        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
-    mine = [tmp_path / file for *_, file in listing[5::parts]]
-    mine[0].write_bytes(b"whole")
-    subprocess.run(
-        [sys.executable, "-m", "vidlib.data.world.moving_shapes", "moving_shapes", str(tmp_path), "5", str(parts)],
-        check=True,
+@pytest.mark.parametrize("world", KINDS)
+def test_a_new_clip_has_a_quantiser_and_a_rate_of_its_own(world):
+    name = embedded.classes(world)["val"][0]
+    films = [embedded.drawn(world, embedded.video(name, n)) for n in range(8)]
+    assert len({film.quantiser for film in films}) > 3 and len({film.rate for film in films}) > 3
+    for film in sorted(films, key=lambda film: film.quantiser)[:: len(films) - 1]:  # the finest and the coarsest
+        frames = film.frames()
+        data = embedded.encode(frames, film.rate, film.quantiser)
+        shown, rate = decoded(data)
+        assert shown.shape == frames.shape and rate == film.rate
+        error = np.mean((shown.astype(float) - frames) ** 2)
+        assert 10 * np.log10(255**2 / error) > 26, film.quantiser
+        assert len(embedded.encode(frames, film.rate, film.quantiser + 4)) < len(data)
+    assert embedded.encoded(world, embedded.video(name, 0)) == embedded.encode(
+        films[0].frames(), films[0].rate, films[0].quantiser
     )
+
+
+@pytest.mark.parametrize("world", ["words", "moving_shapes"])
+def test_a_worker_goes_on_where_another_stopped(world, tmp_path):
+    """It leaves whole clips alone, makes absent ones, and leaves no temporary file."""
+    listing = list(embedded._listing(world).items())
+    parts = len(listing) // 3
+    for _, file in listing:
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    mine = [tmp_path / file for _, file in listing[5::parts]]
+    mine[0].write_bytes(b"whole")
+    command = [sys.executable, "-m", "vidlib.data.world.worlds", world, str(tmp_path), "5", str(parts)]
+    subprocess.run(command, check=True)
     assert mine[0].read_bytes() == b"whole"
-    split, name, number, _ = listing[5 + parts]
-    assert split == "train"
-    assert mine[1].read_bytes() == moving_shapes.encode(moving_shapes.clip_frames("moving_shapes", name, number))
+    assert mine[1].read_bytes() == embedded.encoded(world, listing[5 + parts][0].video)
     assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == sorted(mine)
 
 
 def test_manifest_lists_files_that_are_there(worlds):
-    manifest = moving_shapes.manifest()
-    assert "not a benchmark" in manifest.note and manifest.directional
-    assert {split: manifest.classes(split) for split in manifest.splits} == moving_shapes.classes()
+    manifest = embedded.manifest()
+    assert manifest.name == "motion" and "not a benchmark" in manifest.note and not manifest.directional
+    assert {split: manifest.classes(split) for split in manifest.splits} == embedded.classes()
     assert all(manifest.path(row).is_file() for row in manifest.rows)
-    assert len(manifest.videos("test")) == 16 * moving_shapes.CLIPS
-    assert moving_shapes.CHECKSUM["moving_shapes"][:8] in manifest.root.name
-    assert not list(manifest.root.glob("*/*/.part-*"))
+    for split in manifest.splits:
+        assert len(manifest.videos(split)) == len(embedded.classes()[split]) * embedded.clips("motion", split)
+    assert manifest.root == embedded.folder() and not list(manifest.root.glob("*/*/.part-*"))
     row = manifest.videos("val")[0]
-    number = int(row.video.split("/")[1])
-    drawn = moving_shapes.encode(moving_shapes.clip_frames("moving_shapes", row.cls, number))
+    drawn = embedded.encoded("motion", row.video)
     assert hashlib.sha256(manifest.path(row).read_bytes()).digest() == hashlib.sha256(drawn).digest()
 
 
+def test_a_rendering_that_was_killed_goes_on(worlds, tmp_path):
+    """Whole clips stay as they are, two that are absent come to be, what was half written goes."""
+    whole, root = embedded.manifest().root, embedded.folder(cache=tmp_path)
+    files = list(embedded._listing("motion").values())
+    gone, kept = files[10:30:19], [*files[:10], *files[11:29], *files[30:]]
+    for file in kept:
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        (root / file).symlink_to(whole / file)
+    (root / gone[0]).with_name(".part-1-00.mp4").write_bytes(b"half")
+    assert embedded.manifest(cache=tmp_path).root == root and (root / "complete").is_file()
+    assert all((root / file).is_symlink() for file in kept) and not list(root.glob("*/*/.part-*"))
+    for file in gone:
+        assert not (root / file).is_symlink() and (root / file).read_bytes() == (whole / file).read_bytes()
+
+
+def test_an_easy_world_has_directions(tmp_path):
+    folder = embedded.folder("moving_shapes", tmp_path)
+    folder.mkdir()
+    (folder / "complete").write_text("")
+    assert embedded.manifest("moving_shapes", tmp_path).directional and "motion" not in folder.name
+
+
 def test_bad_input_is_named(tmp_path):
-    with pytest.raises(UserError, match="'moving_shape'"):
-        moving_shapes.classes("moving_shape")
+    with pytest.raises(UserError, match="'moving_shape'.*motion, scene, words"):
+        embedded.classes("moving_shape")
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="VIDLIB_CACHE"):
-        moving_shapes.manifest(cache=tmp_path / "file")
+        embedded.manifest(cache=tmp_path / "file")
+    for video in ("growing/32", "growing", "growing/x", "growling/00"):
+        with pytest.raises(UserError, match=f"moving_shapes has no clip '{video}'"):
+            embedded.drawn("moving_shapes", video)
+    kind = KINDS["motion"][0]
+    assert kind.split == "val" and embedded.drawn("motion", embedded.video(kind.name, 31))
+    with pytest.raises(UserError, match="motion has no clip"):
+        embedded.encoded("motion", embedded.video(kind.name, 32))
 
 
 def test_a_failing_worker_is_reported(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    with pytest.raises(UserError, match="rendering moving_shapes"):
-        moving_shapes.manifest(cache=tmp_path)
+    with pytest.raises(UserError, match="rendering motion"):
+        embedded.manifest(cache=tmp_path)
     assert not list(tmp_path.rglob("complete"))
 
 
-def test_words_for_places_and_tilts():
-    assert place(0.5, 0.5) == "in the middle" and place(0.1, 0.1) == "in the upper left corner"
-    assert place(0.7, 0.5) == "on the right side" and place(0.3, 0.7) == "in the lower left"
-    assert tilt(0.0) == "upright" and tilt(0.7) == "tilted to the right" and tilt(-0.7) == "tilted to the left"
-    assert tilt(np.pi) == "upside down" and tilt(2 * np.pi + 1.5) == "lying on its right side"
-
-
-def test_stills_of_one_cast_differ_in_place_not_in_colour():
-    pair = [still(np.random.default_rng(i), np.random.default_rng(9), simple=1.0) for i in range(6)]
-    looks = {re.search(r"an? (\w+ \w+) (?:in|at|on) ", caption).group(1) for _, caption in pair}
-    assert len(looks) == 1 and len({caption for _, caption in pair}) > 1
-    images, captions = stills(4, 10, 4, alike=4)
-    again, same = stills(4, 8, 8, alike=4)
-    np.testing.assert_array_equal(images[:2], again[2:4])
-    assert captions[:2] == same[2:4]
-
-
-@pytest.mark.parametrize("flavour", moving_shapes.FLAVOURS)
-def test_masks_are_where_the_things_of_the_class_are_drawn(flavour):
+@pytest.mark.parametrize("world", WORLDS)
+def test_masks_are_where_the_things_of_the_class_are_drawn(world):
     """Drawn once more without them, a clip differs inside the mask and nowhere else; bystanders are no part of it."""
-    listing = {
-        f"{moving_shapes._slug(name)}/{number:02d}": name for _, name, number, _ in moving_shapes._listing(flavour)
-    }
-    for video in list(listing)[::173]:
-        masks = moving_shapes.object_masks(flavour, video)
-        frames = moving_shapes.clip_frames(flavour, listing[video], int(video[-2:]))
-        kind, rng = moving_shapes._chance(flavour, listing[video], int(video[-2:]))
-        film = (moving_shapes.action_film if flavour == "moving_shapes" else moving_shapes.scene_film)(kind, rng)
+    for row in list(embedded._listing(world))[::193]:
+        film = embedded.drawn(world, row.video)
+        masks, frames = film.masks(), film.frames()
         bare = film._replace(actors=[[] for _ in film.actors]).frames()
         moved = np.abs(frames.astype(int) - bare).max(-1)
-        assert masks.shape == (24, 72, 72) and masks.dtype == bool and masks.any()
-        assert (moved[masks] > 5).mean() > 0.97, f"{video}: ground inside the mask"
-        assert (moved[~masks] > 0).mean() < 0.03, f"{video}: more than edges outside the mask"
-    with pytest.raises(UserError, match="no clip 'growing/99'"):
-        moving_shapes.object_masks("moving_shapes", "growing/99")
+        assert masks.shape == frames.shape[:3] and masks.dtype == bool and masks.any()
+        assert (moved[masks] > 5).mean() > 0.97, f"{row.video}: ground inside the mask"
+        assert (moved[~masks] > 0).mean() < 0.05, f"{row.video}: more than edges outside the mask"

@@ -1,13 +1,14 @@
 """Train resnet-mini from scratch on stills of the embedded world: ``python -m vidlib.backbones.resnet_mini.train OUT``.
 
-`B` stills, `C` width of the pooled feature. Linear maps of the pooled feature tell what a still shows: where its things
-lie, how large they are and how they are turned, which colours and shapes there are, how many, on which ground. The maps
-are thrown away, the trunk is kept. Stills are drawn when needed and never repeat; nothing here moves.
+`B` stills, `C` width of the pooled feature. Instance contrast (SimCLR, Chen et al. 2020): two views of one still, which
+differ in light, noise, a small shift and a cut-out square, are to be nearer to each other than to any other still of
+the batch. Nothing says what a still shows: no name, no place, no number. A batch holds runs of stills of one cast in
+other places and runs of one picture with another shape or colour in it (``runs``), so that a ground or a cast alone
+never tells a still. The projection head is thrown away, the trunk is kept. Stills never repeat; nothing here moves.
 """
 
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,95 +22,63 @@ from vidlib.backbones.resnet import ResNetBackbone
 from vidlib.basics.errors import UserError
 from vidlib.basics.paths import atomic_write
 from vidlib.basics.progress import track
-from vidlib.data.world.drawing import COLOURS, GROUND_COLOURS, PATTERNS, SHAPES
-from vidlib.data.world.stills import Facts, facts, plain_stills
+from vidlib.data.world.stills import LEAST, facts, plain_stills, runs
 
-STEPS = 1200
-BATCH = 128
+STEPS = 2600
+RUNS = (("place", 8, 4), ("shape", 8, 2), ("colour", 4, 3), ("", 1, 4))  # what differs, stills in a run, runs
 SEED = 2027
 HELD_OUT = 78_000  # a seed of stills that training never draws (training draws SEED's)
-LR, WEIGHT_DECAY, WARMUP = 4e-3, 0.05, 60
+LR, WEIGHT_DECAY, WARMUP = 3e-3, 0.05, 60
 CHECKPOINT_EVERY = 200
-MOST = 4  # things in a still
-TURN = 0.3  # what a turn counts beside lengths
-CELLS, SPREAD = 8, 0.09  # the map of places is CELLS x CELLS; a thing spreads over this part of the side
-COLOUR_NAMES, GROUND_NAMES = tuple(COLOURS), tuple(GROUND_COLOURS)
-FACTS = {  # name: (values, kind, weight in the loss)
-    "where": (CELLS**2, "shares", 8.0),
-    "middle": (4, "lengths", 4.0),
-    "single": (5, "lengths", 4.0),
-    "each": (3 * len(COLOURS), "lengths", 2.0),
-    "apart": (1, "lengths", 1.0),
-    "colours": (len(COLOURS), "shares", 4.0),
-    "shapes": (len(SHAPES), "shares", 3.0),
-    "count": (MOST, "class", 1.0),
-    "pattern": (len(PATTERNS), "class", 0.25),
-    "ground": (len(GROUND_COLOURS), "class", 0.25),
-}
+WIDTH, TEMPERATURE = 128, 0.1  # of the projection head and its cosines
+LARGE = 0.12  # radius of the smallest things while training starts; it falls to the stills' own
+LIGHT, TINT, NOISE, SHIFT, CUT = 0.2, 0.05, 0.02, 0.02, (0.05, 0.15)  # how views differ, see ``view``
 
 
-def targets(shown: Sequence[Facts]) -> dict[str, Tensor]:
-    """What the stills show: values in units of the side, ``nan`` where a still has none.
+def view(images: Tensor, chance: torch.Generator) -> Tensor:
+    """Another look at stills [B 3 H W], 0 to 1, that leaves what they show where it is.
 
-    ``where`` [B CELLS*CELLS]: 1 at the middle of a thing, falling off around it; ``middle`` [B 4]: mean x, mean y, mean
-    size, faintest alpha; ``single`` [B 5]: x, y, size, sine and cosine (times TURN) of the only thing's angle; ``each``
-    [B colours*3]: x, y, size of the only thing of a colour; ``apart`` [B 1]: distance of two things; ``colours``,
-    ``shapes`` [B n]: 1 where there is one; ``count``, ``pattern``, ``ground`` [B]: classes.
+    Brightness and contrast change by up to LIGHT, each channel by up to TINT; noise of up to NOISE is added; a still is
+    shifted and scaled by up to SHIFT of its side; a square of CUT (least, most) of the side takes its mean colour.
     """
-    table = {name: [] for name in FACTS}
-    line = (np.arange(CELLS) + 0.5) / CELLS
-    for one in shown:
-        at = np.array([[t.x, t.y, t.size] for t in one.things])
-        across, down = line - at[:, 0, None, None], line[:, None] - at[:, 1, None, None]
-        table["where"].append(np.exp(-(across**2 + down**2) / (2 * SPREAD**2)).max(0).ravel())
-        table["middle"].append([*at.mean(0), min(t.alpha for t in one.things)])
-        turn = one.things[0].angle
-        single = [*at[0], TURN * np.sin(turn), TURN * np.cos(turn)]
-        table["single"].append(single if len(at) == 1 else [np.nan] * 5)
-        each = np.full((len(COLOURS), 3), np.nan)
-        for name, place in zip(one.colours, at, strict=True):
-            if one.colours.count(name) == 1:
-                each[COLOUR_NAMES.index(name)] = place
-        table["each"].append(each.ravel())
-        table["apart"].append([np.hypot(*(at[0] - at[1])[:2]) if len(at) == 2 else np.nan])
-        table["colours"].append([float(name in one.colours) for name in COLOURS])
-        table["shapes"].append([float(any(t.shape == name for t in one.things)) for name in SHAPES])
-        table["count"].append(len(at) - 1)
-        table["pattern"].append(PATTERNS.index(one.ground.pattern))
-        table["ground"].append(GROUND_NAMES.index(one.ground.name))
-    return {
-        name: torch.tensor(np.array(rows), dtype=torch.long if FACTS[name][1] == "class" else torch.float32)
-        for name, rows in table.items()
-    }
+
+    def between(low: float, high: float, *shape: int) -> Tensor:
+        return low + (high - low) * torch.rand(len(images), *shape, generator=chance)
+
+    zoom, shift = 1 + between(-SHIFT, SHIFT, 1, 1), 2 * between(-SHIFT, SHIFT, 2, 1)
+    affine = torch.cat([zoom * torch.eye(2), shift], dim=2)
+    grid = F.affine_grid(affine, list(images.shape), align_corners=False)
+    x = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+    mean = x.mean((1, 2, 3), keepdim=True)
+    x = (x - mean) * between(1 - LIGHT, 1 + LIGHT, 1, 1, 1) + mean * between(1 - LIGHT, 1 + LIGHT, 1, 1, 1)
+    x = x * between(1 - TINT, 1 + TINT, 3, 1, 1)
+    side, column, row = between(*CUT, 1, 1), between(0, 1, 1, 1), between(0, 1, 1, 1)
+    line = (torch.arange(x.shape[-1]) + 0.5) / x.shape[-1]
+    cut = ((line - column).abs() < side / 2) & ((line[:, None] - row).abs() < side / 2)  # [B H W]
+    x = torch.where(cut[:, None], x.mean((2, 3), keepdim=True), x)
+    noise = torch.randn(x.shape, generator=chance) * between(0, NOISE, 1, 1, 1)
+    return (x + noise).clamp(0, 1)
 
 
-class Readers(nn.ModuleDict):
-    """A linear map from the pooled feature [B C] for each fact."""
+def nt_xent(one: Tensor, other: Tensor, temperature: float = TEMPERATURE) -> Tensor:
+    """Projections of two views [B D] each -> the loss of Chen et al. 2020, eq. 1, mean over all 2B views."""
+    z = F.normalize(torch.cat([one, other]), dim=-1)
+    logits = (z @ z.T / temperature).fill_diagonal_(-torch.inf)
+    return F.cross_entropy(logits, torch.arange(len(z), device=z.device).roll(len(one)))
 
-    def __init__(self, width: int) -> None:
-        super().__init__({name: nn.Linear(width, values) for name, (values, _, _) in FACTS.items()})
 
-    def losses(self, features: Tensor, wanted: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The weighted loss of each fact, of what is told alone."""
-        found = {}
-        for name, (_, kind, weight) in FACTS.items():
-            said, told = self[name](features), wanted[name]
-            if kind == "class":
-                loss = F.cross_entropy(said, told)
-            elif kind == "shares":
-                loss = F.binary_cross_entropy_with_logits(said, told)
-            else:  # a tenth of the side is one
-                known = ~told.isnan()
-                loss = F.smooth_l1_loss(10 * said[known], 10 * told[known], reduction="sum") / known.sum().clamp(min=1)
-            found[name] = weight * loss
-        return found
+def _normalised(images: Tensor, backbone: ResNetBackbone) -> Tensor:
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (backbone.mean, backbone.std))
+    return ((images - mean) / std).to(next(backbone.trunk.parameters()).device)
+
+
+def _zero_to_one(images: np.ndarray) -> Tensor:
+    return rearrange(torch.from_numpy(images), "b h w c -> b c h w").float() / 255
 
 
 def pixels(images: np.ndarray, backbone: ResNetBackbone) -> Tensor:
     """uint8 [B H W 3] -> float32 [B 3 H W] as the trunk expects it."""
-    x = rearrange(torch.from_numpy(images), "b h w c -> b c h w").float() / 255
-    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (backbone.mean, backbone.std))
-    return ((x - mean) / std).to(next(backbone.trunk.parameters()).device)
+    return _normalised(_zero_to_one(images), backbone)
 
 
 def _pace(step: int, steps: int) -> float:
@@ -121,8 +90,13 @@ def _pace(step: int, steps: int) -> float:
 
 
 def _simple(step: int, steps: int) -> float:
-    """The share of stills with one fully visible thing: all at first, 0.3 from a third of the training on."""
-    return max(0.3, 1 - 0.7 * step / max(1, steps / 3))
+    """The share of stills with one fully visible thing: all at first, 0.5 from a third of the training on."""
+    return max(0.5, 1 - 0.5 * step / max(1, steps / 3))
+
+
+def _least(step: int, steps: int) -> float:
+    """Radius of the smallest thing: falls from LARGE to the stills' own LEAST in two thirds of the training."""
+    return max(LEAST, LARGE - (LARGE - LEAST) * 1.5 * step / steps)
 
 
 def _optimiser(model: nn.Module) -> torch.optim.AdamW:
@@ -146,7 +120,9 @@ def train(out: str | Path, steps: int = STEPS, seed: int = SEED, device: str = "
     backbone = resnet.load(resnet.MINI, "", freeze_bn=False).to(device)
     backbone.unfreeze()
     backbone.train()
-    model = nn.ModuleDict({"trunk": backbone.trunk, "readers": Readers(backbone.embed_dim).to(device)})
+    width = backbone.embed_dim
+    head = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, WIDTH)).to(device)
+    model = nn.ModuleDict({"trunk": backbone.trunk, "head": head})
     optimiser, first, history = _optimiser(model), 0, []
     if checkpoint.is_file():
         saved = weights.opened(checkpoint, device)
@@ -155,15 +131,18 @@ def train(out: str | Path, steps: int = STEPS, seed: int = SEED, device: str = "
             optimiser.load_state_dict(saved["optimiser"])
             first, history = saved["step"], saved["history"]
             print(f"resnet-mini: going on from step {first} of {steps}")
+    # bfloat16 is quicker wherever the processor has wide registers for it
+    half = device != "cpu" or torch.backends.cpu.get_cpu_capability() == "AVX512"
     began = time.monotonic()
     for step in track(range(first, steps), "resnet-mini", total=steps, start=first):
-        shown = facts(seed, step * BATCH, BATCH, _simple(step, steps))
-        images = pixels(np.stack([one.picture() for one in shown]), backbone)
-        wanted = {name: value.to(device) for name, value in targets(shown).items()}
+        images = _zero_to_one(runs(seed, step, RUNS, _simple(step, steps), _least(step, steps), light=0.0)[0])
+        chance = torch.Generator().manual_seed(seed * 1_000_003 + step)
+        views = torch.cat([view(images, chance) for _ in range(2)])
         for group in optimiser.param_groups:
             group["lr"] = LR * _pace(step, steps)
-        losses = model["readers"].losses(backbone.encode_image(images), wanted)
-        loss = torch.stack(list(losses.values())).sum()
+        with torch.autocast(device, torch.bfloat16, enabled=half):
+            seen = backbone.encode_image(_normalised(views, backbone))
+        loss = nt_xent(*head(seen.float()).chunk(2))
         if not torch.isfinite(loss):
             raise UserError(f"resnet-mini: the loss at step {step} is {loss.item()}; give a smaller learning rate")
         optimiser.zero_grad(set_to_none=True)
@@ -171,8 +150,7 @@ def train(out: str | Path, steps: int = STEPS, seed: int = SEED, device: str = "
         nn.utils.clip_grad_norm_(model.parameters(), 5.0)
         optimiser.step()
         if step % 50 == 0 or step == steps - 1:
-            parts = {name: round(value.item(), 4) for name, value in losses.items()}
-            history.append({"step": step, "loss": loss.item(), **parts, "seconds": time.monotonic() - began})
+            history.append({"step": step, "loss": loss.item(), "seconds": time.monotonic() - began})
         if step % 100 == 0:
             print(f"resnet-mini: step {step} of {steps}, loss {loss.item():.3f}", flush=True)
         if (step + 1) % CHECKPOINT_EVERY == 0 and step + 1 < steps:
@@ -208,11 +186,12 @@ def evaluate(backbone: Backbone, count: int = 1024, seed: int = HELD_OUT) -> dic
         found[what] = _read(seen, [fact[what] for fact in told], count)
     shown = facts(seed, 0, 5 * count)
     seen = features(backbone, np.stack([one.picture() for one in shown]))
-    wanted = targets(shown)
-    for what in ("count", "pattern", "ground"):
-        found[what] = _read(seen, wanted[what].tolist(), count)
-    alone = ~wanted["single"][:, 0].isnan()
-    said, true = _ridge(seen[alone], wanted["single"][alone, :2], count // 4)
+    found["count"] = _read(seen, [len(one.things) for one in shown], count)
+    found["pattern"] = _read(seen, [one.ground.pattern for one in shown], count)
+    found["ground"] = _read(seen, [one.ground.name for one in shown], count)
+    alone = torch.tensor([len(one.things) == 1 for one in shown])
+    middles = torch.tensor([[one.things[0].x, one.things[0].y] for one in shown if len(one.things) == 1])
+    said, true = _ridge(seen[alone], middles, count // 4)
     found["middle"] = (said - true).norm(dim=-1).mean().item()
     return {name: round(float(value), 4) for name, value in found.items()}
 

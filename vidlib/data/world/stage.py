@@ -25,7 +25,7 @@ from vidlib.data.world.scenes import Scene, scene_film
 
 PIXELS = 72
 FRAMES = (20, 32)  # a clip's least and most
-PAN, ZOOM, SHAKE, FLICKER = 0.05, 0.10, 0.13, 0.10  # at most, either way: of the side, of the zoom, of the light
+PAN, ZOOM, SHAKE, FLICKER = 0.05, 0.10, 0.10, 0.10  # at most, either way: of the side, of the zoom, of the light
 ACTING, STANDING_BY = (0.09, 0.11), (0.04, 0.06)  # radii
 REACH = (0.32, 0.38)  # how far from each other actor and partner begin
 SIDE = 0.14  # how far from the picture's edge the actors' middles stay, the camera's moves aside
