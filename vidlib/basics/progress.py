@@ -51,7 +51,7 @@ def track(items: Iterable[Item], label: str, total: int | None = None, start: in
 def shower() -> Callable[[str, bool], None]:
     """What shows one line after another, and whether it is the last: in a kernel on its console, in the notebook in one
     place; elsewhere all but the last are printed."""
-    kernel = sys.modules.get("ipykernel") and sys.modules["IPython"].get_ipython()
+    kernel = "ipykernel" in sys.modules and "IPython" in sys.modules and sys.modules["IPython"].get_ipython()
     if not kernel:
         return lambda line, last: None if last else print(line, flush=True)
     from IPython.display import display

@@ -15,7 +15,7 @@ from vidlib.params.base import PlaceParams, listed, plain_options
 from vidlib.params.few_shot import METHOD_NAMES, FewShotParams, OneMethod, RunParams, known_method, names
 from vidlib.params.names import WORLDS
 
-FROZEN = "frozen_clip"
+FROZEN, ORDERED = "frozen_clip", "ordered_differences"  # the floors
 TOWER = frozenset({"backbone", "pretrained"})
 PROTOCOL = frozenset(PlaceParams.model_fields) - TOWER | {"way", "shot", "query", "shot_rule", "test_episodes"}
 SAME = PROTOCOL | TOWER | {"template", "frames"}  # what methods side by side share
@@ -59,6 +59,14 @@ def by_recipe(method: str, given: Mapping[str, Any]) -> RunParams:
 def frozen(params: RunParams) -> RunParams:
     """The floor beside a run: the same backbone's frozen features under OTAM. Nothing of the training is kept."""
     return RunParams.parse({name: value for name, value in params if name in SAME} | {"method": FROZEN})
+
+
+def ordered(params: RunParams) -> RunParams:
+    """The other floor beside a run: ordered differences on the same backbone. They train by their own recipe and
+    no longer than the run does."""
+    same = {name: value for name, value in params if name in SAME}
+    longest = min(params.train_episodes, by_recipe(ORDERED, same).train_episodes)
+    return by_recipe(ORDERED, same | {"train_episodes": longest})
 
 
 def untrained(params: RunParams) -> RunParams:

@@ -18,7 +18,7 @@ from vidlib.data.protocols import labels_line
 from vidlib.matching import METRIC_SCALES
 from vidlib.methods import find
 from vidlib.methods.base import tagged
-from vidlib.params.by_recipe import ByRecipe, frozen, untrained
+from vidlib.params.by_recipe import FROZEN, ORDERED, ByRecipe, frozen, ordered, untrained
 from vidlib.params.few_shot import FewShotParams, MAFSARParams, OneMethod, RunParams
 from vidlib.results import runs, trust
 from vidlib.results.accuracy import Evaluation
@@ -45,16 +45,20 @@ from vidlib.training.few_shot import Split
 from vidlib.viz import filmstrip
 from vidlib.viz.style import show
 
+FLOORS = (FROZEN, ORDERED)  # what stands beside a paper's method whatever is named in ``compare``
+
 
 def run_methods(p: OneMethod, names: Sequence[str]) -> dict[str, list[runs.Run]]:
     """One finished run per method and seed, in the order of ``names``; finished ones are reused, the others run now.
 
-    Pretrained and untrained, frozen CLIP is the same for every seed and runs once.
+    Pretrained and untrained, frozen CLIP is the same for every seed and runs once. Ordered differences, a floor too,
+    train by their own recipe and not by the notebook's parameters.
     """
     finished, manifest = {}, few_shot.open_manifest(p)
-    for name in names:
-        same = name == "frozen_clip" and p.pretrained
+    for name in dict.fromkeys(names):
+        same = name == FROZEN and p.pretrained
         each = [p.run_params(name, seed=seed) for seed in ([p.seed] if same else seeds(p))]
+        each = [ordered(params) for params in each] if name == ORDERED else each
         finished[name] = [few_shot.run(params, manifest) for params in each]
         finished[name] *= p.seeds if same else 1
     return finished
