@@ -61,7 +61,7 @@ def test_who_passes_behind_is_not_who_passes_before(monkeypatch):
 
 
 def test_equal_looks_of_the_actors_count_on_words_alone(monkeypatch):
-    way = film(("touching",), np.linspace(0, 1, 40))
+    way = film(("tapping",), np.linspace(0, 1, 40))
     shots = shot(way), shot(way, looks=(("red", "star"), ("green", "bar"))), shot(way, looks=(("red", "bar"),))
     np.testing.assert_allclose(similarity(monkeypatch, *shots, world="words")[0], [2, 2, 1], atol=1e-9)
     np.testing.assert_allclose(similarity(monkeypatch, *shots)[0], 1, atol=1e-9)

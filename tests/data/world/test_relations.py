@@ -58,10 +58,10 @@ def test_the_partner_moves_only_while_it_is_touched(name, side):
 
 
 def test_touching_and_circling_leave_the_partner_where_it_is():
-    for name in ("touching", "circling"):
+    for name in ("tapping", "circling"):
         actor, partner, _ = one(name)
         assert not partner.any() and actor[-1] == pytest.approx(actor[0])
-    assert np.abs(one("touching")[0]).min() == pytest.approx(CONTACT)
+    assert np.abs(one("tapping")[0]).min() == pytest.approx(CONTACT)
     turned = np.unwrap(np.angle(one("circling")[0]))
     assert abs(turned[-1] - turned[0]) == pytest.approx(2 * np.pi)
 
