@@ -82,7 +82,7 @@ def test_who_sees_the_paths_knows_the_class(world, tmp_path):
 def test_the_place_of_the_actor_is_where_the_picture_shows_it():
     video = worlds.video(KINDS["motion"][0].name, 0)
     drawn, frames = worlds.drawn("motion", video), np.array([0, 7, 3])
-    places = oracle.actor_place("motion", video, frames)
+    places = oracle.places("motion", video, frames)[:, 0]
     assert places.shape == (3, 2)
     for i, place in zip(frames, places, strict=True):
         alone = drawn._replace(actors=[actors[:1] for actors in drawn.actors]).masks()[i]

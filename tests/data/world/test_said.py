@@ -49,7 +49,7 @@ def test_captions_know_no_relation_of_the_worlds(captions):
     """Two things that lie together are 'touching each other', which says nothing of what moves or who comes to whom."""
     verbs = {name.split()[0] for name in RELATIONS}
     assert len(verbs) == len(RELATIONS) == 8
-    said = [caption.replace("touching each other", "") for caption in captions]
+    said = list(captions)
     assert words(" ".join(said)) & verbs == set()
     assert not [text for text in said if any(name in text for name in RELATIONS)]
 

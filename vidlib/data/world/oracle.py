@@ -35,11 +35,11 @@ def shot(world: str, video: str) -> Shot:
     return drawn
 
 
-def actor_place(world: str, video: str, frames: np.ndarray) -> np.ndarray:
-    """Where the actor is in the pictures ``frames`` (numbers) of a clip: [T 2], in parts of the side."""
+def places(world: str, video: str, frames: np.ndarray) -> np.ndarray:
+    """Where actor and partner are in the pictures ``frames`` (numbers) of a clip: [T 2 2], in parts of the side."""
     drawn = shot(world, video)
-    places = [drawn.views[i].of(drawn.actors[i][0][1]) for i in frames]
-    return np.array([(thing.x, thing.y) for thing in places])
+    seen = [[drawn.views[i].of(thing) for _, thing in drawn.actors[i]] for i in frames]
+    return np.array([[(thing.x, thing.y) for thing in pair] for pair in seen])
 
 
 def _way(paths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
