@@ -78,7 +78,7 @@ def test_weights_belong_to_a_backbone(checkout):
 def test_a_recipe_of_another_data_set_and_parameters_of_its_notebook(checkout):
     p = FewShotNotebookParams.parse({"method": "trx", "dataset": "hmdb51", "shot": 5})
     assert p.lr == 1e-3 and p.options == {"cardinalities": [2]} and p.seeds == 1
-    assert FewShotNotebookParams.parse({"method": "trx", "dataset": "hmdb51", "shot": 1}).lr == 2e-3, "none for 1 shot"
+    assert FewShotNotebookParams.parse({"method": "trx", "dataset": "hmdb51", "shot": 1}).lr == 1e-3, "none for 1 shot"
     assert FewShotNotebookParams.parse({"method": "trx", "dataset": "folder:x"}).lr == 3e-4
     file = recipes.find("trx", "hmdb51", 5)
     assert recipes.command(file) == "papermill notebooks/few_shot.ipynb out.ipynb -f recipes/trx/hmdb51_5shot.yaml"

@@ -36,7 +36,7 @@ def test_a_method_stands_beside_others_itself_untrained_and_frozen_features(smal
     table = study.result_table(found)
     assert list(table.index) == ["OTAM", "ProtoNet", "itself, untrained", "frozen features"]
     assert study.differences(found, "otam")["OTAM minus"].tolist()[::2] == list(table.index[1:])
-    assert found["untrained"][0].params["method"] == "otam" and found["untrained"][0].params["lr"] == 2e-3
+    assert found["untrained"][0].params["method"] == "otam" and found["untrained"][0].params["lr"] == 1e-3
 
 
 def test_description_says_how_each_was_evaluated_and_repeats_what_was_given(small, capsys):

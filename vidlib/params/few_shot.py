@@ -97,7 +97,7 @@ class FewShotParams(PlaceParams):
     val_episodes: int = Field(100, ge=0, description="val episodes at each selection, 0 keeps the last weights")
     val_every: int = Field(300, ge=1, description="training episodes between two selections of weights on val")
     episodes_per_step: int = Field(1, ge=1, description="episodes per optimiser step")
-    lr: base.LearningRate = 2e-3
+    lr: base.LearningRate = 1e-3
     weight_decay: base.WeightDecay = 1e-2
     warmup: base.Warmup = 0.1
     clip_grad: base.ClipGrad = 1.0
@@ -193,7 +193,7 @@ class MAFSARParams(OneMethod, FewShotParams):
     compare: Compare = "aim"
     seeds: base.Seeds = 1
     ablations: base.Ablations = False
-    ablation_episodes: AblationEpisodes = 300
+    ablation_episodes: AblationEpisodes = 600
 
     method: ClassVar[str] = "ma_fsar"
 
