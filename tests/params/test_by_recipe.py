@@ -125,7 +125,7 @@ def test_a_comparison_takes_each_recipe_under_one_protocol(checkout):
     p = ComparisonParams.parse({"methods": "trx, protonet", "train_episodes": 0, "way": 3})
     assert p.compared == ("trx", "protonet", "otam")
     run = p.run_params("trx", seed=2)
-    assert (run.lr, run.way, run.seed, run.train_episodes) == (3e-4, 3, 2, 600)
+    assert (run.lr, run.way, run.seed, run.train_episodes) == (3e-4, 3, 2, 800)
     small = ComparisonParams(train_episodes=5, backbone="clip-mini").run_params("trx")
     assert (small.train_episodes, small.val_episodes, small.pretrained) == (5, 0, "clip-mini")
     assert set(ComparisonParams().compared) == set(METHOD_NAMES) - {"frozen_clip"}

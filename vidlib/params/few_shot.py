@@ -93,9 +93,9 @@ class FewShotParams(PlaceParams):
     metric_scale: float = Field(4.0, gt=0, description="factor on the metric's logits before softmax")
     shot_rule: ShotRule = "own"
     frames: base.Frames = 8
-    train_episodes: int = Field(600, ge=0, description="training episodes")
+    train_episodes: int = Field(800, ge=0, description="training episodes")
     val_episodes: int = Field(100, ge=0, description="val episodes at each selection, 0 keeps the last weights")
-    val_every: int = Field(300, ge=1, description="training episodes between two selections of weights on val")
+    val_every: int = Field(400, ge=1, description="training episodes between two selections of weights on val")
     episodes_per_step: int = Field(1, ge=1, description="episodes per optimiser step")
     lr: base.LearningRate = 1e-3
     weight_decay: base.WeightDecay = 1e-2
