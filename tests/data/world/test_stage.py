@@ -24,7 +24,7 @@ def test_no_class_determines_a_direction_or_a_side(motion):
         ways = [shot.paths()[:, 0, :2] for shot in every]
         way = np.array([path.mean(0) - path[0] for path in ways])
         length = np.linalg.norm(way, axis=1).mean()
-        assert length > 0.02 and np.linalg.norm(way.mean(0)) < 0.4 * length, name
+        assert length > 0.005 and np.linalg.norm(way.mean(0)) < 0.4 * length, name
         assert np.abs(np.mean([path[0] for path in ways], axis=0) - 0.5).max() < 0.1, name  # no side of the picture
 
 
@@ -111,7 +111,7 @@ def test_a_look_that_is_given_acts_and_the_partner_has_another_colour():
         assert shot.looks[0] == ("blue", "star") and shot.looks[1][0] != "blue"
         assert shot.actors[0][0][1].shape == "star" and shot.actors[0][1][1].shape == shot.looks[1][1]
     looks = {stage.related(("pushing",), np.random.default_rng(seed)).looks[0] for seed in range(24)}
-    assert len(looks) > 12
+    assert looks == set(stage.PAIR), "without a look either of the pair acts, and no other"
 
 
 @pytest.mark.parametrize("name", RELATIONS)
@@ -119,4 +119,4 @@ def test_actor_and_partner_begin_and_end_a_reach_apart(name):
     for seed in range(8):
         places = stage.related((name,), np.random.default_rng(seed)).paths()[..., :2]
         first, last = (np.linalg.norm(frame[0] - frame[1]) for frame in (places[0], places[-1]))
-        assert 0.2 < first < stage.REACH[1] + 1e-9 and last == pytest.approx(first, rel=0.2)
+        assert 0.2 < first < 1.05 * stage.REACH[1] and last == pytest.approx(first, rel=0.2)
