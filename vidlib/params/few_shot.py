@@ -97,6 +97,8 @@ class FewShotParams(PlaceParams):
     val_episodes: int = Field(100, ge=0, description="val episodes at each selection, 0 keeps the last weights")
     val_every: int = Field(400, ge=1, description="training episodes between two selections of weights on val")
     episodes_per_step: int = Field(1, ge=1, description="episodes per optimiser step")
+    # Of 5e-4, 1e-3 and 2e-3 the best for MA-FSAR on 1,000 val episodes of motion after 450 (seed 0, last weights):
+    # 35.0, 40.5 and 36.4 %; frozen CLIP 21.8.
     lr: base.LearningRate = 1e-3
     weight_decay: base.WeightDecay = 1e-2
     warmup: base.Warmup = 0.1
