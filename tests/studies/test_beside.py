@@ -87,7 +87,7 @@ def test_the_claim_about_order_can_fail(small, monkeypatch):
 def test_the_claim_that_it_learns_can_fail(small, monkeypatch):
     _, p, _, found = small
     monkeypatch.setattr(FewShotNotebookParams, "as_recipe", True)
-    world = p.model_copy(update={"dataset": "motion"})
+    world = p.model_copy(update={"dataset": "moving_shapes"})
     better, worse = study.tested(found["otam"][0]), study.tested(found["otam"][0])
     better = dataclasses.replace(better, per_trial=better.per_trial * 0 + 1.0)
     worse = dataclasses.replace(worse, per_trial=worse.per_trial * 0 + 0.25)
@@ -99,4 +99,4 @@ def test_the_claim_that_it_learns_can_fail(small, monkeypatch):
     with pytest.raises(AssertionError, match="the intervals overlap"):
         list(claims._learns(world, found))
     (line,) = claims._learns(world.model_copy(update={"method": "protonet"}), found)
-    assert line.startswith("not claimed here") and "new classes of scene" in line
+    assert line.startswith("not claimed here") and "new classes of moving_shapes_scene" in line
