@@ -31,8 +31,9 @@ from vidlib.basics.errors import UserError
 from vidlib.basics.paths import atomic_write
 from vidlib.basics.progress import track
 from vidlib.data.world.drawing import COLOURS, SHAPES
+from vidlib.data.world.said import place
 from vidlib.data.world.scenes import article
-from vidlib.data.world.stills import LEAST, Facts, place, plain_stills, runs, stills
+from vidlib.data.world.stills import LEAST, Facts, plain_stills, runs, stills
 
 STEPS = 3200
 RUNS = (("shape", 8, 4), ("colour", 4, 1), ("place", 4, 7), ("", 1, 8), ("crowd", 1, 24))  # what differs, length, runs

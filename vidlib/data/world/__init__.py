@@ -1,1 +1,1 @@
-"""The embedded world, rendered as real clips."""
+"""The embedded worlds, rendered as real clips."""

@@ -1,10 +1,10 @@
 """The classes of the worlds *motion*, *scene* and *words*: 24 to train on, 16 for val, 16 for test.
 
 *motion*: two of eight relations, one after the other. On a circle of the eight, neighbours make the val classes, those
-three apart the test classes, those two or four apart train, each pair in both orders. Counting the circle
-in threes turns val into test and leaves train as it is: neither is the harder by design. Each relation comes first as
-often as any other, and second too; frames without their order do not tell a class from its reverse. The two things
-look the same in every clip.
+three apart the test classes, those two or four apart train, each pair in both orders. Counting the circle in threes
+turns val into test and leaves train as it is: neither is the harder by design. Each relation comes first as often as
+any other, and second too; frames without their order do not tell a class from its reverse. The two things look the
+same in every clip.
 
 *words*: a look and one relation. The four classes of a look differ in the relation alone. No look of val or test is one
 of train's.
@@ -60,7 +60,7 @@ def _words() -> tuple[Kind, ...]:
 
 def _scenes() -> list[list[Scene]]:
     """Four lists of 14: a coloured shape, a number of a shape, a shape on a ground, two coloured shapes."""
-    colours, found = [*COLOURS, *COLOURS], [[], [], [], []]
+    colours, lists = [*COLOURS, *COLOURS], [[], [], [], []]
     for i in range(14):
         a, shape, turned, pattern = (
             colours[i],
@@ -69,12 +69,12 @@ def _scenes() -> list[list[Scene]]:
             PATTERNS[i // 3 % 4],
         )
         b, left, right, count = colours[i + 3], SHAPES[i % 8], SHAPES[(i + 3) % 8], 2 + i % 3
-        found[0].append(Scene("", article(f"{a} {shape}"), 1, (a,), (shape,)))
-        found[1].append(Scene("", f"{COUNTS[count - 1]} {plural(turned)}", count, (), (turned,)))
-        found[2].append(Scene("", f"{article(shape)} on a {pattern} ground", 1, (), (shape,), pattern))
+        lists[0].append(Scene("", article(f"{a} {shape}"), 1, (a,), (shape,)))
+        lists[1].append(Scene("", f"{COUNTS[count - 1]} {plural(turned)}", count, (), (turned,)))
+        lists[2].append(Scene("", f"{article(shape)} on a {pattern} ground", 1, (), (shape,), pattern))
         two = f"{article(f'{a} {left}')} and {article(f'{b} {right}')}"
-        found[3].append(Scene("", two, 2, (a, b), (left, right)))
-    return found
+        lists[3].append(Scene("", two, 2, (a, b), (left, right)))
+    return lists
 
 
 def _scene() -> tuple[Kind, ...]:

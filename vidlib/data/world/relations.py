@@ -83,7 +83,7 @@ RELATIONS: dict[str, Relation] = {  # in the order that ``pairs`` counts
 def paths(names: tuple[str, ...], phases: list[float], contact: float, mirrored: tuple[bool, ...]) -> list[Pair]:
     """Actor and partner at each phase, in 0..len(names): one relation after the other, each begun where the one before
     ended; ``mirrored``: to which side a relation bends."""
-    found, start = [], Pair(-1 + 0j)
+    film, start = [], Pair(-1 + 0j)
     for i, (name, flip) in enumerate(zip(names, mirrored, strict=True)):
         relation, origin, axis = RELATIONS[name], start.partner, start.partner - start.actor
 
@@ -93,10 +93,10 @@ def paths(names: tuple[str, ...], phases: list[float], contact: float, mirrored:
         last = i == len(names) - 1
         for t in (t for t in phases if i <= t < i + 1 or (last and t >= i + 1)):
             actor, partner, depth = relation(min(1.0, t - i), contact)
-            found.append(Pair(placed(actor), placed(partner), depth))
+            film.append(Pair(placed(actor), placed(partner), depth))
         end = relation(1.0, contact)
         start = Pair(placed(end.actor), placed(end.partner))
-    return found
+    return film
 
 
 def pace(rng: np.random.Generator, frames: int, steps: int) -> list[float]:

@@ -21,52 +21,13 @@ from vidlib.data.world.drawing import (
     stands_out,
     vary,
 )
+from vidlib.data.world.said import SIZES, bucket, place, tilt
 from vidlib.data.world.scenes import COUNTS, article, plural
 
 PIXELS = 64
 LEAST, MIDDLING = 0.055, 0.16  # radius of the smallest thing spoken of; of the largest whose look is the question
 PREFIXES = ("", "", "a photo of ", "a photo of ", "a picture of ", "this is ", "there is ", "we see ")
-SIZES = ((0.08, "tiny"), (0.115, "small"), (0.165, ""), (0.21, "large"), (1.0, "huge"))  # up to this radius
 LIGHT = 0.15
-ACROSS = ((0.2, "far left"), (0.42, "left"), (0.58, "middle"), (0.8, "right"), (1.0, "far right"))
-DOWN = ((0.2, "very top"), (0.42, "top"), (0.58, "middle"), (0.8, "bottom"), (1.0, "very bottom"))
-
-
-def _bucket(value: float, table: tuple[tuple[float, str], ...]) -> str:
-    return next(word for most, word in table if value <= most)
-
-
-def place(x: float, y: float) -> str:
-    """Where a point lies, in words: 'in the upper left', 'at the far right', 'in the middle'."""
-    across, down = _bucket(x, ACROSS), _bucket(y, DOWN)
-    if across == down == "middle":
-        return "in the middle"
-    if down == "middle":
-        return f"at the {across}" if "far" in across else f"on the {across} side"
-    if across == "middle":
-        return f"at the {down}"
-    side = across.removeprefix("far ")
-    if "very" in down and "far" in across:
-        return f"in the {'upper' if 'top' in down else 'lower'} {side} corner"
-    if "very" in down or "far" in across:
-        return f"at the {down} {across}"
-    return f"in the {'upper' if down == 'top' else 'lower'} {side}"
-
-
-def tilt(angle: float) -> str:
-    """How a thing is turned, in words; empty where it is hardly turned or in between."""
-    angle = (angle + math.pi) % (2 * math.pi) - math.pi
-    side = "right" if angle > 0 else "left"
-    turned = abs(angle)
-    if turned < 0.15:
-        return "upright"
-    if turned < 0.3:
-        return ""
-    if turned < 1.15:
-        return f"tilted to the {side}"
-    if turned < 2.0:
-        return f"lying on its {side} side"
-    return "upside down" if turned > 2.6 else f"turned far to the {side}"
 
 
 def _some(rng: np.random.Generator, *choices: str) -> str:
@@ -97,7 +58,7 @@ class _Drawn:
     def words(self, rng: np.random.Generator, count: int = 1) -> str:
         """'a small red star', 'two faint blue things'."""
         parts = ["faint" if self.thing.alpha < 1 else ""]
-        parts += [_bucket(self.thing.size, SIZES) if rng.random() < 0.6 else ""]
+        parts += [bucket(self.thing.size, SIZES) if rng.random() < 0.6 else ""]
         named = rng.random() < 0.9 or self.told
         if not named and rng.random() < 0.5 and count == 1:
             return " ".join(filter(None, ["something", *parts, self.colour]))
