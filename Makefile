@@ -14,8 +14,10 @@ demo: $(STAMP)
 	PATH="$(CURDIR)/$(BIN):$$PATH" papermill notebooks/ma_fsar.ipynb out.ipynb -p shot 1
 	@echo "Done: open out.ipynb (make lab shows it in JupyterLab)."
 
+# Files of tests side by side, one core each; the longest first (tests/conftest.py), so that none is left alone at the end.
+test: export OMP_NUM_THREADS ?= 1
 test: $(STAMP)
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 test-notebooks: $(STAMP)
 	VIDLIB_NOTEBOOK_SIZE=default $(BIN)/python -m pytest -q tests/test_notebooks.py

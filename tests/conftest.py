@@ -8,12 +8,21 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+LONGEST = (
+    "test_bars.py",
+    "test_notebooks.py",
+    "test_browser.py",
+)  # minutes each: begun first where files run side by side
 GOLDEN = Path(os.environ.get("VIDLIB_GOLDEN") or Path(__file__).parent / "golden")
 
 
 def golden(name: str) -> tuple[dict, dict[str, torch.Tensor]]:
     """The description and the tensors (``input.*``, ``state.*``, ``output.*``) of one golden fixture."""
     return json.loads((GOLDEN / f"{name}.json").read_text()), load_file(GOLDEN / f"{name}.safetensors")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
 @pytest.fixture(autouse=True)

@@ -117,11 +117,6 @@ def test_claims_say_what_the_weights_show(done, monkeypatch):
         said()
     with monkeypatch.context() as patch, pytest.raises(AssertionError, match="the search moved"):
         patch.setattr(SloshNetParams, "as_recipe", True)
-        said(dataset="moving_shapes_scene")  # one step moves it by less
-    with monkeypatch.context() as patch, pytest.raises(AssertionError, match="intervals overlap"):
-        patch.setattr(claims, "by_seed", lambda *names: [("SloshNet", "itself, untrained")])
-        patch.setattr(claims, "above", lambda ours, floor: False)
-        patch.setattr(SloshNetParams, "as_recipe", True)
-        said(fusion="last")
+        said(dataset="scene")  # one step moves it by less
     mixing = RunParams.parse({**p.model_dump(), "variant": "released"})
     assert said(few_shot.run(mixing))[3].startswith("does not hold here")

@@ -120,7 +120,7 @@ def test_what_is_claimed_of_small_runs_is_only_what_they_can_show(done, capsys):
 def test_claims_that_do_not_hold_fail_where_they_are_made(done, protocol, false):
     """Two steps on noise teach nothing; said to be three seeds of the embedded world, it must not pass."""
     p, found = done
-    world = {"dataset": "moving_shapes", "pretrained": "clip-mini", "seeds": 3, "epochs": 3, "protocol": protocol}
+    world = {"dataset": "words", "pretrained": "clip-mini", "seeds": 3, "epochs": 3, "protocol": protocol}
     with pytest.raises(AssertionError, match=false):
         _claims("actionclip", p=p.model_copy(update=world), found=found, best=found["actionclip"][0])
 
@@ -128,7 +128,7 @@ def test_claims_that_do_not_hold_fail_where_they_are_made(done, protocol, false)
 @pytest.mark.parametrize("accuracy, held", [(0.9, 5), (0.55, None)])
 def test_claims_hold_where_the_intervals_are_apart(done, monkeypatch, capsys, accuracy, held):
     p, found = done
-    world = {"dataset": "moving_shapes", "pretrained": "clip-mini", "seeds": 3, "epochs": 3}
+    world = {"dataset": "words", "pretrained": "clip-mini", "seeds": 3, "epochs": 3}
     worth = {"accuracy": accuracy, "interval": 0.1, "chance": 0.5, "above permuted": 0.2, "its interval": 0.1}
     monkeypatch.setattr(claims_video_text, "text_worth", lambda same: pd.DataFrame([worth]))
     gained = {"trained": 0.9, "interval": 0.1, "untrained": 0.5, "its interval": 0.1}

@@ -22,7 +22,8 @@ from vidlib.studies import few_shot as study
 from vidlib.training import evaluate_episodes
 from vidlib.training import few_shot as training
 
-EASY = "moving_shapes"  # where the small recipes of the metric methods were measured; on motion they are not yet
+# Whose small recipe was seen to gain on new classes, seed by seed, and on which world; of the others nothing is claimed.
+LEARNED = {"trx": "motion"}
 ORDER_BLIND = ("protonet", "bimhm")  # a video is a set of frames to them
 ORDERED = ("otam", "trx")  # frame metrics that see the order
 COUNTED = {"hyrsm": 65.6, "molo": 89.6}  # millions on ResNet-50, of MoLo's complexity table as recalled
@@ -89,7 +90,7 @@ def few_shot(p: ByRecipe, manifest: Manifest, found: Found) -> Iterator[str]:
     """What few_shot.ipynb claims of any method; of a user's own only what the protocol owes."""
     yield from _protocol(p, manifest, found)
     yield from _order(p, manifest, found[p.method][0])
-    yield from _learns(p, found)
+    yield from learns(p, found)
 
 
 def your_method(
@@ -99,8 +100,8 @@ def your_method(
     assert set(checks["holds"]) <= {"yes", "not required"}, "the contract does not hold"
     yield f"holds: {study.label(p.method)} meets the contract in all {len(checks)} checks"
     yield from _protocol(p, manifest, found)
-    claim = f"on {EASY}, with defaults else, {study.label(p.method)} is above frozen features, intervals apart"
-    if not own or not p.as_recipe or p.dataset != EASY:
+    claim = f"on motion, with defaults else, {study.label(p.method)} is above frozen features, intervals apart"
+    if not own or not p.as_recipe or p.dataset != "motion":
         yield f"not claimed here: {claim}"
         return
     for ours, floor in by_seed(found, p.method, "frozen"):
@@ -161,15 +162,19 @@ def _order(p: ByRecipe, manifest: Manifest, run: runs.Run) -> Iterator[str]:
         yield f"not claimed here: whether it sees the order of frames; {found}"
 
 
-def _learns(p: ByRecipe, found: Found) -> Iterator[str]:
-    world = f"{EASY}_scene" if p.method in ORDER_BLIND else EASY
-    claim = f"trained by its small recipe it is above itself untrained on the new classes of {world}, intervals apart"
-    if p.method not in METHODS or not found[p.method][0].result["cost"]["trainable"]:
-        yield f"not claimed here: {claim}; claimed for the methods of this suite that train anything"
-    elif p.dataset != world or not p.as_recipe:
-        yield f"not claimed here: {claim}; nothing but method, seed and seeds may be given then"
-    else:
-        pairs = by_seed(found, p.method, "untrained")
-        for trained, before in pairs:
-            assert above(trained, before), f"{claim}: the intervals overlap, {trained} and {before}"
-        yield f"holds: {claim}: {', '.join(f'{gain:+.1f}' for gain in gains(pairs))} points, seeds: {len(pairs)}"
+def learns(p: ByRecipe, found: Found) -> Iterator[str]:
+    """That training gains on new classes: asserted where that was measured, else said as it came out."""
+    world = LEARNED.get(p.method, "")
+    claim = f"trained by its small recipe {study.label(p.method)} is above itself untrained on new classes of "
+    claim += f"{world or 'an embedded world'}, intervals apart"
+    if "untrained" not in found or not found[p.method][0].result["cost"]["trainable"]:
+        yield f"not claimed here: {claim}; nothing was trained"
+        return
+    pairs = by_seed(found, p.method, "untrained")
+    gained = f"{', '.join(f'{gain:+.1f}' for gain in gains(pairs))} points, seeds: {len(pairs)}"
+    if p.dataset != world or not p.as_recipe:
+        yield f"not claimed here: {claim}; as it came out: {gained}"
+        return
+    for trained, before in pairs:
+        assert above(trained, before), f"{claim}: the intervals overlap, {trained} and {before}"
+    yield f"holds: {claim}: {gained}"
