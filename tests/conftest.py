@@ -12,7 +12,7 @@ LONGEST = (
     "test_bars.py",
     "test_notebooks.py",
     "test_browser.py",
-)  # minutes each: begun first where files run side by side
+)  # minutes each, so begun first
 GOLDEN = Path(os.environ.get("VIDLIB_GOLDEN") or Path(__file__).parent / "golden")
 
 

@@ -22,7 +22,7 @@ from vidlib.studies import few_shot as study
 from vidlib.training import evaluate_episodes
 from vidlib.training import few_shot as training
 
-# Whose small recipe was seen to gain on new classes, seed by seed, and on which world; of the others nothing is claimed.
+# Whose small recipe was seen to gain on new classes, seed by seed, and on which world; of others nothing is claimed.
 LEARNED = {"trx": "motion"}
 ORDER_BLIND = ("protonet", "bimhm")  # a video is a set of frames to them
 ORDERED = ("otam", "trx")  # frame metrics that see the order
