@@ -2,9 +2,9 @@
 
 A store is a folder, by default in ``$VIDLIB_DATA/features/``: ``head.json`` says whose features they are and of which
 lists of videos; ``videos.json`` holds those lists with the class texts; ``<list>-<number>.npy`` are shards
-[videos views T C], each with a ``.json`` beside it, written after it: sha256, sizes of the videos' files, and the videos
-that did not decode. View 0 is the test's; the others are augmented, and only what may be trained on has them. A list is
-a split, or ``all`` of a user's folder, whose splits depend on the episodes.
+[videos views T C], each with a ``.json`` beside it, written after it: sha256, sizes of the videos' files, and the
+videos that did not decode. View 0 is the test's; the others are augmented, and only what may be trained on has them. A
+list is a split, or ``all`` of a user's folder, whose splits depend on the episodes.
 """
 
 import functools
@@ -126,9 +126,9 @@ class Store:
         """In a few words, for people."""
         lists = ", ".join(f"{name} {one['videos']}" for name, one in self.head["lists"].items())
         views = f"1 test view and {self.views} augmented of what is trained on" if self.views else "1 test view"
-        tower = self.head["tower"]
+        tower = f"{self.head['tower']['backbone']} {self.head['tower']['pretrained']}"
         return (
-            f"{self.head['dataset']} ({lists} videos), {tower['backbone']} {tower['pretrained']}, {self.frames} frames, "
+            f"{self.head['dataset']} ({lists} videos), {tower}, {self.frames} frames, "
             f"{views}, {self.head['dtype']}, {self.bytes / 1e6:.1f} MB"
         )
 
@@ -183,11 +183,10 @@ class Store:
         name, rows = self.list_of(split), manifest.videos(split) if split in manifest.splits else ()
         if not name or not rows:
             return f"lists are {', '.join(self.head['lists'])} there, and split {split} is wanted"
-        if name != WHOLE and (there := self.head["lists"][name]["checksum"]) != (here := manifest.checksum(split)):
-            return (
-                f"the list of {split} has checksum {there[:12]} there ({self.head['lists'][name]['videos']} videos), "
-                + (f"and {here[:12]} here ({len(rows)})")
-            )
+        there, here = self.head["lists"][name]["checksum"], manifest.checksum(split)
+        if name != WHOLE and there != here:
+            counts = f"{self.head['lists'][name]['videos']} videos there, {len(rows)} here"
+            return f"the list of {split} has changed (checksum {there[:12]} there, {here[:12]} here; {counts})"
         strange = [row.video for row in rows if self.index.get(self.id(row.video), ("", 0, ""))[2] != row.cls]
         return f"it lacks {len(strange)} of {len(rows)} videos of {split}, such as {strange[0]}" if strange else ""
 
@@ -215,8 +214,8 @@ class Store:
 class Stored:
     """The videos of ``manifest.videos(split)`` by row number, as ``Clips``, each as its frames' features [T C].
 
-    ``test`` is the test view. ``train`` is one of the augmented views, which chance draws from (seed, episode, slot), or
-    the test view where there are none. UserError (``Undecodable`` in training) for a video that did not decode.
+    ``test`` is the test view. ``train`` is one of the augmented views, which chance draws from (seed, episode, slot),
+    or the test view where there are none. UserError (``Undecodable`` in training) for a video that did not decode.
     """
 
     by_episode = False

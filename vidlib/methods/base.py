@@ -99,6 +99,12 @@ class FewShotMethod(nn.Module, ABC):
     def forward(self, batch: "EpisodeBatch") -> Match:
         """Embed all videos of the episodes, then match. Supports come with their own class text, queries never."""
         episodes = len(batch.support)
+        if batch.support.ndim == 4 and not (self.by_role or self.support_text):  # stored features: one small call
+            features = self.embed(torch.cat([batch.support, batch.query], dim=1).flatten(0, 1), None, "query")
+            parts = [len(batch.support_labels[0]), batch.query.shape[1]]
+            both = {key: value.unflatten(0, (episodes, -1)).split(parts, dim=1) for key, value in features.items()}
+            support, query = ({key: value[i] for key, value in both.items()} for i in (0, 1))
+            return self.match(support, batch.support_labels, query, batch.text, batch.targets)
         text = class_rows(batch.text, batch.support_labels).flatten(0, 1) if self.support_text else None
         support = self.embed(rearrange(batch.support, "e s ... -> (e s) ..."), text, "support")
         query = self.embed(rearrange(batch.query, "e q ... -> (e q) ..."), None, "query")

@@ -1,4 +1,4 @@
-"""``vidlib data embed``: each video of a benchmark through a frozen tower, once; the store is as ``data.features`` says.
+"""``vidlib data embed``: each video of a benchmark through a frozen tower, once; ``data.features`` says how it is kept.
 
 Every shard is claimed by one process, encoded, and written whole; so several commands may work on one store, and a
 killed one loses the shard that it was at. Loader processes decode.
@@ -92,10 +92,8 @@ def plan(
     head = {"format": features.FORMAT, "dataset": manifest.name, "prefetched": prefetched.note(manifest.name)}
     head["tower"] = want["tower"] | {"weights": stored.weights_digest(backbone), "width": backbone.embed_dim}
     head["test"] = want["test"] | {"transform": stored.described(looks["test"])}
-    seed = {"views": views, "seed": params.seed if views else 0}
-    head["train"] = (
-        (want["train"] if views else {}) | seed | {"transform": stored.described(looks["support"]) if views else {}}
-    )
+    learned = want["train"] | {"transform": stored.described(looks["support"])}
+    head["train"] = {"views": views, "seed": params.seed} | learned if views else {"views": 0}
     head |= {"dtype": dtype, "lists": {}}
     for name, rows in lists.items():
         head["lists"][name] = {"checksum": features.checksum(rows), "videos": len(rows)}
@@ -103,11 +101,8 @@ def plan(
     videos |= {"directional": manifest.directional, "prompts": dict(manifest.prompts), "listed": dict(manifest.listed)}
     name = re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{manifest.name.removeprefix('folder:')}-{params.backbone}").strip("-.")
     folder = paths.absolute(out) if out else features.place() / f"{name}-{digest(head)[:12]}"
-    common = {"pick": RULES[params.sampling]}
-    clips = {
-        one: Clips(manifest, one, params.frames, looks["support"], looks["test"], params.seed, **common)
-        for one in lists
-    }
+    given = (params.frames, looks["support"], looks["test"], params.seed)
+    clips = {one: Clips(manifest, one, *given, pick=RULES[params.sampling]) for one in lists}
     found = Plan(params, folder, head, videos, ready(fabric, backbone), clips, fabric)
     if (folder / features.HEAD).is_file():
         found.store = features.Store(folder)
