@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vidlib.basics import paths, words
+from vidlib.basics.errors import UserError
 from vidlib.basics.words import few
 from vidlib.data.guard import TIMEOUT
 
@@ -92,9 +93,7 @@ def _add_features(commands: Any) -> None:
     embed.add_argument("--frames", type=int, default=8, metavar="T", help="frames of a video (default: 8)")
     embed.add_argument("--views", type=int, default=0, metavar="A", help="augmented views, to train on (default: none)")
     embed.add_argument("--split", action="append", default=[], help="one of its splits; may be repeated (default: all)")
-    embed.add_argument(
-        "--dtype", default="float32", choices=("float32", "float16"), help="of numbers (default: float32)"
-    )
+    embed.add_argument("--dtype", default="float32", choices=("float32", "float16"), help="default: float32")
     embed.add_argument("--seed", type=int, default=0, help="of augmented views, and of random weights (default: 0)")
     embed.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE", help="a run's parameters, as crop=window")
     embed.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
@@ -151,10 +150,8 @@ def list_all() -> Iterator[str]:
     from vidlib.data import features
 
     for store in features.stores():
-        part = "" if not store.lacking() else ", not whole yet"
-        yield f"features {store.folder.name}: {store.words}{part}"
-    if next(features.stores(), None):
-        yield f"Delete a store's folder in {features.place()} to be rid of it."
+        part = ", not whole yet" if store.lacking() else ""
+        yield f"features {store.folder.name}: {store.words}{part} (to be rid of it, delete {store.folder})"
     yield f"train/val/test, of standard splits train/test (of the first); ? not stated. Data folder: {data}"
 
 

@@ -32,7 +32,8 @@ WHOLE = "all"  # the one list of a user's folder
 TRAINED = ("train", WHOLE)  # lists whose videos have augmented views
 SHARD = re.compile(r"[a-z_]+-\d{4,}")
 AGAIN = "delete it, and the same vidlib data embed makes it anew"
-KEYS = ("dataset", "tower", "test", "train", "dtype", "prefetched", "lists")
+KEYS = {"dataset", "tower", "test", "train", "dtype", "prefetched", "lists"}
+DTYPES = ("float32", "float16")
 
 
 def place() -> Path:
@@ -42,7 +43,7 @@ def place() -> Path:
 
 def stores() -> Iterator["Store"]:
     """The stores there, by name; a folder that holds none is passed over."""
-    for head in sorted(place().glob(f"*/{HEAD}")):
+    for head in sorted(place().glob(f"[!.]*/{HEAD}")):
         try:
             yield Store(head.parent)
         except UserError:
@@ -66,12 +67,20 @@ class Store:
         if not (self.folder / HEAD).is_file():
             raise UserError(f"features: {self.folder} is no store of features (it has no {HEAD})")
         self.head = paths.read_json(self.folder / HEAD, AGAIN)
-        if self.head.get("format") != FORMAT or any(key not in self.head for key in KEYS):
-            raise UserError(
-                f"features: {self.folder / HEAD} is not of format {FORMAT}, which this vidlib reads: {AGAIN}"
-            )
-        self.frames, self.width = self.head["test"]["frames"], self.head["tower"]["width"]
-        self.dtype, self.views = np.dtype(self.head["dtype"]), self.head["train"]["views"]
+        wrong = UserError(f"features: {self.folder / HEAD} is not of format {FORMAT}, which is read here: {AGAIN}")
+        try:
+            lists = all(re.fullmatch("[a-z_]+", name) and one["videos"] > 0 for name, one in self.head["lists"].items())
+            if (
+                self.head["format"] != FORMAT
+                or self.head["dtype"] not in DTYPES
+                or KEYS - self.head.keys()
+                or not lists
+            ):
+                raise wrong
+            self.frames, self.width = int(self.head["test"]["frames"]), int(self.head["tower"]["width"])
+            self.dtype, self.views = np.dtype(self.head["dtype"]), int(self.head["train"]["views"])
+        except (KeyError, TypeError, AttributeError):
+            raise wrong from None
         self._shards: dict[str, np.ndarray] = {}
         self._said: dict[str, dict[str, Any]] = {}
 

@@ -51,7 +51,7 @@ def _sinusoids(frames: int, dim: int, dtype: torch.dtype, device: torch.device) 
 
 
 def incidence(frames: int, places: int, like: Tensor) -> Tensor:
-    """I ``[L P]``: 1 where a part, number ``t w + place`` for frame t at a place, belongs to a tuple. Not to be changed."""
+    """I ``[L P]``: 1 where a part, number ``t w + place`` for frame t at a place, belongs to a tuple. One for all."""
     return _incidence(frames, places, like.dtype, like.device)
 
 

@@ -33,12 +33,10 @@ def export(store: Store, file: str | Path) -> Path:
     """Write ``store`` into one file; UserError where it is not whole, or a shard is not what was written."""
     file = paths.absolute(file)
     if lacking := store.lacking():
-        raise UserError(
-            f"{store.folder} lacks {len(lacking)} of its shards: make it whole with vidlib data embed first"
-        )
+        raise UserError(f"{store.folder} lacks {len(lacking)} of its shards: make it whole with vidlib data embed")
     if file.exists():
         raise UserError(f"{file} is there already; give another name")
-    names = [HEAD, VIDEOS, *(f"{shard}.{kind}" for shard in store.every() for kind in ("npy", "json"))]
+    names = _files(store)
     sums = {name: file_digest(store.folder / name) for name in names}
     for shard in store.every():
         if sums[f"{shard}.npy"] != store.said(shard)["sha256"]:
@@ -48,6 +46,10 @@ def export(store: Store, file: str | Path) -> Path:
         for name in names:
             archive.write(store.folder / name, name)
     return file
+
+
+def _files(store: Store) -> list[str]:
+    return [HEAD, VIDEOS, *(f"{shard}.{kind}" for shard in store.every() for kind in ("npy", "json"))]
 
 
 def take(file: str | Path, out: str = "") -> Store:
@@ -82,11 +84,8 @@ def _unpack(file: Path, folder: Path) -> None:
                 if member.compress_type != zipfile.ZIP_STORED or name.rpartition(".")[2] not in ("json", "npy"):
                     raise UserError(f"{file} was not made by vidlib data export-features: nothing of it was taken")
             sums = json.loads(archive.read(SUMS))
-            if (
-                not isinstance(sums, dict)
-                or set(sums) != set(members) - {SUMS}
-                or len(members) != len(archive.infolist())
-            ):
+            listed = {*sums, SUMS} if isinstance(sums, dict) else set()
+            if listed != set(members) or len(members) != len(archive.infolist()):
                 raise ValueError("its files are not those that it lists")
             for name, wanted in sums.items():
                 found = hashlib.sha256()
@@ -102,11 +101,7 @@ def _unpack(file: Path, folder: Path) -> None:
         raise UserError(f"{file} is cut off or changed ({error}): nothing of it was taken; get it anew") from None
     try:
         store = Store(folder)
-        if store.lacking() or set(sums) != {
-            HEAD,
-            VIDEOS,
-            *(f"{s}.{kind}" for s in store.every() for kind in ("npy", "json")),
-        }:
+        if store.lacking() or set(sums) != set(_files(store)):
             raise ValueError("its shards are not those that its head names")
         for shard in store.every():
             store.array(shard)
