@@ -148,9 +148,8 @@ class FewShotMethod(nn.Module, ABC):
         """``[B T 3 H W] -> 4 x [B T D_i h_i w_i]``: the backbone's stage maps of every frame, shallow first."""
         self.check_frames(clips)
         if clips.ndim == 3:
-            raise UserError(
-                f"{type(self).__name__} reads feature maps, and a store holds frame features; give features=never"
-            )
+            name = type(self).__name__
+            raise UserError(f"{name} reads the tower's maps, and a store holds frames' features; give features=never")
         maps = self.backbone.stages(rearrange(clips, "b t c h w -> (b t) c h w"))
         return [rearrange(x, "(b t) d h w -> b t d h w", t=self.frames) for x in maps]
 
