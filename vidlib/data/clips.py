@@ -106,7 +106,7 @@ class Clips:
 
     def drawn(self, row: int, episode: int, slot: int, role: str) -> Tensor:
         """``test``, with frames at random where ``vary_test`` has the role: the same in every run of that episode."""
-        rng, _ = _chance("test", 0, episode, slot)  # no seed of a training: all methods meet the same clips
+        rng, _ = chance("test", 0, episode, slot)  # no seed of a training: all methods meet the same clips
         return self.transform_test(self._to_test(row, rng if role in self.vary_test else None), None)
 
     def _to_test(self, row: int, rng: np.random.Generator | None) -> np.ndarray:
@@ -122,8 +122,18 @@ class Clips:
         transform = self.transform_query if role == "query" else self.transform_train
         if transform is None:
             raise ValueError(f"no training transform was given for split {self.split}")
-        rng, generator = _chance("clip", self.seed, episode, slot)
+        rng, generator = chance("clip", self.seed, episode, slot)
         return transform(self.raw(row, rng if role in self.vary_train else None), generator)
+
+    def views(self, row: int, augmented: int) -> Tensor:
+        """What ``test`` gives, then ``augmented`` training views, whose chance comes from (seed, video, number of the
+        view): [1 + augmented T C H W]. Nothing decoded is kept; ``Undecodable`` where it cannot be."""
+        looks = [self.transform_test(self.raw(row), None)]
+        for number in range(augmented):
+            rng, generator = chance("view", self.seed, self.rows[row].video, number)
+            looks.append(self.transform_train(self.raw(row, rng), generator))
+        self._forget()
+        return torch.stack(looks)
 
     def raw(self, row: int, rng: np.random.Generator | None = None) -> np.ndarray:
         """Decoded frames uint8 [T H W C], at random with ``rng``, else the fixed ones."""
@@ -239,7 +249,7 @@ def _pick(view: int, views: int, total: int, frames: int, rng: np.random.Generat
     return segment_indices(total, frames, rng) if rng is not None else view_indices(total, frames, view, views)
 
 
-def _chance(what: str, seed: int, episode: int, slot: int) -> tuple[np.random.Generator, torch.Generator]:
+def chance(what: str, seed: int, episode: int | str, slot: int) -> tuple[np.random.Generator, torch.Generator]:
     """Generators for frames and for augmentation, of one clip's place in one episode."""
     digest = hashlib.sha256(f"{what}\t{seed}\t{episode}\t{slot}".encode()).digest()
     rng = np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little")))

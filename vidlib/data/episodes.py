@@ -147,7 +147,8 @@ class Targets(_OnDevice):
 
 @dataclass
 class EpisodeBatch(_OnDevice):
-    """Episodes as tensors: support [E S T C H W], support_labels [E S], query [E Q T C H W], text [E W D] (raw).
+    """Episodes as tensors: support [E S T C H W], support_labels [E S], query [E Q T C H W], text [E W D] (raw); of
+    stored features (``features``) support is [E S T C] and query [E Q T C].
 
     ``replaced``: the training videos that did not decode, and what took their places.
     """
@@ -187,9 +188,9 @@ def assemble(clips: Clips, episodes: Sequence[Episode], text: Tensor, train: boo
     # default_collate stacks in shared memory where a loader process calls it: clips are not copied on their way
     labels = torch.from_numpy(np.stack([e.query_labels for e in episodes]))
     return EpisodeBatch(
-        support=rearrange(default_collate(support), "(e s) t c h w -> e s t c h w", e=len(episodes)),
+        support=rearrange(default_collate(support), "(e s) ... -> e s ...", e=len(episodes)),
         support_labels=torch.from_numpy(np.stack([e.support_labels for e in episodes])),
-        query=rearrange(default_collate(query), "(e q) t c h w -> e q t c h w", e=len(episodes)),
+        query=rearrange(default_collate(query), "(e q) ... -> e q ...", e=len(episodes)),
         text=text[class_ids],
         targets=Targets(labels, class_ids, text) if train else None,
         replaced=tuple(replaced),

@@ -23,6 +23,7 @@ Weights keep the released names and shapes.
 `P` parts of a video (T w), `D` width, `C` projected width.
 """
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 
@@ -38,16 +39,26 @@ RELEASED_WIDTH = 1152  # C in the released code, for frames of 2048 (ResNet-50) 
 
 def sinusoids(frames: int, dim: int, like: Tensor) -> Tensor:
     """0.1 times the usual sine and cosine encoding, base 10000, ``[T D]`` (released code)."""
-    time = torch.arange(frames, device=like.device, dtype=torch.float32)[:, None]
-    rate = torch.exp(torch.arange(0, dim, 2, device=like.device, dtype=torch.float32) * (-math.log(10000.0) / dim))
+    return _sinusoids(frames, dim, like.dtype, like.device)
+
+
+@functools.lru_cache(maxsize=32)
+def _sinusoids(frames: int, dim: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    time = torch.arange(frames, device=device, dtype=torch.float32)[:, None]
+    rate = torch.exp(torch.arange(0, dim, 2, device=device, dtype=torch.float32) * (-math.log(10000.0) / dim))
     waves = torch.stack([torch.sin(time * rate), torch.cos(time * rate)], dim=-1)
-    return 0.1 * rearrange(waves, "t d two -> t (d two)")[:, :dim].to(like.dtype)
+    return 0.1 * rearrange(waves, "t d two -> t (d two)")[:, :dim].to(dtype)
 
 
 def incidence(frames: int, places: int, like: Tensor) -> Tensor:
-    """I ``[L P]``: 1 where a part, number ``t w + place`` for frame t at a place, belongs to a tuple."""
+    """I ``[L P]``: 1 where a part, number ``t w + place`` for frame t at a place, belongs to a tuple. One for all."""
+    return _incidence(frames, places, like.dtype, like.device)
+
+
+@functools.lru_cache(maxsize=32)
+def _incidence(frames: int, places: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     index = torch.combinations(torch.arange(frames), places) * places + torch.arange(places)  # [L w]
-    return F.one_hot(index, frames * places).sum(dim=1).to(like)
+    return F.one_hot(index, frames * places).sum(dim=1).to(device, dtype)
 
 
 class CrossTransformer(nn.Module):

@@ -94,6 +94,7 @@ ABLATIONS: dict[str, dict[str, dict[str, object]]] = {
         "frame_only": {"alpha": 0.0},
         "tuple_only": {"alpha": 1.0},
         "transductive": {"transductive": True},
+        "frozen_tower": {"finetune": "frozen"},
     },
     "clip_fsar": {
         "text": {"inference": "text"},
@@ -128,8 +129,8 @@ ABLATIONS: dict[str, dict[str, dict[str, object]]] = {
         "no_class_loss": {"class_loss_weight": 0.0},
         "frozen_tower": {"finetune": "frozen"},
     },
-    "protonet": {"cosine": {"kind": "cosine"}},
-    "bimhm": {},
+    "protonet": {"cosine": {"kind": "cosine"}, "frozen_tower": {"finetune": "frozen"}},
+    "bimhm": {"frozen_tower": {"finetune": "frozen"}},
     "ordered_differences": {},
     "frozen_clip": {"with_text": {"text_weight": 0.5}},
     "actionclip": {
@@ -187,6 +188,7 @@ __all__ = [
     "check",
     "entered",
     "find",
+    "reads_frames",
     "source_file",
     "taken",
 ]
@@ -251,6 +253,19 @@ def shot_rule(params: "RunParams") -> str:
     here = {name: each.default for name, each in _constructor(find(params.method)).items()} | arguments(params)
     rules = getattr(find(params.method), "shot_rules", {})
     return next((rule for rule, given in rules.items() if all(here[n] == value for n, value in given.items())), "")
+
+
+def reads_frames(params: "RunParams") -> str:
+    """Empty where the method of ``params`` reads the features of a frozen tower's frames and nothing else of it, so
+    that stored ones do; else why not, in words."""
+    kind = find(params.method)
+    wants = getattr(kind, "from_features", None)
+    if wants is None:
+        return f"method {params.method} reads more of the tower than its frames' features, which a store does not hold"
+    here = {name: each.default for name, each in _constructor(kind).items()} | arguments(params)
+    lacking = {name: value for name, value in wants.items() if here.get(name) != value}
+    said = ", ".join(f"{name}: {str(value).lower()}" for name, value in lacking.items())
+    return f"method {params.method} reads stored features with options={{{said}}} alone" if lacking else ""
 
 
 def build(

@@ -57,6 +57,9 @@ class FewShotMethod(nn.Module, ABC):
     may have a dict); ``choices`` holds the values taken.
     ``shot_rules``: the constructor arguments by which K supports of a class are averaged frame by frame before they are
     compared ("frames"), or compared each and their distances averaged ("distances"); empty where neither is meant.
+    ``from_features``: the constructor arguments under which all before ``match`` reads ``frame_features`` of a tower
+    that is left alone, so that stored ones do (``data.features``); None where it reads more of the tower.
+    ``learns``: whether something is left to train then.
     ``released_unused``, ``released_missing``: regular expressions of the keys that files of the released code hold and
     nothing here needs, and of the parameters here that such files lack. ``missing``: what a released checkpoint left as
     it was built.
@@ -70,6 +73,8 @@ class FewShotMethod(nn.Module, ABC):
     sources: ClassVar[Mapping[str, str]] = open_choices.Sources()
     shot_rules: Mapping[str, Mapping[str, object]] = {}
     shots = "distance"
+    from_features: Mapping[str, object] | None = None
+    learns = True
     released_unused: tuple[str, ...] = ()
     released_missing: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
@@ -94,9 +99,15 @@ class FewShotMethod(nn.Module, ABC):
     def forward(self, batch: "EpisodeBatch") -> Match:
         """Embed all videos of the episodes, then match. Supports come with their own class text, queries never."""
         episodes = len(batch.support)
+        if batch.support.ndim == 4 and not (self.by_role or self.support_text):  # stored features: one small call
+            features = self.embed(torch.cat([batch.support, batch.query], dim=1).flatten(0, 1), None, "query")
+            parts = [len(batch.support_labels[0]), batch.query.shape[1]]
+            both = {key: value.unflatten(0, (episodes, -1)).split(parts, dim=1) for key, value in features.items()}
+            support, query = ({key: value[i] for key, value in both.items()} for i in (0, 1))
+            return self.match(support, batch.support_labels, query, batch.text, batch.targets)
         text = class_rows(batch.text, batch.support_labels).flatten(0, 1) if self.support_text else None
-        support = self.embed(rearrange(batch.support, "e s t c h w -> (e s) t c h w"), text, "support")
-        query = self.embed(rearrange(batch.query, "e q t c h w -> (e q) t c h w"), None, "query")
+        support = self.embed(rearrange(batch.support, "e s ... -> (e s) ..."), text, "support")
+        query = self.embed(rearrange(batch.query, "e q ... -> (e q) ..."), None, "query")
         support, query = (
             {key: rearrange(value, "(e n) ... -> e n ...", e=episodes) for key, value in features.items()}
             for features in (support, query)
@@ -126,14 +137,19 @@ class FewShotMethod(nn.Module, ABC):
             self.backbone.unfreeze()
 
     def frame_features(self, clips: Tensor) -> Tensor:
-        """``[B T 3 H W] -> [B T C]``: the backbone's feature of every frame."""
+        """``[B T 3 H W] -> [B T C]``: the backbone's feature of every frame; stored ones ``[B T C]`` as they are."""
         self.check_frames(clips)
+        if clips.ndim == 3:
+            return clips
         features = self.backbone.encode_image(rearrange(clips, "b t c h w -> (b t) c h w"))
         return rearrange(features, "(b t) c -> b t c", t=self.frames)
 
     def frame_maps(self, clips: Tensor) -> list[Tensor]:
         """``[B T 3 H W] -> 4 x [B T D_i h_i w_i]``: the backbone's stage maps of every frame, shallow first."""
         self.check_frames(clips)
+        if clips.ndim == 3:
+            name = type(self).__name__
+            raise UserError(f"{name} reads the tower's maps, and a store holds frames' features; give features=never")
         maps = self.backbone.stages(rearrange(clips, "b t c h w -> (b t) c h w"))
         return [rearrange(x, "(b t) d h w -> b t d h w", t=self.frames) for x in maps]
 
@@ -209,6 +225,7 @@ class MetricMethod(FewShotMethod):
 
     uses_text = False
     by_role = False
+    from_features = {"finetune": "frozen"}
 
     def embed(self, clips: Tensor, text: Tensor | None, role: str) -> Features:
         """What the metric keeps of a video's frames ``[B T C]``."""

@@ -25,6 +25,7 @@ class BiMHM(MetricMethod):
     """
 
     shot_rules = BY_SHOTS
+    learns = False
 
     def __init__(
         self,

@@ -59,6 +59,7 @@ class CLIPFSAR(FewShotMethod):
     needs_clip = True
     support_text = True
     shot_rules = BY_SHOTS
+    from_features = {"finetune": "frozen"}
 
     def __init__(
         self,

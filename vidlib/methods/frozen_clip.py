@@ -36,6 +36,8 @@ class FrozenCLIP(FewShotMethod):
 
     by_role = False
     shot_rules = BY_SHOTS
+    from_features = {}
+    learns = False
 
     def __init__(
         self,

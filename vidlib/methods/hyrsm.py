@@ -178,6 +178,7 @@ class HyRSM(FewShotMethod):
 
     uses_text = False
     by_role = False
+    from_features = {"finetune": "frozen"}
     released_unused = (r"^pe\.pe$", r"^classification_layer\.")  # the head where ``classes`` is 0
 
     shot_rules = {"frames": {"prototype_first": True}, "distances": {"prototype_first": False}}

@@ -27,6 +27,7 @@ class OTAM(MetricMethod):
     """
 
     shot_rules = BY_SHOTS
+    learns = False
 
     def __init__(
         self,

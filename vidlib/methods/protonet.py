@@ -24,6 +24,8 @@ class ProtoNet(MetricMethod):
     metric_scale: factor on the logits (released code: 1). finetune: "full", or "frozen" (nothing is left to train).
     """
 
+    learns = False
+
     def __init__(
         self,
         backbone: "Backbone",

@@ -78,6 +78,11 @@ TestEpisodes = Annotated[int, Field(ge=1, description="test episodes, the papers
 AblationEpisodes = Annotated[int, Field(ge=1, description="training episodes of each ablation")]
 
 
+def store_or_word(value: str) -> str:
+    """ "auto" or "never", or a path made absolute."""
+    return value if value in ("auto", "never") else base.absolute(value) or "auto"
+
+
 class FewShotParams(PlaceParams):
     """What every few-shot run shares, and what the recipes of the papers with a trunk to tune choose besides."""
 
@@ -137,6 +142,15 @@ class FewShotParams(PlaceParams):
     test_frames: Literal["fixed", "random", "random supports"] = Field(
         "fixed", description="whose test frames vary by episode; anything but fixed embeds every episode anew"
     )
+
+    features: Annotated[str, AfterValidator(store_or_word)] = Field(
+        "auto",
+        description="stored frame features: auto (a store that fits, where the tower is frozen), never or a path",
+    )
+
+    def determining(self) -> dict[str, Any]:
+        """Everything that the result depends on; of a store what is read of it, which the run itself says."""
+        return {name: value for name, value in super().determining().items() if name != "features"}
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

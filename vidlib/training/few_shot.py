@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from vidlib import backbones, methods
 from vidlib.backbones import Backbone
-from vidlib.basics import paths
+from vidlib.basics import paths, progress
 from vidlib.basics.errors import UserError
 from vidlib.basics.words import few
 from vidlib.data.catalogue import benchmarks, readable
@@ -27,7 +27,7 @@ from vidlib.data.transforms import ClipTransform
 from vidlib.params.base import PlaceParams
 from vidlib.params.few_shot import FewShotParams, RunParams
 from vidlib.results import runs, trust
-from vidlib.training import processes
+from vidlib.training import processes, stored
 from vidlib.training import run as running
 from vidlib.training.evaluate_episodes import evaluate, evaluate_with_controls
 from vidlib.training.step import seed_everything
@@ -119,8 +119,14 @@ def _check_episodes(params: PlaceParams, manifest: Manifest) -> None:
 
 def open_manifest(params: PlaceParams) -> Manifest:
     """The videos of ``params.dataset`` without those that cannot be read, which its note names: in every split of a
-    user's folder, in val and test of a benchmark. Episodes to evaluate on are drawn from what is left."""
-    manifest = benchmarks.load(params.dataset, **_episode(params))
+    user's folder, in val and test of a benchmark. Episodes to evaluate on are drawn from what is left.
+    Of a benchmark whose videos are not here, a store of their features that fits says which they were."""
+    try:
+        manifest = benchmarks.load(params.dataset, **_episode(params))
+    except UserError:
+        if isinstance(params, RunParams) and (found := stored.find(params, None)):
+            return found.store.manifest()
+        raise
     if params.dataset.startswith(benchmarks.FOLDER):
         return manifest.keep_readable()
     return manifest if params.dataset in benchmarks.WORLDS else readable.keep(manifest, ("val", "test"))
@@ -139,8 +145,10 @@ def open_method(params: RunParams) -> methods.FewShotMethod:
     return methods.build(params, open_backbone(params, params.freeze_bn), **facts)
 
 
-def open_split(params: FewShotParams, manifest: Manifest, backbone: Backbone, name: str) -> Split:
-    """Clips, episodes and class texts of split ``name`` as ``params`` ask for them."""
+def open_split(
+    params: FewShotParams, manifest: Manifest, backbone: Backbone, name: str, found: stored.Found | None = None
+) -> Split:
+    """Clips (of what ``found`` holds, its features), episodes and class texts of split ``name`` as ``params`` ask."""
     training = name == "train"
     looks = transforms(params, manifest, backbone)
     clips = Clips(
@@ -160,6 +168,8 @@ def open_split(params: FewShotParams, manifest: Manifest, backbone: Backbone, na
         seed, (shot, query) = params.seed, _train_shape(params)
     sampler = EpisodeSampler(manifest, name, params.way, shot, query, seed)
     texts = [manifest.text(cls) for cls in sampler.classes]
+    if found and name in found.splits:
+        clips = found.clips(manifest, name)
     return Split(clips, sampler, backbone.encode_text(texts, (params.template,)))
 
 
@@ -197,15 +207,34 @@ class Episodes(running.Work):
 
     MODULE, UNIT, TOGETHER = "vidlib.training.few_shot", "episode", False
 
+    def __init__(self, params: RunParams, manifest: Manifest):
+        super().__init__(params, manifest)
+        self.found = stored.find(params, manifest)
+
+    def digests(self) -> dict[str, str]:
+        return self.found.digests() if self.found else {}
+
+    def remarks(self) -> dict[str, Any]:
+        return self.found.remarks() if self.found else {}
+
+    def split(self, method: nn.Module, name: str) -> Split:
+        """One split, from a store where one fits."""
+        return open_split(self.params, self.manifest, method.backbone, name, self.found)
+
     def refuse_test_data(self) -> None:
         if self.params.dataset not in benchmarks.WORLDS:
             trust.refuse_shared(self.manifest, contents=self.params.dataset.startswith(benchmarks.FOLDER))
 
     def build(self) -> methods.FewShotMethod:
-        return open_method(self.params)
+        method = open_method(self.params)
+        if self.found:
+            looks = transforms(self.params, self.manifest, method.backbone)
+            self.found.verify(method.backbone, looks, self.manifest)
+            progress.say_once(self.found.line())
+        return method
 
     def source(self, method: nn.Module, part: tuple[int, int]) -> EpisodeDataset:
-        split = open_split(self.params, self.manifest, method.backbone, "train")
+        split = self.split(method, "train")
         return split.training(max(1, self.params.train_episodes))  # the cost is that of one, trained or not
 
     def fit_settings(self) -> dict[str, Any]:
@@ -220,16 +249,20 @@ class Episodes(running.Work):
     def validation(self, method: nn.Module, fabric: Fabric) -> Callable[[nn.Module], float] | None:
         if not self.params.val_episodes:
             return None
-        val = open_split(self.params, self.manifest, method.backbone, "val")
+        val = self.split(method, "val")
         listed = (val.clips, val.sampler, self.params.val_episodes, val.text)
         return lambda trained: evaluate(trained, *listed, fabric=fabric).accuracy
 
     def probe(self, method: nn.Module, batch: EpisodeBatch) -> tuple[running.Embed, Tensor]:
-        return lambda clips: method.embed(clips, None, "query"), batch.query[0, :1]
+        clip = batch.query[0, :1]
+        if clip.ndim == 3:  # features: what it costs is what a video costs
+            size = method.backbone.image_size
+            clip = clip.new_zeros(1, self.params.frames, 3, size, size)
+        return lambda clips: method.embed(clips, None, "query"), clip
 
     def test(self, method: nn.Module, fabric: Fabric, record: runs.Run) -> dict[str, Any]:
         report = self.params.report
-        split = open_split(self.params, self.manifest, method.backbone, report)
+        split = self.split(method, report)
         listed = (split.clips, split.sampler, self.params.test_episodes, split.text)
         result = {}
         for name, tested in evaluate_with_controls(method, *listed, fabric=fabric).items():

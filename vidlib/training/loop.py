@@ -147,13 +147,13 @@ def fit(
     share = Share(fabric, source, done + 1, steps, batches, batches_per_step, workers, together)
     parts = fabric.world_size if together else 1
 
+    method.train()
     with deterministic_kernels(deterministic):
         for step in track(range(done + 1, steps + 1), label, total=steps, start=done):
             began = time.perf_counter()
             last = min(step * batches_per_step, batches)
             count = last - (step - 1) * batches_per_step
 
-            method.train()
             measured = []
             for number, batch in share.of_step(step):
                 seed_everything(seed, number)
@@ -184,6 +184,7 @@ def fit(
             if validate is not None and (step % val_every == 0 or step == steps):
                 method.eval()
                 accuracy = fabric.broadcast(float(validate(method)) if fabric.is_global_zero else None)
+                method.train()
                 record |= {"val_accuracy": accuracy, "selection_seconds": round(time.perf_counter() - trained, 6)}
                 if best["accuracy"] is None or accuracy > best["accuracy"]:
                     best, best_weights = {"step": step, "accuracy": accuracy}, checkpoints.trainable_state(method)

@@ -60,6 +60,14 @@ class Work(ABC):
         """Further parameters that name files or folders, each by what it names."""
         return {}
 
+    def digests(self) -> Mapping[str, str]:
+        """Further digests of what is read."""
+        return {}
+
+    def remarks(self) -> Mapping[str, Any]:
+        """What the record says besides."""
+        return {}
+
     @abstractmethod
     def refuse_test_data(self) -> None:
         """UserError where a test video would be trained or selected on."""
@@ -116,6 +124,7 @@ def run(work: Work) -> runs.Run:
             return runs.Run(folder, folder, "finished", None)
         result = {"fit": asdict(trained) if trained else None, "cost": _cost(work, method, source[0], fabric)}
         result |= {"unsettled": method.unsettled(), "coverage": used.record(work.manifest, work.bases)}
+        result |= work.remarks()
         result["replaced"] = trust.replaced(runs.read_lines(record.path(METRICS))) if trained else []
         tested = work.test(method, fabric, record)
         uses = {"train": "train" if trained else "", "selection": "val" if _selected(trained) else ""}
@@ -140,6 +149,7 @@ def identity(work: Work) -> Identity:
     files |= work.contents()
     contents = {name: (folder_digest if Path(path).is_dir() else file_digest)(path) for name, path in files.items()}
     contents |= {f"split {name}": manifest.checksum(name) for name in manifest.splits}
+    contents |= work.digests()
     if note := prefetched.note(manifest.name):  # other frames than decoding gives
         contents["frames"] = note
     method = methods.source_file(params.method)

@@ -68,13 +68,13 @@ def embeddings(episodes: Any, by_role: bool) -> int:
 
 def _few_shot(params: RunParams, fabric: Fabric) -> Measured:
     work = few_shot.work(params)
-    manifest, method = work.manifest, micro_batches.split(work.build(), params.micro_batch)
+    method = micro_batches.split(work.build(), params.micro_batch)
     trained = bool(params.train_episodes and method.trainable())
     taken: dict[str, Any] = {"train": 0.0, "train_memory": 0.0, "weights": 0, "state": 0, "line": 0.0}
     if trained:
-        source = few_shot.open_split(params, manifest, method.backbone, "train").training(TEN)
+        source = work.split(method, "train").training(TEN)
         taken = _training(method, source, work, fabric)
-    split = few_shot.open_split(params, manifest, method.backbone, params.report)
+    split = work.split(method, params.report)
     fabric.to_device(method)
     whole = evaluate_episodes.each_anew(method, split.clips)
     listed = [split.sampler[i] for i in range(TEN)]
