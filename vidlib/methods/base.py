@@ -52,6 +52,8 @@ class FewShotMethod(nn.Module, ABC):
     ``embed`` wants the class text of a support video.
     ``needs_clip``: whether the method adapts a CLIP's own blocks or reads its class texts, so that no ResNet will do.
     ``by_role``: whether ``embed`` depends on the role; where not, a video is embedded once for both.
+    ``reads_frames``: whether ``embed`` reads a clip by ``frame_features`` alone, so that what a frozen tower made of it
+    once serves in its place.
     ``attention_calls``: what a block's attention is called for, in order, in one pass of the tower. ``sources``: for
     each constructor argument that no source settles, what is known of it (``open_choices.yaml``; a class of one's own
     may have a dict); ``choices`` holds the values taken.
@@ -66,6 +68,7 @@ class FewShotMethod(nn.Module, ABC):
     support_text = False
     needs_clip = False
     by_role = True
+    reads_frames = False
     attention_calls: tuple[str, ...] = ("local",)
     sources: ClassVar[Mapping[str, str]] = open_choices.Sources()
     shot_rules: Mapping[str, Mapping[str, object]] = {}
@@ -126,8 +129,10 @@ class FewShotMethod(nn.Module, ABC):
             self.backbone.unfreeze()
 
     def frame_features(self, clips: Tensor) -> Tensor:
-        """``[B T 3 H W] -> [B T C]``: the backbone's feature of every frame."""
+        """``[B T 3 H W] -> [B T C]``: the backbone's feature of every frame; ``clips [B T C]`` are such already."""
         self.check_frames(clips)
+        if clips.ndim == 3:
+            return clips
         features = self.backbone.encode_image(rearrange(clips, "b t c h w -> (b t) c h w"))
         return rearrange(features, "(b t) c -> b t c", t=self.frames)
 
@@ -209,6 +214,7 @@ class MetricMethod(FewShotMethod):
 
     uses_text = False
     by_role = False
+    reads_frames = True
 
     def embed(self, clips: Tensor, text: Tensor | None, role: str) -> Features:
         """What the metric keeps of a video's frames ``[B T C]``."""

@@ -35,6 +35,7 @@ class FrozenCLIP(FewShotMethod):
     """
 
     by_role = False
+    reads_frames = True
     shot_rules = BY_SHOTS
 
     def __init__(

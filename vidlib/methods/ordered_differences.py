@@ -28,6 +28,7 @@ class OrderedDifferences(FewShotMethod):
 
     uses_text = False
     by_role = False
+    reads_frames = True
 
     def __init__(
         self,
