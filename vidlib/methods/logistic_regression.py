@@ -4,8 +4,8 @@
 
 ``x`` is the mean of a video's frame features, divided by its length. Chen et al. (ICLR 2019) and Tian et al. (ECCV
 2020) set such a classifier beside the episodic methods; here it is solved to the optimum (``softmax_regression``),
-so that nothing of an optimiser is left to choose. A tower's features, whatever it was trained on, are taken as they
-are. No released code: both variants are the same.
+so that nothing of an optimiser is left to choose. Of nine ``C`` from 0.1 to 10,000, 100 was best on val (the mean of
+motion and scene, 1 and 5 shot, 1,000 episodes each, clip-mini). No released code: both variants are the same.
 """
 
 from typing import TYPE_CHECKING

@@ -6,7 +6,7 @@
 here ``centre`` is the mean of the episode's own class means, since a method meets an episode and nothing else. The
 training classes' mean instead gave, on 1,000 val episodes with clip-mini, 22.0 and 24.1 % on motion (1 and 5 shot; the
 episode's 22.2 and 24.4) and 69.7 and 89.1 % on scene (68.5 and 89.2). The paper's classifier needs no ``scale``, which
-makes probabilities of distances and changes no accuracy; of nine, 0.5 to 20, it has the least loss on those episodes.
+makes probabilities of distances and changes no accuracy; of nine, 0.5 to 20, 1 has the least loss on those episodes.
 """
 
 from typing import TYPE_CHECKING
