@@ -12,6 +12,7 @@ digits. Such near-ties are counted.
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,20 @@ def evaluate(
         result = match_episodes(method, features, sampler, listed, text, **settings)
     result.controls = controls.words(control)
     return result
+
+
+def evaluate_outside(
+    method: nn.Module, clips: Any, sampler: Any, episodes: int, text: Tensor, **settings: Any
+) -> Evaluation:
+    """The same episodes asked about videos of none of their classes (``data.episodes.Outside``), logits kept.
+
+    ``truth`` are the classes asked, so that no answer is right; ``settings`` as of ``evaluate``.
+    """
+    from vidlib.data.episodes import Outside
+
+    outside = Outside(sampler)
+    found = evaluate(method, clips, outside, episodes, text, keep_parts=True, **settings)
+    return replace(found, truth=outside.asked(episodes), per_trial=np.zeros(episodes))
 
 
 def evaluate_with_controls(
