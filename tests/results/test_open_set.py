@@ -100,7 +100,7 @@ def test_no_answer_to_an_unknown_query_is_right(asked):
     known, unknown = asked["test"]
     assert unknown.accuracy == 0 and not (unknown.truth == unknown.predicted).any() and known.accuracy > 0.5
     assert open_set.auroc(np.array([2.0, 3.0]), np.array([0.0, 1.0])) == 1
-    cool, warm = (open_set.scores(known, temperature=t) for t in (1.0, 3.0))
+    cool, warm = (open_set.scores(known, "softmax", t) for t in (1.0, 3.0))
     assert (warm < cool).all() and np.argmax(warm) == np.argmax(cool), "two ways keep their order at any temperature"
 
 
@@ -108,5 +108,5 @@ def test_what_cannot_be_scored_is_said(asked):
     known, _ = asked["test"]
     with pytest.raises(UserError, match="kept no logits"):
         open_set.scores(dataclasses.replace(known, logits=None))
-    with pytest.raises(UserError, match="score: 'margin' is not one of softmax, logit"):
+    with pytest.raises(UserError, match="score: 'margin' is not one of logit, softmax"):
         open_set.scores(known, "margin")

@@ -28,16 +28,20 @@ def answers(evaluation: Evaluation) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(evaluation.logits).astype(float), np.concatenate(labels)
 
 
-def loss(logits: np.ndarray, labels: np.ndarray, temperature: float = 1.0) -> float:
-    """Mean negative log-likelihood of ``logits`` [R W] divided by ``temperature``."""
-    return float(-np.take_along_axis(log_softmax(logits / temperature, -1), labels[:, None], 1).mean())
+def loss(logits: np.ndarray, labels: np.ndarray, temperature: float = 1.0, doubt: float = 0.0) -> float:
+    """Mean negative log-likelihood of ``logits`` [R W] divided by ``temperature``; the part ``doubt`` of each
+    answer counts for the other classes, all alike."""
+    chances = log_softmax(logits / temperature, -1)
+    own = np.take_along_axis(chances, labels[:, None], 1)[:, 0]
+    others = (chances.sum(-1) - own) / (chances.shape[1] - 1)
+    return float(-((1 - doubt) * own + doubt * others).mean())
 
 
-def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+def fit_temperature(logits: np.ndarray, labels: np.ndarray, doubt: float = 0.0) -> float:
     """The temperature of the least ``loss`` (Guo et al., ICML 2017), within ``LIMITS``; it changes no answer."""
     inside = tuple(np.log(LIMITS))
     found = optimize.minimize_scalar(
-        lambda log: loss(logits, labels, np.exp(log)), bounds=inside, method="bounded", options={"xatol": 1e-6}
+        lambda log: loss(logits, labels, np.exp(log), doubt), bounds=inside, method="bounded", options={"xatol": 1e-6}
     )
     return float(np.exp(found.x))
 

@@ -15,7 +15,9 @@ from vidlib.basics.errors import UserError
 from vidlib.results.accuracy import Evaluation
 from vidlib.results.intervals import clustered, students_t
 
-SCORES = ("softmax", "logit")  # the largest probability, the default; the largest logit, which knows its scale
+# The largest logit, the default, and the largest probability, which forgets how near anything is. On val of motion and
+# scene, 1 and 5 shot, 1,000 episodes, the logit's AUROC is at most 0.3 points below, and up to 20 above (class texts).
+SCORES = ("logit", "softmax")
 KEPT = 0.95  # of val's known queries, the share that the threshold lets pass
 
 
