@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vidlib.layers import softmax_regression
+from vidlib.methods.base import Features
 from vidlib.methods.pooled import PooledMethod, positive
 
 if TYPE_CHECKING:
@@ -30,8 +31,7 @@ class LogisticRegression(PooledMethod):
         positive(strength=strength)
         self.strength = strength
 
-    def scores(self, support: Tensor, labels: Tensor, query: Tensor, text: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def scores(self, support: Tensor, labels: Tensor, query: Tensor, text: Tensor) -> Features:
         """Part "q2s" ``[E Q W]``, the logits."""
         w, b = softmax_regression.fit(F.normalize(support, dim=-1), labels, text.shape[1], self.strength)
-        logits = (F.normalize(query, dim=-1).to(w) @ w + b[:, None]).to(query.dtype)
-        return logits, {"q2s": logits}
+        return {"q2s": (F.normalize(query, dim=-1).to(w) @ w + b[:, None]).to(query.dtype)}

@@ -5,6 +5,7 @@ A video is the mean of its frames' features, blind to their order. No paper here
 
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -34,15 +35,17 @@ class PooledMethod(FewShotMethod):
     def match(
         self, support: Features, labels: Tensor, query: Features, text: Tensor, targets: "Targets | None" = None
     ) -> Match:
-        """What ``scores`` says; the loss is only for the record."""
-        logits, parts = self.scores(support["pooled"], labels, query["pooled"], text)
+        """The parts are those of ``scores``; the loss is only for the record."""
+        parts = self.scores(support["pooled"], labels, query["pooled"], text)
+        logits = torch.stack([*parts.values()]).sum(0)
         match = Match(logits, {}, parts)
         if targets is not None:
             match.losses["q2s"] = F.cross_entropy(logits.flatten(0, 1), targets.query_labels.flatten())
         return match
 
-    def scores(self, support: Tensor, labels: Tensor, query: Tensor, text: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """``support [E S C]``, ``labels [E S]``, ``query [E Q C]``, ``text [E W C]`` -> logits ``[E Q W]``, parts."""
+    def scores(self, support: Tensor, labels: Tensor, query: Tensor, text: Tensor) -> Features:
+        """``support [E S C]``, ``labels [E S]``, ``query [E Q C]``, ``text [E W C]`` -> parts ``[E Q W]`` that add
+        up to the logits: "q2s" of the supports, "q2t" of the texts."""
         raise NotImplementedError
 
 

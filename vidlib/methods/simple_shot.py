@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vidlib.methods.base import class_means
+from vidlib.methods.base import Features, class_means
 from vidlib.methods.pooled import PooledMethod, positive
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class SimpleShot(PooledMethod):
         positive(scale=scale)
         self.centred, self.scale = centred, scale
 
-    def scores(self, support: Tensor, labels: Tensor, query: Tensor, text: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def scores(self, support: Tensor, labels: Tensor, query: Tensor, text: Tensor) -> Features:
         """Part "q2s" ``[E Q W]``, the logits."""
         way = text.shape[1]
         support, query = (x.to(torch.promote_types(x.dtype, torch.float32)) for x in (support, query))
@@ -47,5 +47,4 @@ class SimpleShot(PooledMethod):
             support, query = support - centre, query - centre
         support, query = F.normalize(support, dim=-1), F.normalize(query, dim=-1)
         apart = query[:, :, None] - class_means(support, labels, way)[:, None]
-        logits = -self.scale * apart.square().sum(-1)
-        return logits, {"q2s": logits}
+        return {"q2s": -self.scale * apart.square().sum(-1)}

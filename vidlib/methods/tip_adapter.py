@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 from torch.nn import functional as F
 
-from vidlib.methods.base import cosine
+from vidlib.methods.base import Features, cosine
 from vidlib.methods.pooled import PooledMethod, positive
 
 if TYPE_CHECKING:
@@ -34,9 +34,8 @@ class TipAdapter(PooledMethod):
         positive(alpha=alpha, beta=beta)
         self.alpha, self.beta = alpha, beta
 
-    def scores(self, support: Tensor, labels: Tensor, query: Tensor, text: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def scores(self, support: Tensor, labels: Tensor, query: Tensor, text: Tensor) -> Features:
         """Parts "q2s", the cache's sum with its weight, and "q2t" (zero-shot text), ``[E Q W]``; the logits add up."""
         near = (-self.beta * (1 - cosine(query, support))).exp()
         cache = self.alpha * near @ F.one_hot(labels, text.shape[1]).to(near)
-        zero_shot = self.backbone.logit_scale * cosine(query, text)
-        return zero_shot + cache, {"q2s": cache, "q2t": zero_shot}
+        return {"q2s": cache, "q2t": self.backbone.logit_scale * cosine(query, text)}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from vidlib.methods.base import cosine
+from vidlib.methods.base import Features, cosine
 from vidlib.methods.pooled import PooledMethod
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ class ZeroShotCLIP(PooledMethod):
     def __init__(self, backbone: "Backbone", frames: int = 8, *, variant: str = "paper") -> None:
         super().__init__(backbone, frames, variant)
 
-    def scores(self, support: Tensor, labels: Tensor, query: Tensor, text: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def scores(self, support: Tensor, labels: Tensor, query: Tensor, text: Tensor) -> Features:
         """Part "q2t" ``[E Q W]``, the logits."""
-        logits = self.backbone.logit_scale * cosine(query, text)
-        return logits, {"q2t": logits}
+        return {"q2t": self.backbone.logit_scale * cosine(query, text)}

@@ -40,7 +40,7 @@ UNCALIBRATED = (
 SURE = (  # of a HeldOut
     "confidence: the score at the temperature {0.temperature:.3g}, fitted on your {0.number} examples, each told by "
     "the others ({0.right} of them right); one of 0.9 should be right nine times in ten, of videos like the examples\n"
-    "none of these: said where the largest logit lies below {0.threshold:.4g}, which 95% of the examples held out reach"
+    "none of these: said where the largest logit lies below {0.threshold:.4g}, which 95% of them or more reach"
 )
 COLUMNS = ["way", "video", "rank", "class", "score", "confidence", "none_of_these", "unreadable"]
 
