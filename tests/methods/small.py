@@ -79,4 +79,19 @@ def same(a: torch.Tensor, b: torch.Tensor, tolerance: float = 1e-5) -> bool:
 
 
 NAMES = tuple(METHODS)
-__all__ = ["FRAMES", "NAMES", "WAY", "backbone", "batch", "make", "one", "resnet", "same", "shaken"]
+BASELINES = ("zero_shot_clip", "simple_shot", "logistic_regression", "tip_adapter")
+UNTRAINED = ("frozen_clip", *BASELINES)  # nothing trains
+__all__ = [
+    "BASELINES",
+    "FRAMES",
+    "NAMES",
+    "UNTRAINED",
+    "WAY",
+    "backbone",
+    "batch",
+    "make",
+    "one",
+    "resnet",
+    "same",
+    "shaken",
+]

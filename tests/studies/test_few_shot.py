@@ -10,6 +10,7 @@ from tests import cells
 from tests.data.small import write_folder
 from vidlib.backbones import clip, resnet
 from vidlib.matching import METRIC_SCALES, METRICS
+from vidlib.params.by_recipe import BASELINES, FewShotNotebookParams
 from vidlib.params.few_shot import MAFSARParams
 from vidlib.results.accuracy import paired
 from vidlib.results.intervals import half_width
@@ -53,6 +54,22 @@ def test_tables_say_what_the_runs_found(small):
     expected = paired(study.tested(found["ma_fsar"][1]), study.tested(found["frozen_clip"][1]))
     assert gaps["points"][1] == pytest.approx(100 * expected.difference, abs=0.05)
     assert gaps["seed"].tolist() == [0, 1]
+
+
+def test_baselines_stand_beside_every_method_and_of_a_resnet_those_without_text(small):
+    p, manifest, found = small
+    baselines = study.run_baselines(p, manifest)
+    assert list(baselines) == list(BASELINES) and all(len(same) == p.seeds == 2 for same in baselines.values())
+    table = study.result_table(found | baselines)
+    assert list(table.index)[2:] == [tables.label(name) for name in BASELINES]
+    assert table["trained (M)"].iloc[-1] == "0.000"
+    assert baselines["with_text"][0].params["ablation"] == "with_text"
+    assert len(study.differences(found | baselines, "ma_fsar")) == 2 * (1 + len(BASELINES))
+    alone = FewShotNotebookParams.parse(
+        {name: getattr(p, name) for name in ("dataset", "pretrained", "way", "frames", "device", "runs")}
+        | {"method": "otam", "compare": "simple_shot", "backbone": "resnet-mini", "test_episodes": 2}
+    )
+    assert list(study.run_baselines(alone, manifest)) == ["logistic_regression"], "the other is compared anyway"
 
 
 def test_a_frozen_resnet_is_not_called_clip():

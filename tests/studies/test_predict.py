@@ -13,8 +13,9 @@ from vidlib.data.transforms import ClipTransform
 from vidlib.params.few_shot import RunParams
 from vidlib.params.tools import PredictParams
 from vidlib.params.video_text import VideoTextRunParams
+from vidlib.results.calibration import fit_temperature
 from vidlib.studies.predict import files as given
-from vidlib.studies.predict import guess, show
+from vidlib.studies.predict import guess, held_out, show
 from vidlib.training import few_shot, video_text
 
 CPU = {"device": "cpu", "frames": 2}
@@ -122,8 +123,61 @@ def test_every_video_is_embedded_once_and_a_broken_one_is_never_guessed_at(video
     assert broken["class"] == "" and pd.isna(broken["score"]) and "FFmpeg" in broken["unreadable"]
     assert np.allclose(found.scores.sum(1), 1, atol=1e-5)
     said = "\n".join(show.lines(found, 2))
-    assert "not calibrated" in said and "softmax over the method's logits" in said and "clips per second" in said
+    assert "softmax over the method's logits" in said and "clips per second" in said
+    assert "7 examples, each told by the others" in said and "not calibrated" not in said
     assert said.index("deep/4.mp4") < said.index("broken.avi: ") and "class0/broken.mp4: " in said
+
+
+@pytest.mark.parametrize("method", ["", "ma_fsar"])
+def test_confidence_and_none_of_these_come_of_the_examples_each_held_out(videos, support, method):
+    p = asked(videos, support=str(support), method=method)
+    opened = guess.open_method(p)
+    found, told, m = guess.predict(p, opened), [], opened.method
+    examples = [f for same in given.examples(support).values() for f in same if f.name != "broken.mp4"]
+    labels = [int(f.parent.name[-1]) for f in examples]
+    text = m.backbone.encode_text([f"class{k}" for k in range(3)], ("a photo of {}",))
+    with torch.no_grad():
+        for i, file in enumerate(examples):  # by the method's own match, one at a time
+            rest = [j for j in range(len(examples)) if j != i]
+            of_rest = torch.tensor([labels[j] for j in rest])
+            own = text[of_rest] if m.support_text else None
+            sup = m.embed(torch.stack([opened.read(examples[j]) for j in rest]), own, "support")
+            query = m.embed(opened.read(file)[None], None, "query")
+            one, other = ({n: v[None] for n, v in features.items()} for features in (sup, query))
+            told.append(m.match(one, of_rest[None], other, text[None]).logits[0, 0].numpy())
+    told, held = np.stack(told), found.held
+    assert (held.number, held.right) == (7, sum(told.argmax(1) == labels))
+    assert held.temperature == pytest.approx(fit_temperature(told, np.array(labels), 2 / 10), rel=1e-2)
+    assert held.threshold == pytest.approx(min(told.max(1)), rel=1e-3), "of seven, 95% are all"
+    table = found.table(3)
+    rows = table[table["video"] == "2.mp4"]
+    logits = found.logits[[path.name for path in found.read].index("2.mp4")]
+    calibrated = torch.tensor(logits / held.temperature).softmax(-1).numpy()
+    assert np.allclose(rows["confidence"], np.sort(calibrated)[::-1], atol=1e-5)
+    assert set(rows["none_of_these"]) == {"yes" if logits.max() < held.threshold else "no"}
+    assert table["confidence"].isna().sum() == 1, "of the broken one"
+
+
+def test_no_number_of_right_answers_makes_a_guess_certain():
+    for number in (4, 40):
+        labels = np.arange(number) % 2
+        held = held_out.measured(10.0 * np.eye(2)[labels], labels)
+        assert held.right == number
+        assert held.confidence(np.array([[10.0, 0.0]]))[0, 0] == pytest.approx((number + 1) / (number + 2), abs=1e-4)
+    assert held.none_of_these(np.array([[9.9, 0.0], [10.0, 0.0]])).tolist() == [True, False]
+
+
+def test_one_example_of_a_class_gives_no_confidence(videos, tmp_path):
+    for k in range(2):
+        (tmp_path / f"k{k}").mkdir()
+        write_clip(tmp_path / f"k{k}" / "a.mp4", 5, 60 * k)
+    write_clip(tmp_path / "k0" / "b.mp4", 5, 20)
+    p = asked(videos, support=str(tmp_path))
+    found = guess.predict(p, guess.open_method(p))
+    said = "\n".join(show.lines(found, 1))
+    assert "no confidence can be calibrated: class 'k1' has one example; give two or more of each class" in said
+    assert "not calibrated: 0.9" in said and found.table(1)["confidence"].isna().all()
+    assert set(found.table(1)["none_of_these"]) == {""}
 
 
 def test_a_video_that_is_an_example_too_is_told(support):

@@ -9,14 +9,14 @@ import torch
 from tests.data.small import write_folder
 from tests.methods import test_actionclip as actionclip
 from tests.methods import test_m2clip as m2clip
-from tests.methods.small import NAMES, batch, make, resnet
+from tests.methods.small import NAMES, UNTRAINED, batch, make, resnet
 from vidlib.basics.errors import UserError
 from vidlib.methods import METHODS
 from vidlib.params.few_shot import RunParams
 from vidlib.results import cost, runs
 from vidlib.training import few_shot, micro_batches
 
-TRAINED = [name for name in NAMES if name != "frozen_clip"]
+TRAINED = [name for name in NAMES if name not in UNTRAINED]
 
 
 def gradients(method, episodes):

@@ -16,6 +16,7 @@ from vidlib.viz import (
     attention,
     bubbles,
     catalogue,
+    confidence,
     confusion,
     curves,
     distribution,
@@ -202,6 +203,42 @@ def _overlaps() -> pd.DataFrame:
     return pd.DataFrame(rows).astype({"videos": "Int64"})
 
 
+def _reliability() -> pd.DataFrame:
+    at = np.linspace(0.3, 0.97, 8)
+    lines = {"logistic regression": at, "Tip-Adapter": at**2, "frozen CLIP with text": np.sqrt(at) - 0.05}
+    rows = [
+        {"method": method, "confidence": sure, "accuracy": right, "half": 0.05, "answers": 250}
+        for method, line in lines.items()
+        for sure, right in zip(at, line, strict=True)
+    ]
+    return pd.DataFrame(rows)
+
+
+def _open_set() -> pd.DataFrame:
+    at = np.linspace(0, 1, 21)
+    powers = {"logistic regression": 0.3, "SimpleShot": 0.6}
+    return pd.concat(pd.DataFrame({"method": m, "unknown": at, "known": at**p}) for m, p in powers.items())
+
+
+def _grid() -> pd.DataFrame:
+    rows = [
+        {"head": head, "tower": tower, "accuracy": 30 + 9 * i + 14 * j, "half": 1.2 + 0.1 * i}
+        for i, head in enumerate(("OTAM", "SimpleShot", "logistic regression", "TRX"))
+        for j, tower in enumerate(("clip-mini", "resnet-mini", "random weights"))
+    ]
+    return pd.DataFrame(rows[:-1])
+
+
+def _surface() -> pd.DataFrame:
+    rows = [
+        {"panel": panel, "way": way, "shot": shot, "accuracy": base + 6 * shot - 2 * way, "half": 1.0}
+        for panel, base in (("OTAM", 60), ("logistic regression", 66))
+        for way in (2, 5, 10, 20)
+        for shot in (1, 2, 5)
+    ]
+    return pd.DataFrame(rows)
+
+
 def _runs() -> pd.DataFrame:
     names = ("MA-FSAR, 1-shot, seed 0", "AIM, 1-shot, seed 0", "frozen CLIP, 1-shot, seed 0")
     table = pd.DataFrame({"name": names, "accuracy": (57.2, 49.0, 25.1)})
@@ -254,6 +291,10 @@ CASES: dict[str, Callable[[str], Axes | Figure | np.ndarray]] = {
     )[0],
     "catalogue_sizes": lambda w: catalogue.sizes(_sizes(), title="Videos per split", width=w),
     "catalogue_overlap": lambda w: catalogue.overlap(_overlaps(), title="Test classes also trained on", width=w),
+    "confidence_open_set": lambda w: confidence.open_set(
+        _open_set(), title="None of these, motion", chosen={"SimpleShot": (0.55, 0.7)}, width=w
+    ),
+    "confidence_reliability": lambda w: confidence.reliability(_reliability(), title="Reliability, motion", width=w),
     "confusion": lambda w: confusion.plot(COUNTS, CLASSES, title="MA-FSAR on the test classes", width=w),
     "curves": lambda w: curves.training(_metrics(), title="MA-FSAR on moving_shapes, seed 0", way=5, width=w),
     "curves_compare": _compare,
@@ -269,6 +310,8 @@ CASES: dict[str, Callable[[str], Axes | Figure | np.ndarray]] = {
     "heatmap": lambda w: heatmap.similarities(
         {"before": wave(4, 4), "after": np.eye(4) + 0.3 * wave(4, 4)}, CLASSES, title="Videos and texts", width=w
     ),
+    "heatmap_grid": lambda w: heatmap.grid(_grid(), down="head", across="tower", title="Heads and towers", width=w),
+    "heatmap_surface": lambda w: heatmap.grid(_surface(), down="way", across="shot", title="Ways and shots", width=w),
     "missing_videos": lambda w: missing_videos.plot(_missing(), title="Missing videos", width=w),
     "architecture_search": lambda w: architecture_search.plot(_search(), title="SloshNet's search", width=w),
     "shortcuts": lambda w: shortcuts.plot(
@@ -285,7 +328,7 @@ CASES: dict[str, Callable[[str], Axes | Figure | np.ndarray]] = {
 }
 
 
-AGAIN = ("curves_seeds",)  # a figure function that has a case already, on other data
+AGAIN = ("curves_seeds", "heatmap_surface")  # a figure function that has a case already, on other data
 
 
 def draw(name: str, width: str) -> Figure:

@@ -5,7 +5,7 @@ Legend: E episodes, W way, K shot, S supports (sum of the shots), Q queries (W t
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
 import numpy as np
@@ -78,8 +78,7 @@ class EpisodeSampler:
     def __getitem__(self, i: int) -> Episode:
         if i < 0:
             raise IndexError(f"episode {i}: episodes count from 0")
-        digest = hashlib.sha256(f"{self.key}\t{i}".encode()).digest()
-        words = np.random.Philox(key=int.from_bytes(digest[:16], "little"))
+        words = _words(f"{self.key}\t{i}")
         class_ids = _choose(words, len(self.classes), self.way)
         support, query = [], []
         for class_id, shot in zip(class_ids, self.shots, strict=True):
@@ -106,6 +105,42 @@ class EpisodeSampler:
             for array in (episode.class_ids, episode.support, episode.support_labels, episode.query):
                 digest.update(array.astype("<i8").tobytes())
         return digest.hexdigest()
+
+
+class Outside(EpisodeSampler):
+    """The episodes of ``sampler`` with as many queries of none of their classes in place of their own.
+
+    The queries are drawn without replacement, uniformly, from all videos of the split's other classes, by the sampler's
+    rule under a key of their own. ``query_labels`` are 0 and mean nothing; ``asked`` says what was asked.
+    UserError where an episode has all classes of the split, or the others too few videos.
+    """
+
+    def __init__(self, sampler: EpisodeSampler) -> None:
+        self.__dict__.update(vars(sampler))
+        self.inside, self.key = sampler, f"{sampler.key}\toutside"
+        counts = sorted(map(len, self._of_class))
+        if (left := sum(counts[: len(counts) - self.way])) < self.way * self.query:
+            raise UserError(
+                f"way: {self.way} of the {len(counts)} classes of split {self.split} leave {left} videos of other "
+                f"classes, and {self.way * self.query} queries should be of none of the episode's; give fewer ways"
+            )
+
+    def __getitem__(self, i: int) -> Episode:
+        episode = self.inside[i]
+        apart = [videos for c, videos in enumerate(self._of_class) if c not in episode.class_ids]
+        others, number = np.concatenate(apart), len(episode.query)
+        rows = others[_choose(_words(f"{self.key}\t{i}"), len(others), number)]
+        return replace(episode, query=rows, query_labels=np.zeros(number, dtype=np.int64))
+
+    def asked(self, episodes: int) -> np.ndarray:
+        """The class of every query of the first ``episodes``, by its number in ``classes``, int64 [R]."""
+        of_row = {int(row): c for c, videos in enumerate(self._of_class) for row in videos}
+        return np.array([of_row[int(row)] for i in range(episodes) for row in self[i].query], dtype=np.int64)
+
+
+def _words(key: str) -> np.random.Philox:
+    """The random words that belong to a key."""
+    return np.random.Philox(key=int.from_bytes(hashlib.sha256(key.encode()).digest()[:16], "little"))
 
 
 def _choose(words: np.random.Philox, n: int, k: int) -> np.ndarray:

@@ -19,16 +19,20 @@ from vidlib.methods.clip_fsar import CLIPFSAR
 from vidlib.methods.frozen_clip import FrozenCLIP
 from vidlib.methods.gghm import GgHM
 from vidlib.methods.hyrsm import HyRSM
+from vidlib.methods.logistic_regression import LogisticRegression
 from vidlib.methods.m2clip import M2CLIP
 from vidlib.methods.ma_fsar import MAFSAR
 from vidlib.methods.molo import MoLo
 from vidlib.methods.ordered_differences import OrderedDifferences
 from vidlib.methods.otam import OTAM
 from vidlib.methods.protonet import ProtoNet
+from vidlib.methods.simple_shot import SimpleShot
 from vidlib.methods.sloshnet import SloshNet
 from vidlib.methods.strm import STRM
+from vidlib.methods.tip_adapter import TipAdapter
 from vidlib.methods.trx import TRX
 from vidlib.methods.video_text import VideoTextMethod
+from vidlib.methods.zero_shot_clip import ZeroShotCLIP
 from vidlib.params import open_choices
 
 if TYPE_CHECKING:
@@ -51,6 +55,10 @@ METHODS: dict[str, type[FewShotMethod]] = {
     "bimhm": BiMHM,
     "ordered_differences": OrderedDifferences,
     "frozen_clip": FrozenCLIP,
+    "zero_shot_clip": ZeroShotCLIP,
+    "simple_shot": SimpleShot,
+    "logistic_regression": LogisticRegression,
+    "tip_adapter": TipAdapter,
 }
 
 VIDEO_TEXT: dict[str, type[VideoTextMethod]] = {"actionclip": ActionCLIP, "m2clip": M2CLIP}
@@ -132,7 +140,11 @@ ABLATIONS: dict[str, dict[str, dict[str, object]]] = {
     "protonet": {"cosine": {"kind": "cosine"}, "frozen_tower": {"finetune": "frozen"}},
     "bimhm": {"frozen_tower": {"finetune": "frozen"}},
     "ordered_differences": {},
-    "frozen_clip": {"with_text": {"text_weight": 0.5}},
+    "frozen_clip": {"with_text": {"text_weight": 0.7}},
+    "zero_shot_clip": {},
+    "simple_shot": {"not_centred": {"centred": False}},
+    "logistic_regression": {},
+    "tip_adapter": {},
     "actionclip": {
         "unimodal": {"objective": "one_of_n"},
         "label_words": {"templates": "label_words"},
@@ -172,6 +184,7 @@ __all__ = [
     "FrozenCLIP",
     "GgHM",
     "HyRSM",
+    "LogisticRegression",
     "M2CLIP",
     "MAFSAR",
     "Match",
@@ -179,10 +192,13 @@ __all__ = [
     "OTAM",
     "OrderedDifferences",
     "ProtoNet",
+    "SimpleShot",
     "SloshNet",
     "STRM",
+    "TipAdapter",
     "TRX",
     "VideoTextMethod",
+    "ZeroShotCLIP",
     "arguments",
     "build",
     "check",

@@ -16,6 +16,8 @@ from vidlib.params.few_shot import METHOD_NAMES, FewShotParams, OneMethod, RunPa
 from vidlib.params.names import WORLDS
 
 FROZEN, ORDERED = "frozen_clip", "ordered_differences"  # the floors
+WITH_TEXT = "with_text"  # the first floor's ablation
+BASELINES = ("zero_shot_clip", WITH_TEXT, "simple_shot", "logistic_regression", "tip_adapter")
 TOWER = frozenset({"backbone", "pretrained"})
 PROTOCOL = frozenset(PlaceParams.model_fields) - TOWER | {"way", "shot", "query", "shot_rule", "test_episodes"}
 SAME = PROTOCOL | TOWER | {"template", "frames"}  # what methods side by side share
@@ -59,6 +61,12 @@ def by_recipe(method: str, given: Mapping[str, Any]) -> RunParams:
 def frozen(params: RunParams) -> RunParams:
     """The floor beside a run: the same backbone's frozen features under OTAM. Nothing of the training is kept."""
     return RunParams.parse({name: value for name, value in params if name in SAME} | {"method": FROZEN})
+
+
+def baseline(name: str, params: RunParams) -> RunParams:
+    """One of ``BASELINES`` beside a run, on the same backbone; nothing of the training is kept."""
+    same = {field: value for field, value in params if field in SAME}
+    return RunParams.parse(same | ({"method": FROZEN, "ablation": name} if name == WITH_TEXT else {"method": name}))
 
 
 def ordered(params: RunParams) -> RunParams:

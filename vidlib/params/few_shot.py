@@ -14,6 +14,7 @@ METHOD_NAMES = (
     *("ma_fsar", "sloshnet", "gghm", "clip_fsar", "aim"),
     *("otam", "trx", "strm", "hyrsm", "molo", "protonet", "bimhm"),
     *("ordered_differences", "frozen_clip"),  # no papers: floors
+    *("zero_shot_clip", "simple_shot", "logistic_regression", "tip_adapter"),  # baselines: nothing trains
 )
 
 

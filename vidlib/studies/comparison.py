@@ -22,7 +22,7 @@ from vidlib.results.accuracy import paired
 from vidlib.results.intervals import each_called, over_seeds
 from vidlib.studies import paper_against_ours, tables
 from vidlib.studies.tables import Studied, label
-from vidlib.training import evaluate_episodes, few_shot
+from vidlib.training import encoded, evaluate_episodes, few_shot
 from vidlib.training.few_shot import EVALUATION_SEED
 
 PAPER_BACKBONES = {"ResNet-50": "resnet50", "CLIP ViT-B/16": "ViT-B-16-quickgelu"}
@@ -134,7 +134,8 @@ def by_shots_and_ways(
         same[0].count_reading("val", "shots and ways")
         every = [episode for listed in drawn.values() for episode in listed]
         settings = {"fabric": fabric, "label": f"{label(name)} on val"}
-        features = evaluate_episodes.embed_videos(method, val.clips, every, val.text, **settings)
+        clips = encoded.shared(method, val.clips, every, **settings)
+        features = evaluate_episodes.embed_videos(method, clips, every, val.text, **settings)
         for shape, sampler in samplers.items():
             done = evaluate_episodes.match_episodes(method, features, sampler, drawn[shape], val.text, **settings)
             row = dict(zip(("varied", "value"), shape, strict=True)) | {"method": label(name)}

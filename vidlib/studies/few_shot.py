@@ -18,7 +18,17 @@ from vidlib.data.protocols import labels_line
 from vidlib.matching import METRIC_SCALES
 from vidlib.methods import find
 from vidlib.methods.base import tagged
-from vidlib.params.by_recipe import FROZEN, ORDERED, ByRecipe, frozen, ordered, untrained
+from vidlib.params.by_recipe import (
+    BASELINES,
+    FROZEN,
+    ORDERED,
+    WITH_TEXT,
+    ByRecipe,
+    baseline,
+    frozen,
+    ordered,
+    untrained,
+)
 from vidlib.params.few_shot import FewShotParams, MAFSARParams, OneMethod, RunParams
 from vidlib.results import runs, trust
 from vidlib.results.accuracy import Evaluation
@@ -48,13 +58,13 @@ from vidlib.viz.style import show
 FLOORS = (FROZEN, ORDERED)  # what stands beside a paper's method whatever is named in ``compare``
 
 
-def run_methods(p: OneMethod, names: Sequence[str]) -> dict[str, list[runs.Run]]:
+def run_methods(p: OneMethod, names: Sequence[str], manifest: Manifest | None = None) -> dict[str, list[runs.Run]]:
     """One finished run per method and seed, in the order of ``names``; finished ones are reused, the others run now.
 
     Pretrained and untrained, frozen CLIP is the same for every seed and runs once. Ordered differences, a floor too,
     train by their own recipe and not by the notebook's parameters.
     """
-    finished, manifest = {}, few_shot.open_manifest(p)
+    finished, manifest = {}, manifest or few_shot.open_manifest(p)
     for name in dict.fromkeys(names):
         same = name == FROZEN and p.pretrained
         each = [p.run_params(name, seed=seed) for seed in ([p.seed] if same else seeds(p))]
@@ -64,16 +74,29 @@ def run_methods(p: OneMethod, names: Sequence[str]) -> dict[str, list[runs.Run]]
     return finished
 
 
-def run_beside(p: ByRecipe) -> dict[str, list[runs.Run]]:
+def run_beside(p: ByRecipe, manifest: Manifest | None = None) -> dict[str, list[runs.Run]]:
     """The runs of ``p.method``, of those in ``compare``, of itself untrained and of its backbone's frozen features."""
     each = {name: [p.run_params(name, seed=seed) for seed in seeds(p)] for name in (p.method, *p.compared)}
     each["untrained"] = [untrained(params) for params in each[p.method]]
     same = p.pretrained != ""  # random weights follow from the seed
     each["frozen"] = [frozen(params) for params in each[p.method][: 1 if same else None]]
-    manifest = few_shot.open_manifest(p)
+    manifest = manifest or few_shot.open_manifest(p)
     finished = {name: [few_shot.run(params, manifest) for params in planned] for name, planned in each.items()}
     finished["frozen"] *= p.seeds if same else 1
     return finished
+
+
+def run_baselines(p: OneMethod, manifest: Manifest) -> dict[str, list[runs.Run]]:
+    """The runs of ``BASELINES`` on the backbone of ``p``, for its tables; of one without texts those that read none.
+
+    ``manifest`` as the other runs had it: with the same one no video is encoded again that a floor has encoded.
+    """
+    each = [p.run_params(FROZEN, seed=seed) for seed in (seeds(p) if p.pretrained == "" else [p.seed])]
+    texts = few_shot.open_backbone(each[0]).has_text
+    named = (n for n in BASELINES if n not in p.planned)
+    names = [n for n in named if texts or n != WITH_TEXT and not find(n).needs_clip]
+    finished = {name: [few_shot.run(baseline(name, params), manifest) for params in each] for name in names}
+    return {name: same * (p.seeds // len(each)) for name, same in finished.items()}
 
 
 def draw_episode(p: FewShotParams, manifest: Manifest) -> tuple[Backbone, Split, Episode]:

@@ -12,6 +12,7 @@ digits. Such near-ties are counted.
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 from vidlib.basics.devices import make_fabric, place, ready
 from vidlib.basics.progress import track
 from vidlib.results.accuracy import Evaluation
-from vidlib.training import controls
+from vidlib.training import controls, encoded
 
 GATHERED = 16 << 20  # bytes of features in one batch of episodes: more costs more to gather than it saves in matching
 
@@ -52,16 +53,32 @@ def evaluate(
         keep_parts: keep all logits, the method's named parts included, for ``Evaluation.remix``.
     """
     fabric = fabric or make_fabric(device, precision)
+    listed = [sampler[i] for i in range(episodes)]
+    if not each_anew(method, clips):
+        clips = encoded.shared(method, clips, listed, fabric, label=label)
     clips, text = controls.applied(control, clips, text, sampler.split)
     if each_anew(method, clips):
         result = evaluate_each_episode(method, clips, sampler, episodes, text, fabric=fabric, keep_parts=keep_parts)
     else:
-        listed = [sampler[i] for i in range(episodes)]
         features = embed_videos(method, clips, listed, text, fabric=fabric, label=label)
         settings = {"fabric": fabric, "keep_parts": keep_parts, "label": label}
         result = match_episodes(method, features, sampler, listed, text, **settings)
     result.controls = controls.words(control)
     return result
+
+
+def evaluate_outside(
+    method: nn.Module, clips: Any, sampler: Any, episodes: int, text: Tensor, **settings: Any
+) -> Evaluation:
+    """The same episodes asked about videos of none of their classes (``data.episodes.Outside``), logits kept.
+
+    ``truth`` are the classes asked, so that no answer is right; ``settings`` as of ``evaluate``.
+    """
+    from vidlib.data.episodes import Outside
+
+    outside = Outside(sampler)
+    found = evaluate(method, clips, outside, episodes, text, keep_parts=True, **settings)
+    return replace(found, truth=outside.asked(episodes), per_trial=np.zeros(episodes))
 
 
 def evaluate_with_controls(
@@ -77,6 +94,7 @@ def evaluate_with_controls(
         given = (method, clips, sampler, episodes, text)
         return {name: evaluate(*given, fabric=fabric, control=name) for name in names}
     listed = [sampler[i] for i in range(episodes)]
+    clips = encoded.shared(method, clips, listed, fabric)
     evaluations, own = {}, {}
     for name in names:
         seen, texts = controls.applied(name, clips, text, sampler.split)

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 
+from vidlib.basics.errors import UserError
 from vidlib.viz import style
 
 
@@ -27,7 +28,7 @@ def cells(ax: Axes, values: pd.DataFrame, words: np.ndarray | None = None, lette
     ax.set_facecolor("#EFEFEF")
     across, down = (np.arange(count) + 0.5 for count in values.shape[::-1])
     ax.set_xticks(across, values.columns, rotation=90, fontsize=style.SMALL)  # a second line would meet the next name
-    rows = [style.wrap(name, letters) for name in values.index] if len(values) <= 12 else values.index
+    rows = [style.wrap(str(name), letters) for name in values.index] if len(values) <= 12 else values.index
     ax.set_yticks(down, rows, rotation=0, fontsize=style.SMALL)
     ax.tick_params(length=0)
     return ax.collections[0]
@@ -65,6 +66,41 @@ def similarities(
     if title:
         style.heading(figure, title)
     return figure
+
+
+@style.figure
+def grid(rows: pd.DataFrame, *, down: str, across: str, title: str = "", figure: Figure | None = None) -> Figure:
+    """Accuracy by two things at once, as heads and towers, or way and shot: a cell each, with its interval in it.
+
+    ``rows``: columns named as ``down`` and ``across``, accuracy, half (of the 95% interval; per cent), and where there
+    is more than one panel, panel. A cell that has no row is grey; all panels share one scale.
+    """
+    absent = [column for column in (down, across, "accuracy", "half") if column not in rows]
+    if absent or not len(rows):
+        raise UserError(f"rows: a heat map needs rows with {', '.join(absent) or 'any accuracy at all'}")
+    named = rows if "panel" in rows else rows.assign(panel="")
+    panels = list(dict.fromkeys(named["panel"]))
+    lines, columns = (list(dict.fromkeys(named[name])) for name in (down, across))
+    side, tall = 1.6 + 0.62 * len(columns), 1.3 + 0.5 * len(lines)
+    tall += 0.07 * max(len(str(name)) for name in columns)
+    shape = (len(panels), 1) if style.narrow() else (1, len(panels))
+    size = (1.0 + side, tall * len(panels)) if style.narrow() else (1.0 + side * len(panels), tall)
+    fig = style.new_figure(style.page(*size, lines=True), figure, "constrained")
+    axes = fig.subplots(*shape, squeeze=False, sharex=True, sharey=True).ravel()
+    for ax, panel in zip(axes, panels, strict=True):
+        part = named[named["panel"] == panel].set_index([down, across])
+        values, halves = (part[name].unstack().reindex(index=lines, columns=columns) for name in ("accuracy", "half"))
+        words = np.char.add(np.char.mod("%.1f", values), np.char.mod("\n±%.1f", halves))
+        image = cells(ax, values, np.where(values.notna(), words, ""), letters=20)
+        if max(len(str(name)) for name in columns) < 4:
+            ax.tick_params(axis="x", rotation=0)
+        if ax is not axes[0] and not style.narrow():
+            ax.set_ylabel("")
+        ax.set_title(style.wrap(panel, 10 + 8 * len(columns)), fontsize=style.NORMAL, loc="left")
+    style.bar(image, axes.tolist(), "accuracy (%); ±: 95% over episodes", fraction=0.05)
+    style.heading(fig, title)
+    style.remember(fig, rows)
+    return fig
 
 
 def table(cosines: Mapping[str, np.ndarray], names: Sequence[str]) -> pd.DataFrame:

@@ -35,6 +35,7 @@ from vidlib.params.few_shot import RunParams
 from vidlib.params.tools import DEFAULT_FRAMES, DEFAULT_METHOD, PredictParams
 from vidlib.params.video_text import VIDEO_TEXT_NAMES, VideoTextRunParams
 from vidlib.results import cost, runs
+from vidlib.studies.predict import held_out
 from vidlib.studies.predict.files import class_texts, demo, examples, list_files, shown
 from vidlib.studies.predict.show import Opened, Predicted
 from vidlib.training import few_shot, video_text
@@ -182,7 +183,7 @@ def predict(p: PredictParams, opened: Opened) -> Predicted:
     """The scores of every video of ``p`` that can be read; UserError where none can."""
     names, fabric = list_files(p.videos), make_fabric(p.device, p.precision)
     began = time.perf_counter()
-    classes, scores, read, supports = (_few_shot if p.few_shot else _zero_shot)(p, opened, [*names], fabric)
+    classes, scores, read, supports, *sure = (_few_shot if p.few_shot else _zero_shot)(p, opened, [*names], fabric)
     if not np.isfinite(scores).all():
         worst = names[read.files[int((~np.isfinite(scores)).any(1).argmax())]]
         raise UserError(f"the scores of {worst} are not finite: try precision 32-true")
@@ -200,6 +201,7 @@ def predict(p: PredictParams, opened: Opened) -> Predicted:
         time.perf_counter() - began,
         max(read.memory, supports.memory),
         names,
+        *sure,
     )
 
 
@@ -236,6 +238,9 @@ def _few_shot(p: PredictParams, opened: Opened, files: list[Path], fabric: Fabri
         own = text[labels[rows]] if method.support_text else None
         return method.embed(clips, own, "support" if method.by_role else "query")
 
+    def embed_video(clips: Tensor, rows: list[int]) -> dict[str, Tensor]:
+        return method.embed(clips, None, "query")
+
     given = [file for same in by_class.values() for file in same]
     supports = _embedded(opened, given, fabric, "example videos", embed_example)
     for name, same in by_class.items():
@@ -244,7 +249,7 @@ def _few_shot(p: PredictParams, opened: Opened, files: list[Path], fabric: Fabri
                 f"support: no example video of class {name!r} can be read (first failure: {shown(same[0])}: "
                 f"{supports.causes[same[0]]}); replace them or remove the directory"
             )
-    read = _embedded(opened, files, fabric, "videos", lambda clips, rows: method.embed(clips, None, "query"))
+    read = _embedded(opened, files, fabric, "videos", embed_video)
     support = {name: value[None] for name, value in supports.features.items()}
     together = method.choices.get("transductive", False)  # GgHM's: then the queries of an episode do depend on another
     step, logits = len(read.files) if together else MATCHED, []
@@ -252,7 +257,16 @@ def _few_shot(p: PredictParams, opened: Opened, files: list[Path], fabric: Fabri
         query = {name: value[None, start : start + step] for name, value in read.features.items()}
         with torch.no_grad(), fabric.autocast():
             logits.append(method.match(support, labels[supports.rows][None], query, text[None]).logits[0].float())
-    return tuple(by_class), torch.cat(logits).softmax(-1).cpu().numpy(), read, supports
+    logits, labels = torch.cat(logits), labels[supports.rows]
+    held = "the method compares all videos at once" if together else held_out.lacking(labels, [*by_class])
+    if not held:
+        asked = supports.features
+        if method.by_role:
+            asked = _embedded(opened, supports.files, fabric, "example videos, as videos", embed_video).features
+        with fabric.autocast():
+            told = held_out.logits_of(method, supports.features, asked, labels, text)
+        held = held_out.measured(told.cpu().numpy(), labels.cpu().numpy())
+    return tuple(by_class), logits.softmax(-1).cpu().numpy(), read, supports, logits.cpu().numpy(), held
 
 
 def _embedded(opened: Opened, files: list[Path], fabric: Fabric, what: str, embed: Callable) -> _Read:

@@ -1,4 +1,4 @@
-"""What ``predicting`` gives the user: tables, lines, a CSV, and frames with the attention over them.
+"""What ``guess`` gives the user: tables, lines, a CSV, and frames with the attention over them.
 
 Legend: `V` videos, `K` classes, `T` frames, `H` heads, `N` tokens.
 """
@@ -27,6 +27,7 @@ from vidlib.data.transforms import ClipTransform
 from vidlib.layers.attention import capture_attention
 from vidlib.methods import FewShotMethod, VideoTextMethod
 from vidlib.studies.predict.files import shown
+from vidlib.studies.predict.held_out import HeldOut
 from vidlib.viz import attention, filmstrip, style
 
 MEANING = {
@@ -36,7 +37,12 @@ MEANING = {
 UNCALIBRATED = (
     "not calibrated: 0.9 does not mean right nine times in ten, and a video of no given class gets a guess too"
 )
-COLUMNS = ["way", "video", "rank", "class", "score", "unreadable"]
+SURE = (  # of a HeldOut
+    "confidence: the score at the temperature {0.temperature:.3g}, fitted on your {0.number} examples, each told by "
+    "the others ({0.right} of them right); one of 0.9 should be right nine times in ten, of videos like the examples\n"
+    "none of these: said where the largest logit lies below {0.threshold:.4g}, which 95% of them or more reach"
+)
+COLUMNS = ["way", "video", "rank", "class", "score", "confidence", "none_of_these", "unreadable"]
 
 
 @dataclass
@@ -61,7 +67,8 @@ class Predicted:
     """``scores [V K]`` of the videos in ``read``; the others are in ``unreadable``, each with its cause.
 
     ``examples``: how many example videos were read; ``lost``: those that could not be; ``known``: how many of the
-    videos are examples too. ``memory`` in MiB: the model's and its largest batch's.
+    videos are examples too. ``memory`` in MiB: the model's and its largest batch's. Of a few-shot way there are
+    ``logits [V K]`` and ``held``, how sure they are, or why nothing can tell.
     """
 
     few_shot: bool
@@ -76,6 +83,8 @@ class Predicted:
     seconds: float
     memory: float
     names: dict[Path, str]
+    logits: np.ndarray | None = None
+    held: HeldOut | str = ""
 
     @property
     def way(self) -> str:
@@ -95,17 +104,25 @@ class Predicted:
     def table(self, top: int) -> pd.DataFrame:
         """COLUMNS: of each video its ``top`` classes; of one that could not be read no class, and the cause."""
         rows = []
-        for path, scores in zip(self.read, self.scores, strict=True):
+        confidence, none = np.full_like(self.scores, math.nan), np.full(len(self.read), "")
+        if isinstance(self.held, HeldOut):
+            confidence = self.held.confidence(self.logits)
+            none = np.where(self.held.none_of_these(self.logits), "yes", "no")
+        for path, scores, sure, outside in zip(self.read, self.scores, confidence, none, strict=True):
             order = np.argsort(-scores, kind="stable")[:top]
-            rows += [(self.names[path], i, self.classes[k], scores[k], "") for i, k in enumerate(order, 1)]
-        rows += [(self.names[path], None, "", math.nan, cause) for path, cause in self.unreadable.items()]
+            told = [(self.classes[k], scores[k], sure[k], outside, "") for k in order]
+            rows += [(self.names[path], i, *one) for i, one in enumerate(told, 1)]
+        rows += [(self.names[path], None, "", math.nan, math.nan, "", cause) for path, cause in self.unreadable.items()]
         table = pd.DataFrame([(self.way, *row) for row in rows], columns=COLUMNS)
         return table.astype({"rank": "Int64"})
 
     def about(self) -> Iterator[str]:
         """What guessed, and what its scores are."""
         yield f"{self.way}: {self.words}, {len(self.classes)} classes"
-        yield from (MEANING[self.few_shot], UNCALIBRATED)
+        yield MEANING[self.few_shot]
+        yield SURE.format(self.held) if isinstance(self.held, HeldOut) else UNCALIBRATED
+        if self.held and not isinstance(self.held, HeldOut):
+            yield f"no confidence can be calibrated: {self.held}"
 
     def summary(self) -> Iterator[str]:
         """What was not read, and what it took; in sentences."""
@@ -128,9 +145,10 @@ def lines(predicted: Predicted, top: int) -> Iterator[str]:
     yield ""
     width = max(map(len, predicted.classes))
     for name, rows in predicted.table(top).dropna(subset=["rank"]).groupby("video", sort=False):
-        yield name
-        said = zip(rows["rank"], rows["class"], rows["score"], strict=True)
-        yield from (f"  {rank}  {cls:<{width}}  {score:.3f}" for rank, cls, score in said)
+        yield f"{name}: none of these, it seems" if (rows["none_of_these"] == "yes").all() else name
+        for row in rows.itertuples():
+            sure = f"  confidence {row.confidence:.2f}" if row.confidence == row.confidence else ""
+            yield f"  {row.rank}  {row[4]:<{width}}  {row.score:.3f}{sure}"
     yield ""
     yield from predicted.summary()
 

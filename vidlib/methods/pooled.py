@@ -1,0 +1,56 @@
+"""Baselines on frozen frame features averaged over time: what a video is to them, and how they match; nothing trains.
+
+A video is the mean of its frames' features, blind to their order. No paper here: the methods' own files name theirs.
+"""
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from vidlib.basics.errors import UserError
+from vidlib.methods.base import Features, FewShotMethod, Match, one_of
+
+if TYPE_CHECKING:
+    from vidlib.backbones import Backbone
+    from vidlib.data.episodes import Targets
+
+
+class PooledMethod(FewShotMethod):
+    """A subclass gives ``scores``; ``uses_text`` and ``needs_clip`` where it reads class texts."""
+
+    uses_text = False
+    by_role = False
+    from_features = {}
+
+    def __init__(self, backbone: "Backbone", frames: int, variant: str) -> None:
+        super().__init__(backbone, frames, backbone.embed_dim)
+        one_of("variant", variant, ("paper", "released"))  # both are the same
+
+    def embed(self, clips: Tensor, text: Tensor | None, role: str) -> Features:
+        """``pooled`` [B C]."""
+        return {"pooled": self.frame_features(clips).mean(1)}
+
+    def match(
+        self, support: Features, labels: Tensor, query: Features, text: Tensor, targets: "Targets | None" = None
+    ) -> Match:
+        """The parts are those of ``scores``; the loss is only for the record."""
+        parts = self.scores(support["pooled"], labels, query["pooled"], text)
+        logits = torch.stack([*parts.values()]).sum(0)
+        match = Match(logits, {}, parts)
+        if targets is not None:
+            match.losses["q2s"] = F.cross_entropy(logits.flatten(0, 1), targets.query_labels.flatten())
+        return match
+
+    def scores(self, support: Tensor, labels: Tensor, query: Tensor, text: Tensor) -> Features:
+        """``support [E S C]``, ``labels [E S]``, ``query [E Q C]``, ``text [E W C]`` -> parts ``[E Q W]`` that add
+        up to the logits: "q2s" of the supports, "q2t" of the texts."""
+        raise NotImplementedError
+
+
+def positive(**values: float) -> None:
+    """UserError naming the first that is not above 0."""
+    for name, value in values.items():
+        if not value > 0:
+            raise UserError(f"{name} must be above 0, got {value!r}.")

@@ -1,0 +1,67 @@
+"""Test videos through a frozen tower once: methods that read its frame features alone share what one of them encoded.
+
+It lasts as long as the manifest that the runs were given: whoever opens the data anew encodes anew.
+"""
+
+import hashlib
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor, nn
+
+from vidlib.basics.devices import place, ready
+from vidlib.basics.progress import track
+from vidlib.data.clips import Clips
+
+_kept: dict[int, dict[str, dict[int, Tensor]]] = {}  # a manifest -> a tower and how it sees videos -> row -> [T C]
+
+
+class Encoded:
+    """``clips`` of which ``test(row)`` is what a tower made of the frames, [T C]."""
+
+    by_episode = False
+
+    def __init__(self, clips: Clips, features: dict[int, Tensor]) -> None:
+        self.manifest, self._features = clips.manifest, features
+
+    def test(self, row: int) -> Tensor:
+        return self._features[row]
+
+
+def shared(
+    method: nn.Module, clips: Any, episodes: Sequence[Any], fabric: Fabric, batch: int = 4, label: str = ""
+) -> Any:
+    """``clips`` with every video that ``episodes`` use encoded, where ``method`` reads the features of a frozen tower
+    and nothing else (``from_features``); else ``clips`` as they are. ``batch`` as of ``embed_videos``."""
+    wants = getattr(method, "from_features", None)
+    frozen = wants is not None and not wants.keys() - {"finetune"}
+    frozen = frozen and not any(p.requires_grad for p in method.backbone.parameters())
+    if not frozen or not isinstance(clips, Clips):
+        return clips
+    manifest = clips.manifest
+    if id(manifest) not in _kept:
+        weakref.finalize(manifest, _kept.pop, id(manifest), None)
+    look = [clips.split, clips.frames, clips.pick, sorted(vars(clips.transform_test).items())]
+    key = f"{look} {_digest(method.backbone)} {fabric.device} {fabric.strategy.precision.precision}"
+    features = _kept.setdefault(id(manifest), {}).setdefault(key, {})
+    rows = {row for episode in episodes for row in (*episode.support.tolist(), *episode.query.tolist())}
+    method, missing = ready(fabric, method), sorted(rows - features.keys())
+    batch *= 1 if fabric.device.type == "cpu" else 10
+    for start in track(range(0, len(missing), batch), f"{label or 'videos'}: frame features"):
+        chunk = missing[start : start + batch]
+        frames = place(fabric, torch.stack([clips.test(row) for row in chunk]))
+        with torch.no_grad(), fabric.autocast():
+            found = method.frame_features(frames)
+        features |= zip(chunk, found.cpu(), strict=True)
+    return Encoded(clips, features)
+
+
+def _digest(tower: nn.Module) -> str:
+    """Of all weights and statistics of a tower."""
+    digest = hashlib.sha256(type(tower).__name__.encode())
+    for name, value in tower.state_dict().items():
+        digest.update(name.encode() + value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
