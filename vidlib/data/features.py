@@ -240,14 +240,16 @@ class Stored:
         return self._view(row, 0)
 
     def train(self, row: int, episode: int, slot: int, role: str = "support") -> "Tensor":
-        from vidlib.data.clips import Undecodable, chance
+        from vidlib.data.clips import Undecodable
 
         if why := self.store.lost(self.rows[row].video):
             failed = Undecodable(f"{self.manifest.path(self.rows[row])} could not be decoded: {why}")
             failed.cause = why
             raise failed
-        views = self.store.views
-        return self._view(row, 1 + int(chance("view", self.seed, episode, slot)[0].integers(views)) if views else 0)
+        if not self.store.views:
+            return self._view(row, 0)
+        drawn = hashlib.sha256(f"view\t{self.seed}\t{episode}\t{slot}".encode()).digest()
+        return self._view(row, 1 + int.from_bytes(drawn[:8], "little") % self.store.views)
 
     def _view(self, row: int, view: int) -> "Tensor":
         import torch
