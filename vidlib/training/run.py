@@ -34,6 +34,7 @@ from vidlib.training.loop import METRICS, WEIGHTS, Fit, fit
 AnyParams = RunParams | VideoTextRunParams
 SOURCE = "method.py"  # a user's method, as it was when the run began
 RESOLVED = ("options", "ablation", "shot_rule")  # they enter an identity as the constructor arguments that they mean
+RESOLVED += ("texts",)  # and this file as what it says of each class
 Embed = Callable[[Tensor], Any]  # clips [B T C H W] -> what the method makes of them
 
 
@@ -151,7 +152,7 @@ def identity(work: Work) -> Identity:
     values["arguments"] = _plain(methods.arguments(params))
     values["directional"] = manifest.directional
     contents["texts"] = digest(
-        {name: {c: manifest.text(c) for c in manifest.classes(name)} for name in manifest.splits}
+        {name: {c: manifest.texts(c) for c in manifest.classes(name)} for name in manifest.splits}
     )
     recorded = params.model_dump() | {"precision": determining["precision"]}
     return Identity(values["method"], values, contents, recorded, params.runs or None)
