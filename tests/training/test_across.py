@@ -63,7 +63,7 @@ def written(path: Path, texts: dict) -> str:
 def test_a_class_of_both_is_named_and_left_out(params):
     made = few_shot.open_manifest(few_shot.checked(params()))
     assert made.classes("test") == ("new one", "new two") and made.overlap == (SEEN,)
-    assert "1 of its classes and 0 more of its videos are in both and left out: Class 2." in made.note
+    assert "tested on folder:other; 1 of its classes are in both and left out: Class 2." in made.note
     assert made.note.count("\n") == 0 and "folder:first" in made.note and "folder:other" in made.note
     alone = few_shot.open_manifest(params(test_dataset=""))
     assert [made.videos(split) for split in ("train", "val")] == [alone.videos(split) for split in ("train", "val")]
@@ -84,7 +84,7 @@ def test_a_video_of_both_is_found_whatever_it_is_called(params, folders, tmp_pat
     p = params(test_dataset=f"folder:{other}")
     made = few_shot.open_manifest(p)
     assert made.overlap == (SEEN, "new one/copy.mp4", "new two/link.mp4") and len(made.videos("test")) == 6
-    assert "1 of its classes and 2 more of its videos are in both and left out" in made.note
+    assert "1 of its classes and 2 of its other videos are in both and left out" in made.note
     few_shot.work(p).refuse_test_data()
     with pytest.raises(UserError, match="link.mp4 is the same file as val video .*nothing is selected on"):
         few_shot.work(p.model_copy(update={"remove_overlap": False})).refuse_test_data()

@@ -19,6 +19,10 @@ class Crossed(Manifest):
     sources: Mapping[str, str] = field(default_factory=dict)
     overlap: tuple[str, ...] = ()
 
+    def source(self, split: str) -> str:
+        """The data set that a split is of."""
+        return self.sources[split]
+
 
 def cross(manifest: Manifest, other: Manifest, shared: Collection[str], remove: bool) -> Crossed:
     """``manifest``'s train and val with the test split of ``other``; ``shared``: its test classes that are in those.
@@ -49,7 +53,7 @@ def cross(manifest: Manifest, other: Manifest, shared: Collection[str], remove: 
 def shared_line(made: Crossed, videos: Collection[str], remove: bool) -> str:
     """What train or val and the test split of a crossed manifest share, and what was done with it, in a sentence."""
     classes, what = made.overlap, "left out" if remove else "kept"
-    both = [*classes, *sorted(videos)]
-    found = f"{len(classes)} of its classes and {len(videos)} more of its videos are in both" if both else ""
-    met = f"{found} and {what}: {few(both)}" if both else "no class name and no video is in both"
+    parts = [f"{len(classes)} of its classes"] * bool(classes) + [f"{len(videos)} of its other videos"] * bool(videos)
+    met = f"{' and '.join(parts)} are in both and {what}: {few([*classes, *sorted(videos)])}"
+    met = met if parts else "no class name and no video is in both"
     return f"Trained and selected on {made.sources['train']}, tested on {made.sources['test']}; {met}."

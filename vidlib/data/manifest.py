@@ -109,6 +109,10 @@ class Manifest:
             raise UserError(f"{self.name} has no split {split!r}; it has {', '.join(self.splits) or 'none'}")
         return self._by_split[split]
 
+    def source(self, split: str) -> str:
+        """The data set that a split is of: this one."""
+        return self.name
+
     def path(self, row: Row) -> Path:
         """Where the file of a row lies."""
         return Path(self.root) / self.files[row.video]

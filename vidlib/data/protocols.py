@@ -239,7 +239,7 @@ def merged(manifest: Manifest, own: list[Row], other: Manifest, tested: list[Row
     files |= {mark + row.video: str(other.path(row)) for row in tested}
     texts = {cls: manifest.text(cls) for cls in {row.cls for row in own}}
     texts |= {mark + cls: other.text(cls) for cls in {row.cls for row in tested}}
-    note = " ".join(filter(None, (manifest.note, other.note)))
+    note = " ".join(dict.fromkeys(filter(None, (manifest.note, other.note))))
     name = f"{manifest.name} to {other.name}"
     said = dict(manifest.descriptions) | {mark + cls: each for cls, each in other.descriptions.items()}
     return replace(

@@ -153,7 +153,8 @@ def refuse_start(init: str, before: Manifest, after: Manifest) -> None:
 def _namer(a: Manifest, b: Manifest) -> Callable[[Row], str] | None:
     """What names a video in both manifests: its whole id in one data set, in two that cut one source differently
     (``ids`` of the catalogue) its id without class folder and ending; None where nothing does."""
-    names = [manifest.name.split(" to ")[0].replace("official_", official.PREFIX, 1) for manifest in (a, b)]
+    names = [manifest.source(split) for manifest, split in ((a, "train"), (b, "test"))]  # b's are to be tested on
+    names = [name.split(" to ")[0].replace("official_", official.PREFIX, 1) for name in names]
     if names[0] == names[1]:
         return (lambda row: row.video) if a.root == b.root else None
     if not set(names) <= set(entries.every()) or len({entries.entry(name).ids for name in names}) > 1:

@@ -17,24 +17,20 @@ def record(manifest: Manifest, bases: Sequence[Manifest] = ()) -> list[dict[str,
     is no published count of the split: ``listed`` and ``present`` are then those of the whole data set it comes from,
     and ``of`` says so. Of a manifest across data sets (``crossed``) ``of`` is the one that the split is of.
     """
-    sources = getattr(manifest, "sources", {})
     own = {line["split"]: line for line in manifest.coverage().table.to_dict("records")}
     lines = []
     for split in manifest.splits:
         lost = {video: (file, why) for video, (of, file, why) in manifest.left_out.items() if of == split}
         line = own[split] | _counts(manifest, bases, split, set(lost), own[split])
         line |= {"used": len(manifest.videos(split)), "checksum": manifest.checksum(split)}
-        line |= {"of": sources[split]} if sources else {}
-        line |= {"published": published(manifest, split, sources.get(split))}
-        lines.append(line | {"left_out": dict(sorted(lost.values()))})
+        line |= {"of": source} if (source := manifest.source(split)) != manifest.name else {}
+        lines.append(line | {"published": published(manifest, split), "left_out": dict(sorted(lost.values()))})
     return lines
 
 
-def published(manifest: Manifest, split: str, name: str | None = None) -> list[str] | None:
-    """Whose published list the split's videos are, all of them and no other; None where the data set (``name``, default
-    the manifest's) has none."""
-    name = name or manifest.name
-    if name not in benchmarks.names():
+def published(manifest: Manifest, split: str) -> list[str] | None:
+    """Whose published list the split's videos are, all of them and no other; None where the data set has none."""
+    if (name := manifest.source(split)) not in benchmarks.names():
         return None
     facts = benchmarks.describe(name)
     return benchmarks.published(facts, manifest.videos(split), split) if "checksums" in facts else None
