@@ -15,6 +15,7 @@ from vidlib.params.by_recipe import FewShotNotebookParams, untrained
 from vidlib.params.few_shot import MAFSARParams, RunParams
 from vidlib.results.accuracy import Evaluation
 from vidlib.studies import few_shot as study
+from vidlib.studies import repetition
 from vidlib.studies.paper_against_ours import groups
 from vidlib.studies.tables import data_name
 from vidlib.training import checkpoints, few_shot
@@ -172,6 +173,8 @@ def test_a_table_of_one_data_set_holds_no_run_across_two(params):
         "motion",
         "motion to scene",
     }
+    assert "starts from another run (init)" in repetition.apart(one | {"init": "before"}, {}, None)
+    assert "starts from another run (init)" not in repetition.apart(one, {}, None)
 
 
 # ---------------------------------------------------------------- texts

@@ -167,6 +167,11 @@ class FewShotParams(PlaceParams):
         """The sentences around a class text."""
         return (self.template,) if isinstance(self.template, str) else tuple(self.template)
 
+    @property
+    def tested_on(self) -> str:
+        """The data set whose test classes are tested on."""
+        return self.test_dataset or self.dataset
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.test_dataset and self.test_dataset == self.dataset:

@@ -142,8 +142,9 @@ def identity(work: Work) -> Identity:
     contents = {name: (folder_digest if Path(path).is_dir() else file_digest)(path) for name, path in files.items()}
     contents |= {f"split {name}": manifest.checksum(name) for name in manifest.splits}
     sources = dict.fromkeys(manifest.source(split) for split in manifest.splits)
-    if notes := [f"{name}: {note}" for name in sources if (note := prefetched.note(name))]:
-        contents["frames"] = " ".join(notes)  # other frames than decoding gives
+    for name in sources:
+        if note := prefetched.note(name):  # other frames than decoding gives
+            contents["frames" if name == manifest.name else f"frames {name}"] = note
     method = methods.source_file(params.method)
     if yours.is_file(params.method):
         contents["method"] = file_digest(method)
