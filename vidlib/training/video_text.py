@@ -94,7 +94,7 @@ def open_batches(params: VideoTextRunParams, opened: Opened, part: tuple[int, in
     method, manifest = opened.method, opened.manifest
     flip = not manifest.directional
     crop = CROPS[params.crop]
-    if params.crop == "area" and manifest.name in benchmarks.WORLDS:  # there a place can tell the class
+    if params.crop == "area" and params.dataset in benchmarks.WORLDS:  # there a place can tell the class
         crop = {"scale": (0.8, 1.0)}
     colour = COLOUR if params.colour == "strong" else {}
     operations = tuple(params.rand_augment) or None
