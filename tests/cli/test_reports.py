@@ -73,8 +73,14 @@ def test_the_page_holds_every_run_from_the_best_down(tmp_path):
     style.save(figure, run.path("figures"), "two_points", pd.DataFrame({"x": [0, 1]}))
     plt.close(figure)
     record(tmp_path, RunParams(shot=5), 0.9)
+    record(tmp_path, RunParams(test_dataset="scene"), 0.8)
     page = page_of(tmp_path)
-    assert "3 finished runs" in page.said and "480 of 500" in page.said and "a & b" in page.said
+    assert (
+        "motion, tested on scene: 5-way 1-shot" in page.said
+        and "4 finished runs" in page.said
+        and "480 of 500" in page.said
+        and "a & b" in page.said
+    )
     assert page.said.index("75.0 ± 1.0") < page.said.index("50.0 ± 1.0")
     assert "motion: 5-way 5-shot" in page.said and "The embedded world, not a benchmark" in page.said
     assert '{"text_token": false}' in page.said and runs.environment()["cpu"] in page.said

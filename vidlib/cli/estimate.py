@@ -173,10 +173,11 @@ def estimate(request: Request) -> list[str]:
         ("disk of one run", disk, True),
     ]
     precision = pick_precision(params.precision, params.device)
+    data = " to ".join(filter(None, (params.dataset, params.test_dataset)))
     return [
         f"estimate for: {command(request)}",
         f"on: {where}, {precision}, one device",
-        f"\nmeasured, on {TEN} training {many} and {TEN} tests of {params.method} on {params.dataset}",
+        f"\nmeasured, on {TEN} training {many} and {TEN} tests of {params.method} on {data}",
         *(f"  {word:<26}{said}" for word, said, there in found if there),
         f"\nextrapolated, to {_amount(params, measured)}",
         *(f"  {word:<26}{said}" for word, said, there in extrapolated if there),

@@ -108,10 +108,10 @@ def _group(record: Record) -> tuple[str, str]:
         data = p.get("dataset", "")
         each = p.get("train_per_class", p.get("shot"))  # the name in earlier records
         said = p["protocol"] + (f", {each} per class" if each else "")
-        data += f", tested on {p['test_dataset']}" if p.get("test_dataset") else ""
     else:
         data, said = p.get("dataset", ""), f"{p.get('way')}-way {p.get('shot')}-shot, {p.get('query')} query per class"
-    return str(data), f"{said}, {record.split}"
+    other = f", tested on {p['test_dataset']}" if p.get("test_dataset") else ""
+    return f"{data}{other}", f"{said}, {record.split}"
 
 
 def _page(folder: Path, found: list[Record]) -> str:

@@ -51,7 +51,7 @@ def checked(request: Request) -> Request:
             video_text.open_plan(p)
     elif isinstance(p, PlaceParams):
         few_shot.checked(p)
-        if p.dataset not in WORLDS:
+        if not {p.dataset, getattr(p, "test_dataset", "")} <= {"", *WORLDS}:
             few_shot.open_manifest(p)
     return request
 

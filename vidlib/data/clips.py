@@ -80,7 +80,7 @@ class Clips:
         self.pick, self.vary_train, self.vary_test = pick, tuple(vary_train), tuple(vary_test)
         self.by_episode = bool(vary_test)
         self.cache_bytes = cache_bytes
-        self.kept = prefetched.find(manifest.name)
+        self.kept = prefetched.find(manifest.source(split))
         self._forget()
 
     def __len__(self) -> int:
@@ -163,7 +163,7 @@ class Clips:
             _warned.add(self.kept.folder)
             warnings.warn(
                 f"{path} is not the file that was prefetched: it and others like it are decoded; vidlib data prefetch "
-                f"{self.manifest.name} renews {self.kept.folder}",
+                f"{self.manifest.source(self.split)} renews {self.kept.folder}",
                 stacklevel=2,
             )
         return frames

@@ -53,7 +53,8 @@ class Manifest:
     ``files`` maps a video id to its path relative to ``root``. ``directional`` True: no horizontal flip in training.
     ``prompts`` maps a class to its readable text. ``listed`` (split -> class -> number of videos) is what was
     published, where that can differ from the rows found on disk. ``note`` says what a reader of a result must know.
-    ``left_out`` maps a video that was in a split and cannot be read to (split, file, cause).
+    ``left_out`` maps a video that was in a split and cannot be read to (split, file, cause). ``descriptions`` maps a
+    class to texts that a user gave for it.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Manifest:
     note: str = ""
     listed: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     left_out: Mapping[str, tuple[str, str, str]] = field(default_factory=dict)
+    descriptions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if len({row.video for row in self.rows}) == len(self.rows):
@@ -107,6 +109,10 @@ class Manifest:
             raise UserError(f"{self.name} has no split {split!r}; it has {', '.join(self.splits) or 'none'}")
         return self._by_split[split]
 
+    def source(self, split: str) -> str:
+        """The data set that a split is of: this one."""
+        return self.name
+
     def path(self, row: Row) -> Path:
         """Where the file of a row lies."""
         return Path(self.root) / self.files[row.video]
@@ -114,6 +120,10 @@ class Manifest:
     def text(self, cls: str) -> str:
         """The readable text of a class; its name where no prompt is given."""
         return self.prompts.get(cls, cls)
+
+    def texts(self, cls: str) -> tuple[str, ...]:
+        """What a text encoder reads of a class: the user's descriptions, else its readable text."""
+        return self.descriptions.get(cls) or (self.text(cls),)
 
     def checksum(self, split: str) -> str:
         """sha256 of the sorted ``video<TAB>class<LF>`` lines of a split: the same wherever the files lie."""

@@ -146,11 +146,11 @@ def _zero(manifest: Manifest, other: Manifest | None, remove_overlap: bool, draw
         raise UserError(f"protocol zero_shot: every test class of {other.name} is a training class of {manifest.name}")
     own = _divided(manifest.videos("train"), test=0.0) if disjoint(manifest) else _standard(manifest)
     own = [r for r in _few(own, draw) if r.split != "test"]
-    merged = _merged(manifest, own, other, tested)
+    made = merged(manifest, own, other, tested, f"{other.name}:")
     what = "left out" if remove_overlap else "kept"
     overlap = f"; {len(shared)} class names are in both and {what}" if shared else "; no class name is in both"
     said = f"zero-shot: trained on {manifest.name}, tested on {other.name} with the texts of its classes{overlap}"
-    return Plan(merged, _counted(said, draw, merged.rows), shared)
+    return Plan(made, _counted(said, draw, made.rows), shared)
 
 
 def _kshot(manifest: Manifest, draw: Draw) -> Plan:
@@ -232,18 +232,18 @@ def _few(rows: list[Row], draw: Draw) -> list[Row]:
     return kept
 
 
-def _merged(manifest: Manifest, own: list[Row], other: Manifest, tested: list[Row]) -> Manifest:
-    """One manifest of two data sets: ids, files and texts of the tested one carry its name."""
-    mark = f"{other.name}:"
+def merged(manifest: Manifest, own: list[Row], other: Manifest, tested: list[Row], mark: str) -> Manifest:
+    """One manifest of two data sets: ids, files and texts of the tested one begin with ``mark``."""
     rows = own + [Row(mark + row.video, mark + row.cls, "test") for row in tested]
     files = {row.video: str(manifest.path(row)) for row in own}
     files |= {mark + row.video: str(other.path(row)) for row in tested}
     texts = {cls: manifest.text(cls) for cls in {row.cls for row in own}}
     texts |= {mark + cls: other.text(cls) for cls in {row.cls for row in tested}}
-    note = " ".join(filter(None, (manifest.note, other.note)))
+    note = " ".join(dict.fromkeys(filter(None, (manifest.note, other.note))))
     name = f"{manifest.name} to {other.name}"
+    said = dict(manifest.descriptions) | {mark + cls: each for cls, each in other.descriptions.items()}
     return replace(
-        manifest, name=name, rows=tuple(rows), files=files, prompts=texts, note=note, listed={},
+        manifest, name=name, rows=tuple(rows), files=files, prompts=texts, note=note, listed={}, descriptions=said,
         directional=manifest.directional,
     )  # fmt: skip
 

@@ -19,8 +19,10 @@ FROZEN, ORDERED = "frozen_clip", "ordered_differences"  # the floors
 WITH_TEXT = "with_text"  # the first floor's ablation
 BASELINES = ("zero_shot_clip", WITH_TEXT, "simple_shot", "logistic_regression", "tip_adapter")
 TOWER = frozenset({"backbone", "pretrained"})
-PROTOCOL = frozenset(PlaceParams.model_fields) - TOWER | {"way", "shot", "query", "shot_rule", "test_episodes"}
-SAME = PROTOCOL | TOWER | {"template", "frames"}  # what methods side by side share
+TESTED_ON = frozenset({"test_dataset", "remove_overlap"})
+PROTOCOL = frozenset(PlaceParams.model_fields) - TOWER | TESTED_ON
+PROTOCOL |= {"way", "shot", "query", "shot_rule", "test_episodes"}
+SAME = PROTOCOL | TOWER | {"template", "texts", "frames"}  # what methods side by side share
 AMOUNT = frozenset({"train_episodes", "val_episodes", "val_every", "metric"})  # shared where the user gave them
 TRAINING = frozenset(  # what changes nothing where nothing is trained
     (
@@ -79,7 +81,7 @@ def ordered(params: RunParams) -> RunParams:
 
 def untrained(params: RunParams) -> RunParams:
     """A run's own method before any training. Nothing of the training is kept, so that other training shares it."""
-    kept = {name: value for name, value in params if name not in TRAINING}
+    kept = {name: value for name, value in params if name not in TRAINING | {"init"}}
     return RunParams.parse(kept | {"train_episodes": 0, "val_episodes": 0})
 
 
@@ -103,7 +105,8 @@ class ByRecipe(OneMethod):
     """
 
     OWN: ClassVar[tuple[str, ...]] = ()
-    CLOSED: ClassVar[frozenset[str]] = PlaceParams.PLACE | {"dataset", "shot", "seed"}
+    OPENED: ClassVar[frozenset[str]] = TESTED_ON | {"init", "texts"}  # no recipe says them
+    CLOSED: ClassVar[frozenset[str]] = PlaceParams.PLACE | OPENED | {"dataset", "shot", "seed"}
 
     def __init__(self, /, **values: Any) -> None:
         source, complete = self.completed(values)
@@ -138,7 +141,7 @@ class ByRecipe(OneMethod):
     def as_recipe(self) -> bool:
         """Whether its run is the one that the method's recipe alone means, whatever data set, seed and device."""
         said, recipe = recipe_values(self.method, self.dataset, self.shot, {})
-        closed = {name: getattr(self, name) for name in self.CLOSED - {"shot"}}
+        closed = {name: getattr(self, name) for name in self.CLOSED - self.OPENED - {"shot"}}
         return bool(recipe) and self.run_params() == RunParams.parse({**said, **closed, "method": self.method})
 
     def run_params(self, method: str = "", **changes: Any) -> RunParams:
@@ -259,7 +262,7 @@ class GgHMParams(ByRecipe, FewShotParams):
     @property
     def worlds(self) -> tuple[str, ...]:
         """Where frames are set against tuples: the data set, and beside an embedded world the other one."""
-        beside = self.beside if self.dataset in WORLDS else ""
+        beside = self.beside if self.dataset in WORLDS and not self.test_dataset else ""
         return tuple(dict.fromkeys(filter(None, (self.dataset, beside))))
 
 

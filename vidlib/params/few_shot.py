@@ -2,9 +2,9 @@
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, Field, ValidationInfo, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
 
-from vidlib.basics import paths
+from vidlib.basics import paths, plain_yaml
 from vidlib.basics.words import closest
 from vidlib.params import base
 from vidlib.params.base import PlaceParams
@@ -51,9 +51,21 @@ def paper_alone(method: str) -> Any:
     return Annotated[base.Variant, AfterValidator(check), said]
 
 
-def _one_place(template: str) -> str:
-    if template.count("{}") != 1:
-        raise ValueError(f"template: {template!r} should have one {{}} where the class name goes")
+def _listed(template: Any) -> Any:
+    """A list that a command line gives as text; a list of one is that one."""
+    if isinstance(template, str) and template.lstrip().startswith("["):
+        try:
+            template = plain_yaml.parse(template)
+        except ValueError as error:
+            raise ValueError(f"template: {template[:60]!r} cannot be read as a list ({error})") from None
+    return template[0] if isinstance(template, list | tuple) and len(template) == 1 else template
+
+
+def _one_place(template: str | list[str]) -> str | list[str]:
+    wrong = [each for each in ([template] if isinstance(template, str) else template) if each.count("{}") != 1]
+    if wrong or not template:
+        given = wrong[0] if wrong else template
+        raise ValueError(f"template: {given!r} should have one {{}} where the class name goes")
     return template
 
 
@@ -91,8 +103,20 @@ class FewShotParams(PlaceParams):
     shot: Shot = 1
     query: Query = 1
     test_episodes: TestEpisodes = 2000
-    template: Annotated[str, AfterValidator(_one_place)] = Field(
-        "a photo of {}", description="the sentence around a class name"
+    test_dataset: Annotated[str, AfterValidator(base.absolute_folder)] = Field(
+        "", description="another data set, whose test classes are tested on, empty for those of dataset"
+    )
+    remove_overlap: bool = Field(
+        True, description="leave out what test_dataset shares with training and val, else report it"
+    )
+    init: Annotated[str, base.AbsolutePath] = Field(
+        "", description="a finished run's folder whose weights training starts from, empty for none"
+    )
+    template: Annotated[str | list[str], BeforeValidator(_listed), AfterValidator(_one_place)] = Field(
+        "a photo of {}", description="the sentence around a class text, or a list of them, to be averaged"
+    )
+    texts: Annotated[str, base.AbsolutePath] = Field(
+        "", description="a YAML file of class: text or class: [text, text], to be averaged; empty for class names"
     )
     variant: base.Variant = "paper"
     metric: Metric = "otam"
@@ -153,8 +177,20 @@ class FewShotParams(PlaceParams):
         """Everything that the result depends on; of a store what is read of it, which the run itself says."""
         return {name: value for name, value in super().determining().items() if name != "features"}
 
+    @property
+    def templates(self) -> tuple[str, ...]:
+        """The sentences around a class text."""
+        return (self.template,) if isinstance(self.template, str) else tuple(self.template)
+
+    @property
+    def tested_on(self) -> str:
+        """The data set whose test classes are tested on."""
+        return self.test_dataset or self.dataset
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
+        if self.test_dataset and self.test_dataset == self.dataset:
+            raise ValueError(f"test_dataset: {self.test_dataset} is dataset itself; leave it empty")
         if self.metric == "trx" and self.frames < 3:
             raise ValueError(
                 f"frames: {self.frames} are too few for metric trx, which compares triples; give at least 3"
@@ -196,7 +232,7 @@ class OneMethod:
         """The parameters of one run of ``method``, default the notebook's own, which alone has its ``options``."""
         shared = {name: value for name, value in self if name in RunParams.model_fields}
         if method not in ("", self.method):
-            shared["options"] = {}
+            shared |= {"options": {}, "init": ""}
             if self.shot_rule == "own":  # one rule for all that stand beside each other: that of MA-FSAR
                 shared["shot_rule"] = BY_SHOTS.get(self.options.get("shots", "prototype"), "own")
         return RunParams.parse({**shared, "method": method or self.method, **changes})

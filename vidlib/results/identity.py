@@ -19,7 +19,7 @@ COMPUTING = ("basics", "data", "layers", "matching", "backbones", "results", "tr
 EXEMPT = {
     "params": "values enter, ablations as the constructor arguments that they mean",
     "data/catalogue": "what it reads enters: the rows of each split, class texts, direction",
-    "data/disk": "prepares what is read",
+    "data/disk": "prepares what is read, and names what two data sets share: what is left of a split enters",
     "backbones/clip_mini/train.py": "made weights, which enter by content",
     "backbones/resnet_mini/train.py": "made weights, which enter by content",
     "methods/__init__.py": "names classes and their arguments; the class enters by source, the arguments by value",

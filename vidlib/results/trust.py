@@ -88,7 +88,18 @@ def replaced_lines(studied: Mapping[Any, Sequence[Any]]) -> Iterator[str]:
 
 
 def refuse_shared(manifest: Manifest, contents: bool) -> None:
-    """UserError where one file is a test video and one to train or select on, under whatever names.
+    """UserError where one file is a test video and one to train or select on, under whatever names; ``contents`` as for
+    ``shared``."""
+    for row, other, how in shared(manifest, contents):
+        verb = "selected" if other.split.startswith("val") else "trained"
+        raise UserError(
+            f"{manifest.name}: {row.split} video {manifest.files[row.video]} {how} {other.split} video "
+            f"{manifest.files[other.video]}; nothing is {verb} on test videos: take one of the two away"
+        )
+
+
+def shared(manifest: Manifest, contents: bool) -> Iterator[tuple[Row, Row, str]]:
+    """Test videos that are one file with a video to train or select on, that video, and how they are one.
 
     ``contents``: also files of equal content, for a user's own videos; a published list is what it is.
     """
@@ -97,7 +108,7 @@ def refuse_shared(manifest: Manifest, contents: bool) -> None:
     nodes = {key: row for row in learnt if (key := _node(manifest, row))}
     for row in tested:
         if other := nodes.get(_node(manifest, row)):
-            _refuse(manifest, row, other, "is the same file as")
+            yield row, other, "is the same file as"
     if not contents:
         return
     sizes: dict[int, list[Row]] = defaultdict(list)
@@ -110,15 +121,7 @@ def refuse_shared(manifest: Manifest, contents: bool) -> None:
                 if each not in digests:
                     digests[each] = _content(manifest.path(each))
             if digests[row] == digests[other]:
-                _refuse(manifest, row, other, "has the same content as")
-
-
-def _refuse(manifest: Manifest, row: Row, other: Row, how: str) -> None:
-    verb = "selected" if other.split.startswith("val") else "trained"
-    raise UserError(
-        f"{manifest.name}: {row.split} video {manifest.files[row.video]} {how} {other.split} video "
-        f"{manifest.files[other.video]}; nothing is {verb} on test videos: take one of the two away"
-    )
+                yield row, other, "has the same content as"
 
 
 def refuse_start(init: str, before: Manifest, after: Manifest) -> None:
@@ -150,7 +153,8 @@ def refuse_start(init: str, before: Manifest, after: Manifest) -> None:
 def _namer(a: Manifest, b: Manifest) -> Callable[[Row], str] | None:
     """What names a video in both manifests: its whole id in one data set, in two that cut one source differently
     (``ids`` of the catalogue) its id without class folder and ending; None where nothing does."""
-    names = [manifest.name.split(" to ")[0].replace("official_", official.PREFIX, 1) for manifest in (a, b)]
+    names = [manifest.source(split) for manifest, split in ((a, "train"), (b, "test"))]  # b's are to be tested on
+    names = [name.split(" to ")[0].replace("official_", official.PREFIX, 1) for name in names]
     if names[0] == names[1]:
         return (lambda row: row.video) if a.root == b.root else None
     if not set(names) <= set(entries.every()) or len({entries.entry(name).ids for name in names}) > 1:

@@ -111,7 +111,17 @@ def draw_episode(p: FewShotParams, manifest: Manifest) -> tuple[Backbone, Split,
     names = [manifest.text(cls) for cls in episode.classes]
     title = f"Episode 0 of val, {p.dataset}: {p.way}-way {p.shot}-shot"
     show(filmstrip.episode(supports, episode.support_labels, queries, episode.query_labels, names, title=title))
+    if p.texts:
+        print(f"Class texts, of {p.texts}, in {' | '.join(p.templates)}:\n{class_texts(manifest).to_string()}")
     return tower, val, episode
+
+
+def class_texts(manifest: Manifest) -> pd.DataFrame:
+    """What a text encoder reads of each class: split, class, its texts."""
+    rows = [
+        (split, cls, " | ".join(manifest.texts(cls))) for split in manifest.splits for cls in manifest.classes(split)
+    ]
+    return pd.DataFrame(rows, columns=["split", "class", "texts"]).set_index(["split", "class"])
 
 
 def about(method: str) -> str:

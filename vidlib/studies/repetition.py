@@ -18,6 +18,7 @@ EPISODES = 10_000  # of every published few-shot test
 COVERED = 0.95  # of the videos of the data set, and of its test split
 LENGTHS = ("train_episodes", "epochs")
 NO_RECIPE = frozenset({"method", "dataset", "test_dataset", "seed", "report", "ablation", "test_episodes", "init"})
+NO_RECIPE |= {"remove_overlap"}
 
 
 def apart(row: Mapping[str, Any], wanted: Mapping[str, Any], recipe: Params | None) -> list[str]:
@@ -37,6 +38,8 @@ def apart(row: Mapping[str, Any], wanted: Mapping[str, Any], recipe: Params | No
     episodes = row.get("result.test.episodes")
     if "train_episodes" in row and known(row["train_episodes"]) and episodes != EPISODES:
         said.append(f"{_shown(episodes)} test episodes instead of {EPISODES:,}")
+    if "way" in row and known(init := row.get("init")) and init:
+        said.append("starts from another run (init)")
     said += covered(row.get("result.coverage"))
     if recipe is None:
         return [*said, "no recipe of this cell is at hand"]

@@ -252,7 +252,7 @@ def _texts(material: Material, split: str) -> Tensor:
     """The classes' texts, sorted by class, as every few-shot run of the tower reads them: [classes C]."""
     names = [material.manifest.text(name) for name in material.manifest.classes(split)]
     with torch.no_grad():
-        return material.tower.encode_text(names, (RunParams().template,)).float().cpu()
+        return material.tower.encode_text(names, RunParams().templates).float().cpu()
 
 
 def _heads(learning: Asked, train: Traces, tower: backbones.Backbone, seed: int) -> dict[int, OrderedDifferences]:

@@ -241,7 +241,8 @@ def command(notebook: str, changed: Mapping[str, Any]) -> str:
 
 def data_name(manifest: Manifest) -> str:
     """The data set's name, for an embedded world what it is not, and for incomplete data their coverage."""
-    if manifest.name in WORLDS:
-        return f"{manifest.name} (the embedded world, not a benchmark of the field)"
+    if set(worlds := manifest.name.split(" to ")) <= set(WORLDS):
+        what = "the embedded world, not a benchmark" if len(worlds) == 1 else "embedded worlds, not benchmarks"
+        return f"{manifest.name} ({what} of the field)"
     lacking = trust.incomplete({"coverage": manifest.coverage().table.to_dict("records")})
     return f"{manifest.name} ({lacking})" if lacking else manifest.name

@@ -69,7 +69,7 @@ def object_pixels(split: Split, row: int) -> Tensor:
     """Where the object of an embedded world's video is, through the same choice of frames and the same crop as its
     clip: bool ``[T H W]``."""
     clips = split.clips
-    masks = worlds.drawn(clips.manifest.name, clips.rows[row].video).masks()
+    masks = worlds.drawn(clips.manifest.source(clips.split), clips.rows[row].video).masks()
     masks = masks[clips.pick(len(masks), clips.frames, None)].astype(np.uint8) * 255
     look = clips.transform_test
     seen = look(np.repeat(masks[..., None], 3, axis=3), None)[:, 0]
@@ -82,7 +82,7 @@ def on_objects(manifest: Manifest, studied: Studied, videos: int = VIDEOS) -> pd
     On ``videos`` of val, with half the 95% interval over them, and beside it the part of the picture that the object
     takes, which is what attention without a preference gives. Empty for data of which no object is known.
     """
-    if manifest.name not in WORLDS:
+    if manifest.source("val") not in WORLDS:
         return pd.DataFrame()
     rows, of_clip = [], {}
     for name, same in studied.items():

@@ -5,10 +5,12 @@
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
@@ -19,6 +21,7 @@ from vidlib.basics.errors import UserError
 from vidlib.basics.words import few
 from vidlib.data.catalogue import benchmarks, readable
 from vidlib.data.clips import ROLES, Clips
+from vidlib.data.crossed import Crossed
 from vidlib.data.episodes import EpisodeBatch, EpisodeDataset, EpisodeSampler
 from vidlib.data.folder import borrowed
 from vidlib.data.manifest import Manifest
@@ -27,9 +30,10 @@ from vidlib.data.transforms import ClipTransform
 from vidlib.params.base import PlaceParams
 from vidlib.params.few_shot import FewShotParams, RunParams
 from vidlib.results import runs, trust
-from vidlib.training import processes, stored
+from vidlib.training import across, processes, stored
 from vidlib.training import run as running
 from vidlib.training.evaluate_episodes import evaluate, evaluate_with_controls
+from vidlib.training.loop import WEIGHTS
 from vidlib.training.step import seed_everything
 
 GREY = (0.45,) * 3, (0.225,) * 3  # mean and deviation in the released code of HyRSM and SloshNet
@@ -60,21 +64,39 @@ def checked(params: P) -> P:
     paths.check_writable(params.runs or paths.runs_dir(), "runs", folder=True)
     if isinstance(params, FewShotParams):
         backbones.check(params.backbone, params.pretrained)
+        if params.init:
+            across.weights(params.init)
     for name in getattr(params, "planned", ()):
         meant = params.run_params(name)
         backbones.check(meant.backbone, meant.pretrained)
         methods.check(meant)
-    splits = benchmarks.splits_of(params.dataset, **_episode(params))
+    splits = across.classes(_datasets(params), *_joined(params), **_episode(params))
     counts = {split: len(classes) for split, classes in splits.items()}
     split, fewest = min(counts.items(), key=lambda item: item[1])
     if params.way > fewest:
+        of = _datasets(params)[-1 if split == "test" else 0]
+        left = f" that {params.dataset} does not train or select on" if of != params.dataset else ""
         raise UserError(
-            f"way: {params.way} is more than the {fewest} classes of split {split} of {params.dataset}; "
-            f"give at most {fewest}"
+            f"way: {params.way} is more than the {fewest} classes of split {split} of {of}{left}; give at most {fewest}"
         )
-    if params.dataset.startswith(benchmarks.FOLDER):
+    if _folders(params):
         _check_episodes(params, open_manifest(params))
     return params
+
+
+def _datasets(params: PlaceParams) -> list[str]:
+    """What is trained on, and what is tested on where that is another data set."""
+    return list(filter(None, (params.dataset, getattr(params, "test_dataset", ""))))
+
+
+def _joined(params: PlaceParams) -> tuple[bool, str]:
+    """Whether what two data sets share is left out, and the file of class texts."""
+    return getattr(params, "remove_overlap", True), getattr(params, "texts", "")
+
+
+def _folders(params: PlaceParams) -> bool:
+    """Whether a user's own videos are among what is read."""
+    return any(name.startswith(benchmarks.FOLDER) for name in _datasets(params))
 
 
 def _episode(params: PlaceParams) -> dict[str, Any]:
@@ -118,18 +140,26 @@ def _check_episodes(params: PlaceParams, manifest: Manifest) -> None:
 
 
 def open_manifest(params: PlaceParams) -> Manifest:
-    """The videos of ``params.dataset`` without those that cannot be read, which its note names: in every split of a
-    user's folder, in val and test of a benchmark. Episodes to evaluate on are drawn from what is left.
-    Of a benchmark whose videos are not here, a store of their features that fits says which they were."""
+    """The videos of ``params.dataset``, the test split that of ``test_dataset`` where one is given, with the texts that
+    the user gave; what both data sets share is left out or kept, and the note says which.
+
+    What cannot be read is left out, and the note names it: in every split of a user's folder, in val and test of a
+    benchmark. Episodes to evaluate on are drawn from what is left. Of a benchmark whose videos are not here, a store of
+    their features that fits says which they were."""
     try:
-        manifest = benchmarks.load(params.dataset, **_episode(params))
+        bases = [_readable(name, params) for name in _datasets(params)]
     except UserError:
         if isinstance(params, RunParams) and (found := stored.find(params, None)):
             return found.store.manifest()
         raise
-    if params.dataset.startswith(benchmarks.FOLDER):
+    return across.opened(bases, *_joined(params))
+
+
+def _readable(dataset: str, params: PlaceParams) -> Manifest:
+    manifest = benchmarks.load(dataset, **_episode(params))
+    if dataset.startswith(benchmarks.FOLDER):
         return manifest.keep_readable()
-    return manifest if params.dataset in benchmarks.WORLDS else readable.keep(manifest, ("val", "test"))
+    return manifest if dataset in benchmarks.WORLDS else readable.keep(manifest, ("val", "test"))
 
 
 def open_backbone(params: FewShotParams, freeze_bn: bool = True) -> Backbone:
@@ -139,10 +169,15 @@ def open_backbone(params: FewShotParams, freeze_bn: bool = True) -> Backbone:
 
 
 def open_method(params: RunParams) -> methods.FewShotMethod:
-    """The untrained method on a backbone of its own; what is drawn at random follows from the seed."""
+    """The method on a backbone of its own, untrained or with the weights of ``init``; what is drawn at random follows
+    from the seed."""
     seen = len(benchmarks.splits_of(params.dataset, **_episode(params))["train"])  # for an auxiliary class head
     facts = methods.taken(params.method, classes=seen)
-    return methods.build(params, open_backbone(params, params.freeze_bn), **facts)
+    method = methods.build(params, open_backbone(params, params.freeze_bn), **facts)
+    if params.init:
+        across.refuse_other(params.init, method=params.method, backbone=params.backbone)
+        across.start(method, params.init)
+    return method
 
 
 def open_split(
@@ -167,10 +202,12 @@ def open_split(
     if training:
         seed, (shot, query) = params.seed, _train_shape(params)
     sampler = EpisodeSampler(manifest, name, params.way, shot, query, seed)
-    texts = [manifest.text(cls) for cls in sampler.classes]
     if found and name in found.splits:
         clips = found.clips(manifest, name)
-    return Split(clips, sampler, backbone.encode_text(texts, (params.template,)))
+    texts = [manifest.texts(cls) for cls in sampler.classes]
+    features = backbone.encode_text([text for each in texts for text in each], params.templates)
+    means = [each.mean(0) for each in features.split([len(each) for each in texts])]
+    return Split(clips, sampler, torch.stack(means))
 
 
 def transforms(params: FewShotParams, manifest: Manifest, backbone: Backbone) -> dict[str, ClipTransform]:
@@ -179,7 +216,7 @@ def transforms(params: FewShotParams, manifest: Manifest, backbone: Backbone) ->
     learn, test = (dict(zip(("mean", "std"), statistics[name], strict=True)) for name in _both(params.normalise))
     size: dict[str, Any] = {"size": backbone.image_size}
     if params.crop == "area":  # in the worlds a place can tell the class
-        cut = {"scale": (0.8, 1.0) if manifest.name in benchmarks.WORLDS else (0.5, 1.0)}
+        cut = {"scale": (0.8, 1.0) if params.dataset in benchmarks.WORLDS else (0.5, 1.0)}
     else:
         cut = {"scale": None}
         size |= {"resize": round(backbone.image_size * 256 / 224), "squash": params.crop == "squashed window"}
@@ -222,8 +259,13 @@ class Episodes(running.Work):
         return open_split(self.params, self.manifest, method.backbone, name, self.found)
 
     def refuse_test_data(self) -> None:
-        if self.params.dataset not in benchmarks.WORLDS:
-            trust.refuse_shared(self.manifest, contents=self.params.dataset.startswith(benchmarks.FOLDER))
+        if not set(_datasets(self.params)) <= set(benchmarks.WORLDS):
+            trust.refuse_shared(self.manifest, contents=_folders(self.params))
+        if self.params.init:
+            across.refuse_start(self.params.init, RunParams, open_manifest, self.manifest)
+
+    def contents(self) -> Mapping[str, Path]:
+        return {"init": across.weights(self.params.init)} if self.params.init else {}
 
     def build(self) -> methods.FewShotMethod:
         method = open_method(self.params)
@@ -264,7 +306,7 @@ class Episodes(running.Work):
         report = self.params.report
         split = self.split(method, report)
         listed = (split.clips, split.sampler, self.params.test_episodes, split.text)
-        result = {}
+        result = {"overlap": self.manifest.overlap} if isinstance(self.manifest, Crossed) else {}
         for name, tested in evaluate_with_controls(method, *listed, fabric=fabric).items():
             record.count_reading(report, name or "report")
             tested.save(record.path(f"{name or 'episodes'}.npz"))
@@ -293,7 +335,8 @@ def trained_method(run: runs.Run) -> tuple[RunParams, methods.FewShotMethod]:
     if run.path(running.SOURCE).is_file():  # the user's file may have moved or changed since
         own = f"{run.path(running.SOURCE)}:{params.method.rpartition(':')[2]}"
         params = params.model_copy(update={"method": own})
-    return params, running.put_trained(open_method(params), run)
+    own = {"init": ""} if run.path(WEIGHTS).is_file() else {}  # its own weights replace those that it started from
+    return params, running.put_trained(open_method(params.model_copy(update=own)), run)
 
 
 def open_trained(run: runs.Run, manifest: Manifest, split: str = "val") -> tuple[methods.FewShotMethod, Split]:

@@ -34,6 +34,7 @@ from vidlib.training.loop import METRICS, WEIGHTS, Fit, fit
 AnyParams = RunParams | VideoTextRunParams
 SOURCE = "method.py"  # a user's method, as it was when the run began
 RESOLVED = ("options", "ablation", "shot_rule")  # they enter an identity as the constructor arguments that they mean
+RESOLVED += ("texts",)  # and this file as what it says of each class
 Embed = Callable[[Tensor], Any]  # clips [B T C H W] -> what the method makes of them
 
 
@@ -150,8 +151,10 @@ def identity(work: Work) -> Identity:
     contents = {name: (folder_digest if Path(path).is_dir() else file_digest)(path) for name, path in files.items()}
     contents |= {f"split {name}": manifest.checksum(name) for name in manifest.splits}
     contents |= work.digests()
-    if note := prefetched.note(manifest.name):  # other frames than decoding gives
-        contents["frames"] = note
+    sources = dict.fromkeys(manifest.source(split) for split in manifest.splits)
+    for name in sources:
+        if note := prefetched.note(name):  # other frames than decoding gives
+            contents["frames" if name == manifest.name else f"frames {name}"] = note
     method = methods.source_file(params.method)
     if yours.is_file(params.method):
         contents["method"] = file_digest(method)
@@ -161,7 +164,7 @@ def identity(work: Work) -> Identity:
     values["arguments"] = _plain(methods.arguments(params))
     values["directional"] = manifest.directional
     contents["texts"] = digest(
-        {name: {c: manifest.text(c) for c in manifest.classes(name)} for name in manifest.splits}
+        {name: {c: manifest.texts(c) for c in manifest.classes(name)} for name in manifest.splits}
     )
     recorded = params.model_dump() | {"precision": determining["precision"]}
     return Identity(values["method"], values, contents, recorded, params.runs or None)

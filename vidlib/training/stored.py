@@ -135,6 +135,10 @@ def find(params: RunParams, manifest: Manifest | None) -> Found | None:
     """
     if params.features == "never":
         return None
+    if params.test_dataset:
+        if params.features != "auto":
+            raise UserError("features: a store holds one data set, and test_dataset is another; give auto or never")
+        return None
     if params.features != "auto":
         if why := methods.reads_frames(params):
             raise UserError(f"features: {why}; give features=auto or never")

@@ -27,10 +27,9 @@ from vidlib.methods import VideoTextMethod
 from vidlib.params.video_text import VideoTextParams, VideoTextRunParams
 from vidlib.results import runs, trust
 from vidlib.results.accuracy import Evaluation, harmonic
-from vidlib.training import checkpoints, processes
+from vidlib.training import across, processes
 from vidlib.training import run as running
 from vidlib.training.evaluate_videos import recognise
-from vidlib.training.loop import WEIGHTS
 from vidlib.training.step import seed_everything
 
 LEAST = 3  # videos of a class that a protocol can divide into train, val and test
@@ -43,7 +42,6 @@ CROPS: dict[str, dict[str, Any]] = {  # of training pictures; the last three as 
     "multi-scale": {"multi_scale": (1, 0.875, 0.75, 0.66), "interpolation": InterpolationMode.BILINEAR},
 }
 COLOUR = {"jitter": 0.4, "hue": 0.1, "grey": 0.2}  # ActionCLIP's released amounts, but for saturation (0.2 there)
-OF_CLASSES = ("classifier.", "word_head.")  # what a run's own classes and words make
 
 
 @dataclass
@@ -69,7 +67,7 @@ def checked(params: VideoTextParams) -> VideoTextParams:
         elif name and not name.startswith(benchmarks.FOLDER):
             benchmarks.describe(name)
     if params.init:
-        _weights(params.init)
+        across.weights(params.init)
     if isinstance(params, VideoTextRunParams):
         methods.check(params)
     return params
@@ -87,27 +85,8 @@ def open_run(params: VideoTextRunParams, planned: Plan | None = None) -> Opened:
     facts = methods.taken(params.method, classes=len(texts), vocabulary=len(words))
     method = methods.build(params, backbone, **facts)
     if params.init:
-        _start_from(method, _weights(params.init))
+        across.start(method, params.init)
     return Opened(planned, method, words)
-
-
-def _weights(init: str) -> Path:
-    """The trained weights in a finished run's folder; UserError where there are none."""
-    file = Path(init) / WEIGHTS
-    if not file.is_file():
-        raise UserError(f"init: {init} is no folder of a finished run: {file} is absent")
-    return file
-
-
-def _start_from(method: VideoTextMethod, file: Path) -> None:
-    """Take trained weights of another run of the same method; what belongs to its classes alone stays as built."""
-    stored, _ = checkpoints.read(file)
-    own = checkpoints.trainable_state(method)
-    fits = {name: value for name, value in stored.items() if name in own and value.shape == own[name].shape}
-    left = [name for name in own if name not in fits and not name.startswith(OF_CLASSES)]
-    if left:
-        raise UserError(f"init: {file} does not fit {type(method).__name__}: it lacks {', '.join(left[:3])}, and so on")
-    checkpoints.put_trainable(method, own | fits, source=str(file))
 
 
 def open_batches(params: VideoTextRunParams, opened: Opened, part: tuple[int, int] = (0, 1)) -> LabelledBatches:
@@ -115,7 +94,7 @@ def open_batches(params: VideoTextRunParams, opened: Opened, part: tuple[int, in
     method, manifest = opened.method, opened.manifest
     flip = not manifest.directional
     crop = CROPS[params.crop]
-    if params.crop == "area" and manifest.name in benchmarks.WORLDS:  # there a place can tell the class
+    if params.crop == "area" and params.dataset in benchmarks.WORLDS:  # there a place can tell the class
         crop = {"scale": (0.8, 1.0)}
     colour = COLOUR if params.colour == "strong" else {}
     operations = tuple(params.rand_augment) or None
@@ -187,16 +166,9 @@ def refuse_test_data(params: VideoTextParams, planned: Plan) -> None:
     names = {params.dataset, params.test_dataset} - {""}
     if not names <= set(benchmarks.WORLDS):
         trust.refuse_shared(planned.manifest, contents=any(name.startswith(benchmarks.FOLDER) for name in names))
-    if not params.init:
-        return
-    try:
-        earlier = runs.Run(Path(params.init), Path(params.init), "finished", None).params
-        before = open_plan(VideoTextRunParams.parse(earlier)).manifest
-    except (UserError, OSError, ValueError) as error:
-        said = " ".join(str(error).split())
-        print(f"init: what {params.init} was trained on cannot be found out, so test videos may be among it ({said})")
-        return
-    trust.refuse_start(params.init, before, planned.manifest)
+    if params.init:
+        reopen = lambda earlier: open_plan(earlier).manifest  # noqa: E731
+        across.refuse_start(params.init, VideoTextRunParams, reopen, planned.manifest)
 
 
 # ---------------------------------------------------------------- runs
@@ -216,7 +188,7 @@ class LabelledClips(running.Work):
         return self.planned.bases
 
     def contents(self) -> Mapping[str, Path]:
-        return {"init": _weights(self.params.init)} if self.params.init else {}
+        return {"init": across.weights(self.params.init)} if self.params.init else {}
 
     def refuse_test_data(self) -> None:
         refuse_test_data(self.params, self.planned)

@@ -15,7 +15,7 @@ def record(manifest: Manifest, bases: Sequence[Manifest] = ()) -> list[dict[str,
 
     ``bases`` are the data sets that a protocol made ``manifest`` of. Where it divides or joins their videos anew, there
     is no published count of the split: ``listed`` and ``present`` are then those of the whole data set it comes from,
-    and ``of`` says so.
+    and ``of`` says so. Of a manifest across data sets (``crossed``) ``of`` is the one that the split is of.
     """
     own = {line["split"]: line for line in manifest.coverage().table.to_dict("records")}
     lines = []
@@ -23,15 +23,16 @@ def record(manifest: Manifest, bases: Sequence[Manifest] = ()) -> list[dict[str,
         lost = {video: (file, why) for video, (of, file, why) in manifest.left_out.items() if of == split}
         line = own[split] | _counts(manifest, bases, split, set(lost), own[split])
         line |= {"used": len(manifest.videos(split)), "checksum": manifest.checksum(split)}
+        line |= {"of": source} if (source := manifest.source(split)) != manifest.name else {}
         lines.append(line | {"published": published(manifest, split), "left_out": dict(sorted(lost.values()))})
     return lines
 
 
 def published(manifest: Manifest, split: str) -> list[str] | None:
     """Whose published list the split's videos are, all of them and no other; None where the data set has none."""
-    if manifest.name not in benchmarks.names():
+    if (name := manifest.source(split)) not in benchmarks.names():
         return None
-    facts = benchmarks.describe(manifest.name)
+    facts = benchmarks.describe(name)
     return benchmarks.published(facts, manifest.videos(split), split) if "checksums" in facts else None
 
 

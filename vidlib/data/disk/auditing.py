@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 
 from vidlib.basics import paths
 from vidlib.data.catalogue import official
-from vidlib.data.catalogue.entries import FewShot, Standard, entry
+from vidlib.data.catalogue.entries import FewShot, Standard, entry, every
 from vidlib.data.disk import lists
-from vidlib.data.manifest import normalised
+from vidlib.data.manifest import Manifest, normalised
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -124,6 +124,25 @@ def side(name: str, source: Path | None = None) -> Side:
                 for row in official.describe(short).read(folder, number)[0]:
                     videos[facts.part(row.split, number)][row.video.rpartition("/")[2]] = row.cls
     return Side(name, facts.texts(), videos, facts.ids)
+
+
+def of_manifest(manifest: Manifest) -> Side:
+    """The classes and videos that a manifest holds; ids have a source where it is a published few-shot benchmark."""
+    texts = {split: {cls: manifest.text(cls) for cls in manifest.classes(split)} for split in manifest.splits}
+    known = manifest.name in every() and isinstance(entry(manifest.name), FewShot)
+    ids: dict[str, dict[str, str]] = defaultdict(dict)
+    for row in manifest.rows:
+        ids[row.split][row.video.removeprefix(f"{row.cls}/")] = row.cls
+    return Side(manifest.name, texts, ids if known else {}, entry(manifest.name).ids if known else "")
+
+
+def met(trained: Side, tested: Side) -> set[str]:
+    """The test classes of ``tested`` that ``trained`` trains or selects on: by name, or by a video that bears both."""
+    classes = set()
+    for split in trained.texts.keys() & {"train", "val"}:
+        classes |= _by_name(tested.texts["test"], trained.texts[split])
+        classes |= {tested.videos["test"][video] for video in _shared(trained, split, tested, "test") or ()}
+    return classes
 
 
 def _by_name(a: Mapping[str, str | None], b: Mapping[str, str | None]) -> set[str]:

@@ -121,7 +121,7 @@ def open_zero_shot(p: PredictParams) -> Opened:
         words = f"frozen {_tower(p)} under ActionCLIP's {len(method.templates)} sentences a class"
     look = ClipTransform(**video_text.test_look(params, method), train=False)
     words = f"{words}, {params.frames} frames a video{_knows(p)}"
-    return Opened(method, params.frames, segment_indices, look, "", words)
+    return Opened(method, params.frames, segment_indices, look, (), words)
 
 
 def open_few_shot(p: PredictParams) -> Opened:
@@ -140,7 +140,7 @@ def open_few_shot(p: PredictParams) -> Opened:
     nowhere = Manifest("your videos", (), Path(), {})
     look = few_shot.transforms(params, nowhere, method.backbone)["test"]
     words = f"{words}, {params.frames} frames a video{_knows(p)}"
-    return Opened(method.eval(), params.frames, RULES[params.sampling], look, params.template, words)
+    return Opened(method.eval(), params.frames, RULES[params.sampling], look, params.templates, words)
 
 
 def _tower(p: PredictParams) -> str:
@@ -230,7 +230,7 @@ def _zero_shot(p: PredictParams, opened: Opened, files: list[Path], fabric: Fabr
 def _few_shot(p: PredictParams, opened: Opened, files: list[Path], fabric: Fabric) -> tuple:
     """One episode of all classes; a class's number of examples is its own."""
     by_class = examples(p.support)
-    texts = opened.method.backbone.encode_text([readable(name) for name in by_class], (opened.template,))
+    texts = opened.method.backbone.encode_text([readable(name) for name in by_class], opened.templates)
     method, text = ready(fabric, opened.method), place(fabric, texts)
     labels = torch.tensor([k for k, same in enumerate(by_class.values()) for _ in same], device=fabric.device)
 

@@ -47,13 +47,13 @@ COLUMNS = ["way", "video", "rank", "class", "score", "confidence", "none_of_thes
 
 @dataclass
 class Opened:
-    """A method in evaluation mode, how it reads a video, the template of its class texts, and what it is in words."""
+    """A method in evaluation mode, how it reads a video, the templates of its class texts, and what it is in words."""
 
     method: FewShotMethod | VideoTextMethod
     frames: int
     pick: Pick
     transform: ClipTransform
-    template: str
+    templates: tuple[str, ...]
     words: str
 
     def read(self, path: Path) -> Tensor:
