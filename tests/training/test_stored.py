@@ -42,8 +42,7 @@ FROZEN = [name for name, kind in METHODS.items() if kind.from_features is not No
 
 @pytest.mark.parametrize("name", FROZEN)
 def test_a_test_on_a_store_is_that_on_videos(name, videos):
-    more = {"options": {"finetune": "frozen", "patch_enrichment": False}} if name == "strm" else {}
-    p = params(videos, name, train_episodes=0, val_episodes=0, **more)
+    p = params(videos, name, train_episodes=0, val_episodes=0, options=dict(METHODS[name].from_features))
     work = few_shot.work(p)
     method = work.build().eval()
     split, plain = work.split(method, "test"), few_shot.open_split(p, work.manifest, method.backbone, "test")
