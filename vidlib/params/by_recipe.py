@@ -180,7 +180,7 @@ class ByRecipe(OneMethod):
 class FewShotNotebookParams(ByRecipe, FewShotParams):
     """Parameters of notebooks/few_shot.ipynb."""
 
-    method: few_shot.Method = "otam"
+    method: few_shot.Method = "trx"
     options: base.Options = {}
     compare: few_shot.Compare = ""
     seeds: base.Seeds = 1
