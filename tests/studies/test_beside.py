@@ -100,3 +100,12 @@ def test_the_claim_that_it_learns_can_fail(small, monkeypatch):
         list(claims._learns(world, found))
     (line,) = claims._learns(world.model_copy(update={"method": "protonet"}), found)
     assert line.startswith("not claimed here") and "new classes of moving_shapes_scene" in line
+
+
+def test_the_order_of_frames_is_nothing_to_a_baseline(small):
+    root, p, manifest, _ = small
+    for name in ("simple_shot", "logistic_regression"):
+        alone = _params(root, method=name)
+        run = few_shot.run(alone.run_params(), manifest)
+        (line,) = claims._order(alone, manifest, run)
+        assert line.startswith("holds: the order of a query's frames plays no part")

@@ -14,7 +14,14 @@ import torch
 from vidlib.data.episodes import assemble
 from vidlib.data.manifest import Manifest
 from vidlib.methods import METHODS, FewShotMethod
-from vidlib.params.by_recipe import ByRecipe, ComparisonParams, FewShotNotebookParams, YourMethodParams
+from vidlib.params.by_recipe import (
+    BASELINES,
+    WITH_TEXT,
+    ByRecipe,
+    ComparisonParams,
+    FewShotNotebookParams,
+    YourMethodParams,
+)
 from vidlib.results import runs
 from vidlib.results.accuracy import Evaluation, paired
 from vidlib.studies import comparison as comparing
@@ -23,7 +30,11 @@ from vidlib.training import evaluate_episodes
 from vidlib.training import few_shot as training
 
 EASY = "moving_shapes"  # where the small recipes of the metric methods were measured; on motion they are not yet
-ORDER_BLIND = ("protonet", "bimhm")  # a video is a set of frames to them
+ORDER_BLIND = (
+    "protonet",
+    "bimhm",
+    *(name for name in BASELINES if name != WITH_TEXT),
+)  # a video is a set of frames to them
 ORDERED = ("otam", "trx")  # frame metrics that see the order
 COUNTED = {"hyrsm": 65.6, "molo": 89.6}  # millions on ResNet-50, of MoLo's complexity table as recalled
 Found = Mapping[str, Sequence[runs.Run]]
