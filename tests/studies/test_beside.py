@@ -102,3 +102,12 @@ def test_the_claim_that_it_learns_can_fail(small, monkeypatch):
     order = iter([worse, better] * 2)
     (line,) = claims.learns(p, found)
     assert line.startswith("not claimed here") and "as it came out: -75.0, -75.0 points" in line, "on other data"
+
+
+def test_the_order_of_frames_is_nothing_to_a_baseline(small):
+    root, p, manifest, _ = small
+    for name in ("simple_shot", "logistic_regression"):
+        alone = _params(root, method=name)
+        run = few_shot.run(alone.run_params(), manifest)
+        (line,) = claims._order(alone, manifest, run)
+        assert line.startswith("holds: the order of a query's frames plays no part")

@@ -14,7 +14,14 @@ import torch
 from vidlib.data.episodes import assemble
 from vidlib.data.manifest import Manifest
 from vidlib.methods import METHODS, FewShotMethod
-from vidlib.params.by_recipe import ByRecipe, ComparisonParams, FewShotNotebookParams, YourMethodParams
+from vidlib.params.by_recipe import (
+    BASELINES,
+    WITH_TEXT,
+    ByRecipe,
+    ComparisonParams,
+    FewShotNotebookParams,
+    YourMethodParams,
+)
 from vidlib.results import runs
 from vidlib.results.accuracy import Evaluation, paired
 from vidlib.studies import comparison as comparing
@@ -24,7 +31,8 @@ from vidlib.training import few_shot as training
 
 # Whose small recipe was seen to gain on new classes, seed by seed, and on which world; of others nothing is claimed.
 LEARNED = {"trx": "motion"}
-ORDER_BLIND = ("protonet", "bimhm")  # a video is a set of frames to them
+# A video is a set of frames to them.
+ORDER_BLIND = ("protonet", "bimhm", *(name for name in BASELINES if name != WITH_TEXT))
 ORDERED = ("otam", "trx")  # frame metrics that see the order
 COUNTED = {"hyrsm": 65.6, "molo": 89.6}  # millions on ResNet-50, of MoLo's complexity table as recalled
 Found = Mapping[str, Sequence[runs.Run]]
