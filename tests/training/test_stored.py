@@ -103,8 +103,11 @@ def test_auto_takes_a_store_without_views_for_tests_alone(kept, monkeypatch, tmp
     made(kept[0], views=0)
     work = few_shot.work(params(kept[0]))
     assert work.found.splits == ("val", "test") and not work.found.trains and not work.digests()
-    made(kept[0], views=2)  # two fit: views are not asked of whom nothing trains
-    assert few_shot.work(params(kept[0], "otam")).digests() == {}
+    with_views = made(kept[0], views=2)
+    assert few_shot.work(params(kept[0])).found.store.folder == with_views.folder, (
+        "of two that fit, who serves training"
+    )
+    assert few_shot.work(params(kept[0], "otam")).digests() == {}, "where nothing trains, no view is drawn"
 
 
 def test_float16_is_another_result(kept, monkeypatch, tmp_path):

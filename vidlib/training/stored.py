@@ -3,8 +3,8 @@
 Whether a store fits is known from parameters, so that a run's id needs no tower; once the tower is built, its weights
 are held against the store's, and the transforms, number by number.
 
-``features``: "auto" takes the first store that fits: for tests, whatever is there of val and test; for training, one
-that has augmented views. A PATH is taken for both or refused, and trains on test views where it has no others. A test
+``features``: "auto" takes a store that fits: for tests, whatever is there of val and test; for training, one that has
+augmented views. A PATH is taken for both or refused, and trains on test views where it has no others. A test
 on float32 features is that on videos, to the last digits, and its id is the same; what trains on a store, or reads a
 float16 one, is another run.
 """
@@ -141,10 +141,11 @@ def find(params: RunParams, manifest: Manifest | None) -> Found | None:
         return _fit(params, Store(params.features), manifest, asked=True)
     if methods.reads_frames(params):
         return None
+    fit = []
     for store in stores():
         with contextlib.suppress(UserError):
-            return _fit(params, store, manifest, asked=False)
-    return None
+            fit.append(_fit(params, store, manifest, asked=False))
+    return max(fit, key=lambda one: (one.trains, one.store.dtype == "float32"), default=None)
 
 
 def _fit(params: RunParams, store: Store, manifest: Manifest | None, asked: bool) -> Found:
