@@ -269,5 +269,7 @@ def test_the_id_of_a_run_without_stores_does_not_know_the_parameter(videos, tmp_
     assert len(ids) == 1 and "features" not in params(videos).determining()
     assert runs.find(identity(few_shot.work(params(videos)))) is None
     with pytest.raises(UserError, match="nowhere is no store of features"):
+        few_shot.checked(params(videos, features=str(tmp_path / "nowhere")))
+    with pytest.raises(UserError, match="nowhere is no store of features"):
         few_shot.work(params(videos, features=str(tmp_path / "nowhere")))
     assert stored.source(params(videos)) == "resnet-mini"

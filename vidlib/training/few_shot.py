@@ -20,6 +20,7 @@ from vidlib.basics.words import few
 from vidlib.data.catalogue import benchmarks, readable
 from vidlib.data.clips import ROLES, Clips
 from vidlib.data.episodes import EpisodeBatch, EpisodeDataset, EpisodeSampler
+from vidlib.data.features import Store
 from vidlib.data.folder import borrowed
 from vidlib.data.manifest import Manifest
 from vidlib.data.sampling import RULES
@@ -60,6 +61,8 @@ def checked(params: P) -> P:
     paths.check_writable(params.runs or paths.runs_dir(), "runs", folder=True)
     if isinstance(params, FewShotParams):
         backbones.check(params.backbone, params.pretrained)
+        if params.features not in ("auto", "never"):
+            Store(params.features)
     for name in getattr(params, "planned", ()):
         meant = params.run_params(name)
         backbones.check(meant.backbone, meant.pretrained)
