@@ -26,4 +26,4 @@ def made(dataset: str, views: int = 2, dtype: str = "float32", out: str = "", wo
     """The store that ``vidlib data embed`` makes, with three videos a shard where ``small`` patched it so."""
     plan = embedding.plan(params(dataset, **given), views, (), dtype, out)
     list(embedding.embed(plan, workers))
-    return Store(plan.folder)
+    return Store(plan.store.folder)

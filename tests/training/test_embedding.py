@@ -40,11 +40,11 @@ def clips_of(p, split):
 def test_a_store_holds_what_the_tower_makes_of_each_video(videos):
     plan = embedding.plan(params(videos), 2)
     said = list(embedding.embed(plan))
-    store = Store(plan.folder)
+    store = Store(plan.store.folder)
     assert "folder:clips (all 24 videos), resnet-mini resnet-mini, 3 frames, 1 test view and 2 augm" in said[0]
     assert "24 videos to encode, about 0.0 minutes (0.00 hours)" in said[1] or "minutes" in said[1]
     assert said[-1].startswith("whole: 24 videos, 0.2 MB") and store.lacking() == []
-    assert {file.suffix for file in plan.folder.iterdir()} == {".json", ".npy"} and len(store.every()) == 5
+    assert {file.suffix for file in plan.store.folder.iterdir()} == {".json", ".npy"} and len(store.every()) == 5
     test, backbone = clips_of(params(videos), "test")
     assert len(test.rows) == 8
     for row, listed in enumerate(test.rows):
@@ -91,7 +91,7 @@ def test_a_video_that_does_not_decode_is_named_and_the_rest_is_whole(tmp_path):
     broken.write_bytes(broken.read_bytes()[:200])
     said = list(embedding.embed(plan))
     assert said[-2].startswith("whole: 24 videos") and said[-1].startswith("  does not decode: class0/3.mp4: ")
-    assert Store(plan.folder).lost("class0/3.mp4") and not Store(plan.folder).lost("class0/2.mp4")
+    assert Store(plan.store.folder).lost("class0/3.mp4") and not Store(plan.store.folder).lost("class0/2.mp4")
 
 
 def test_a_killed_command_goes_on(videos, tmp_path):
@@ -106,13 +106,13 @@ def test_a_killed_command_goes_on(videos, tmp_path):
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
     assert done.returncode == -signal.SIGKILL
     plan = embedding.plan(params(videos), 1)
-    assert len(plan.todo) == 3 and [store.folder for store in features.stores()] == [plan.folder]
-    kept = {shard: (plan.folder / f"{shard}.npy").stat().st_mtime_ns for shard in ("all-0000", "all-0001")}
+    assert len(plan.store.lacking()) == 3 and [store.folder for store in features.stores()] == [plan.store.folder]
+    kept = {shard: (plan.store.folder / f"{shard}.npy").stat().st_mtime_ns for shard in ("all-0000", "all-0001")}
     said = list(embedding.embed(plan))
     assert "14 videos to encode" in said[1] and said[-1].startswith("whole: 24 videos")
-    assert kept == {shard: (plan.folder / f"{shard}.npy").stat().st_mtime_ns for shard in kept}
+    assert kept == {shard: (plan.store.folder / f"{shard}.npy").stat().st_mtime_ns for shard in kept}
     whole = made(videos, views=1, out=str(tmp_path / "undisturbed"))
-    assert whole.digest == Store(plan.folder).digest
+    assert whole.digest == Store(plan.store.folder).digest
 
 
 def test_two_writers_share_the_work(videos, tmp_path):
@@ -127,22 +127,22 @@ def test_two_writers_share_the_work(videos, tmp_path):
         for _ in range(2)
     ]
     assert [process.wait(timeout=120) for process in at_once] == [0, 0]
-    assert Store(plan.folder).lacking() == [] and not list(plan.folder.glob("**/.part-*"))
-    assert Store(plan.folder).digest == made(videos, views=1, out=str(tmp_path / "alone")).digest
+    assert Store(plan.store.folder).lacking() == [] and not list(plan.store.folder.glob("**/.part-*"))
+    assert Store(plan.store.folder).digest == made(videos, views=1, out=str(tmp_path / "alone")).digest
 
 
 def test_a_shard_that_another_process_holds_is_left_to_it(videos):
     plan = embedding.plan(params(videos), 0)
     owner = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     try:
-        claim = plan.folder / "claims" / "all-0002.json"
+        claim = plan.store.folder / "claims" / "all-0002.json"
         claim.parent.mkdir(parents=True)
         claim.write_text(f'{{"host": "{lock._host()}", "pid": {owner.pid}, "started": "{lock._started(owner.pid)}"}}')
         assert list(embedding.embed(plan))[-1] == "1 of 5 shards are another process's work still"
-        assert Store(plan.folder).lacking() == ["all-0002"]
+        assert Store(plan.store.folder).lacking() == ["all-0002"]
         assert few_shot.work(params(videos)).found is None, "a store that is not whole is passed over"
         with pytest.raises(UserError, match="1 of its 5 shards are not there yet; vidlib data embed"):
-            few_shot.work(params(videos, features=str(plan.folder)))
+            few_shot.work(params(videos, features=str(plan.store.folder)))
     finally:
         owner.kill()
         owner.wait()
@@ -161,8 +161,8 @@ def test_a_full_disk_is_one_sentence_and_what_is_done_stays(videos, monkeypatch)
     monkeypatch.setattr(np, "save", full)
     with pytest.raises(UserError, match=r"all-0002.npy cannot be written: No space left on device; free some space"):
         list(embedding.embed(plan))
-    assert Store(plan.folder).lacking() == ["all-0002", "all-0003", "all-0004"]
-    assert not list((plan.folder / "claims").glob("*")) and not list(plan.folder.glob(".part-*"))
+    assert Store(plan.store.folder).lacking() == ["all-0002", "all-0003", "all-0004"]
+    assert not list((plan.store.folder / "claims").glob("*")) and not list(plan.store.folder.glob(".part-*"))
     assert list(embedding.embed(plan))[-1].startswith("whole: 24 videos")
 
 
@@ -171,12 +171,12 @@ def test_too_small_a_disk_is_said_before_anything_is_written(videos, monkeypatch
     monkeypatch.setattr(embedding.shutil, "disk_usage", lambda path: type("Usage", (), {"free": embedding.MARGIN}))
     with pytest.raises(UserError, match="0.1 MB more do not fit there"):
         list(embedding.embed(plan))
-    assert not plan.folder.exists()
+    assert not plan.store.folder.exists()
 
 
 def test_a_dry_run_writes_nothing(videos):
     plan = embedding.plan(params(videos), 0)
-    assert len(list(embedding.embed(plan, dry_run=True))) == 2 and not plan.folder.exists()
+    assert len(list(embedding.embed(plan, dry_run=True))) == 2 and not plan.store.folder.exists()
 
 
 def test_what_cannot_be_made_is_one_sentence(videos, tmp_path):

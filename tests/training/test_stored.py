@@ -14,7 +14,7 @@ from vidlib.data.catalogue import benchmarks
 from vidlib.data.clips import Undecodable
 from vidlib.methods import ABLATIONS, METHODS
 from vidlib.results import runs
-from vidlib.training import few_shot, stored
+from vidlib.training import embedding, few_shot, stored
 from vidlib.training.evaluate_episodes import evaluate
 from vidlib.training.run import identity
 
@@ -102,8 +102,11 @@ def test_auto_takes_a_store_without_views_for_tests_alone(kept, monkeypatch, tmp
     made(kept[0], views=0)
     work = few_shot.work(params(kept[0]))
     assert work.found.splits == ("val", "test") and not work.found.trains and not work.digests()
-    made(kept[0], views=2)  # two fit: views are not asked of whom nothing trains
-    assert few_shot.work(params(kept[0], "otam")).digests() == {}
+    with_views = made(kept[0], views=2)
+    assert few_shot.work(params(kept[0])).found.store.folder == with_views.folder, (
+        "of two that fit, who serves training"
+    )
+    assert few_shot.work(params(kept[0], "otam")).digests() == {}, "where nothing trains, no view is drawn"
 
 
 def test_float16_is_another_result(kept, monkeypatch, tmp_path):
@@ -111,6 +114,9 @@ def test_float16_is_another_result(kept, monkeypatch, tmp_path):
     made(kept[0], views=0, dtype="float16")
     work = few_shot.work(params(kept[0], "otam"))
     assert work.digests() == {"features": work.found.store.digest}
+    made(kept[0], views=0)
+    assert few_shot.work(params(kept[0], "otam")).digests() == {}, "of two, the exact one"
+    assert few_shot.work(params(kept[0], "otam", precision="bf16-mixed")).digests() != {}, "frames are encoded in less"
 
 
 def test_what_reads_more_than_frames_says_so(videos):
@@ -187,6 +193,12 @@ def test_a_list_that_changed_is_refused(kept, monkeypatch, tmp_path):
     assert set(store.head["lists"]) == {"train", "val", "test"}
     assert store.head["lists"]["test"]["checksum"] == whole.checksum("test")
     assert few_shot.work(params("motion")).found.splits == ("train", "val", "test")
+    part = embedding.plan(params("motion"), 0, ["test"], out=str(tmp_path / "part"))
+    list(embedding.embed(part))
+    named = few_shot.work(params("motion", "otam", features=str(tmp_path / "part")))
+    assert named.found.splits == ("test",) and named.split(named.build(), "test").clips.test(0).ndim == 2
+    with pytest.raises(UserError, match="lists are test there, and split train is wanted"):
+        few_shot.work(params("motion", features=str(tmp_path / "part")))
     gone = whole.videos("test")[0]
     fewer = replace(whole, rows=tuple(row for row in whole.rows if row != gone))
     assert few_shot.work(params("motion"), fewer).found is None
@@ -264,6 +276,8 @@ def test_the_id_of_a_run_without_stores_does_not_know_the_parameter(videos, tmp_
     ids = {identity(few_shot.work(params(videos, features=value))).id for value in ("auto", "never")}
     assert len(ids) == 1 and "features" not in params(videos).determining()
     assert runs.find(identity(few_shot.work(params(videos)))) is None
+    with pytest.raises(UserError, match="nowhere is no store of features"):
+        few_shot.checked(params(videos, features=str(tmp_path / "nowhere")))
     with pytest.raises(UserError, match="nowhere is no store of features"):
         few_shot.work(params(videos, features=str(tmp_path / "nowhere")))
     assert stored.source(params(videos)) == "resnet-mini"

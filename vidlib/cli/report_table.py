@@ -176,7 +176,7 @@ def _ours(
     done = done[[_key(row)[:3] == key[:3] for row in done.to_dict("records")]] if len(done) else done
     if not len(done):
         return None, None
-    keys = done.reindex(columns=SAME_RUN).astype(str).agg("\t".join, axis=1)
+    keys = done.reindex(columns=SAME_RUN).map(str).agg("\t".join, axis=1)
     groups = [_group(part) for _, part in done.groupby(keys)]
     for group in groups:
         group["apart"] = repetition.apart(group["row"], wanted, recipe)

@@ -56,17 +56,17 @@ def checksum(rows: Iterable[Row]) -> str:
 
 
 class Store:
-    """A folder of features; UserError where it holds none that this vidlib reads.
+    """A folder of features; UserError where it holds none that this vidlib reads. With a ``head``: what it will be.
 
     ``head``: dataset; tower (backbone, pretrained, weights: their digest, width); test and train (sampling rule, crop,
     statistics, flips, ... and the whole ``transform``; train: views, seed); dtype; lists (checksum, videos).
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, head: dict[str, Any] | None = None) -> None:
         self.folder = paths.absolute(folder)
-        if not (self.folder / HEAD).is_file():
+        if head is None and not (self.folder / HEAD).is_file():
             raise UserError(f"features: {self.folder} is no store of features (it has no {HEAD})")
-        self.head = paths.read_json(self.folder / HEAD, AGAIN)
+        self.head = head or paths.read_json(self.folder / HEAD, AGAIN)
         wrong = UserError(f"features: {self.folder / HEAD} is not of format {FORMAT}, which is read here: {AGAIN}")
         try:
             lists = all(re.fullmatch("[a-z_]+", name) and one["videos"] > 0 for name, one in self.head["lists"].items())

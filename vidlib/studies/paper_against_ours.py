@@ -158,7 +158,7 @@ def groups(records: pd.DataFrame, least: int = ENOUGH) -> list[dict]:
         return []
     done = records[(records["report"] == "test") & (records["ablation"] == "")]
     done = done[(done["result.test.episodes"] >= least) & (done["train_episodes"] > 0)]
-    keys = done.reindex(columns=SAME_RUN).astype(str).agg("\t".join, axis=1)
+    keys = done.reindex(columns=SAME_RUN).map(str).agg("\t".join, axis=1)
     return [_group(part) for _, part in done.groupby(keys)] if len(done) else []
 
 

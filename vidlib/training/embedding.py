@@ -9,8 +9,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -44,20 +43,13 @@ MARGIN = 1 << 28  # bytes of the disk that stay free
 
 @dataclass
 class Plan:
-    """What ``embed`` will do. ``clips``: by list; ``todo``: shards that are not there."""
+    """What ``embed`` will do: the ``store`` as it will be, its videos.json, and the ``clips`` of every list."""
 
-    params: FewShotParams
-    folder: Path
-    head: dict[str, Any]
+    store: features.Store
     videos: dict[str, Any]
-    backbone: backbones.Backbone
     clips: Mapping[str, Clips]
+    backbone: backbones.Backbone
     fabric: Fabric
-    store: features.Store = field(init=False)
-
-    @property
-    def todo(self) -> list[str]:
-        return self.store.lacking()
 
 
 def plan(
@@ -103,26 +95,15 @@ def plan(
     folder = paths.absolute(out) if out else features.place() / f"{name}-{digest(head)[:12]}"
     given = (params.frames, looks["support"], looks["test"], params.seed)
     clips = {one: Clips(manifest, one, *given, pick=RULES[params.sampling]) for one in lists}
-    found = Plan(params, folder, head, videos, ready(fabric, backbone), clips, fabric)
     if (folder / features.HEAD).is_file():
-        found.store = features.Store(folder)
-        if found.store.head != head:
-            other = next(key for key in head if found.store.head.get(key) != head[key])
-            raise UserError(f"out: {folder} holds another store ({other} differs); give another folder, or delete that")
-    else:
-        if folder.is_dir() and any(folder.iterdir()):
-            raise UserError(f"out: {folder} is not empty and holds no store of features; give another folder")
-        found.store = _Ahead(folder, head)
-    return found
-
-
-class _Ahead(features.Store):
-    """A store that is not there yet: what it will hold."""
-
-    def __init__(self, folder: Path, head: dict[str, Any]) -> None:
-        self.folder, self.head = folder, head
-        self.frames, self.width = head["test"]["frames"], head["tower"]["width"]
-        self.dtype, self.views = np.dtype(head["dtype"]), head["train"]["views"]
+        there = features.Store(folder).head
+        if other := [key for key in head if there[key] != head[key]]:
+            raise UserError(
+                f"out: {folder} holds another store ({other[0]} differs); give another folder, or delete that"
+            )
+    elif folder.is_dir() and any(file.name != features.VIDEOS for file in folder.glob("[!.]*")):
+        raise UserError(f"out: {folder} is not empty and holds no store of features; give another folder")
+    return Plan(features.Store(folder, head), videos, clips, ready(fabric, backbone), fabric)
 
 
 def embed(wanted: Plan, workers: int = 0, dry_run: bool = False) -> Iterator[str]:
@@ -130,11 +111,11 @@ def embed(wanted: Plan, workers: int = 0, dry_run: bool = False) -> Iterator[str
 
     A shard that another process has claimed is left to it. UserError where the disk is full; what is done stays.
     """
-    store, todo = wanted.store, wanted.todo
+    store, todo = wanted.store, wanted.store.lacking()
     rows = [(shard, place) for shard in todo for place in range(store.shape(shard)[0])]
-    free = shutil.disk_usage(next(p for p in (wanted.folder, *wanted.folder.parents) if p.exists())).free
+    free = shutil.disk_usage(next(p for p in (wanted.store.folder, *wanted.store.folder.parents) if p.exists())).free
     left = sum(int(np.prod(store.shape(shard))) for shard in todo) * store.dtype.itemsize
-    yield f"{store.words} in {wanted.folder}; {free / 1e9:.1f} GB free"
+    yield f"{store.words} in {wanted.store.folder}; {free / 1e9:.1f} GB free"
     if left + MARGIN > free:
         raise UserError(f"{left / 1e6:.1f} MB more do not fit there (256 MB are to stay free); give another --out")
     if todo:
@@ -143,23 +124,23 @@ def embed(wanted: Plan, workers: int = 0, dry_run: bool = False) -> Iterator[str
         yield f"{len(rows)} videos to encode, about {time_left} ({seconds / 3600:.2f} hours)"
     if dry_run:
         return
-    if not (wanted.folder / features.HEAD).is_file():
-        runs.write_json(wanted.folder / features.VIDEOS, wanted.videos)
-        runs.write_json(wanted.folder / features.HEAD, wanted.head)
+    if not (wanted.store.folder / features.HEAD).is_file():
+        runs.write_json(wanted.store.folder / features.VIDEOS, wanted.videos)
+        runs.write_json(wanted.store.folder / features.HEAD, wanted.store.head)
     busy: list[str] = []
     try:
         for shard, block, lost in track(_encoded(wanted, todo, workers, busy), "shards encoded", len(todo)):
             _write(wanted, shard, block, lost)
     except KeyboardInterrupt:
         raise UserError("interrupted: the same command goes on where it stopped") from None
-    store = features.Store(wanted.folder)
+    store = features.Store(wanted.store.folder)
     if lacking := store.lacking():
         yield f"{len(lacking)} of {len(store.every())} shards are another process's work still"
         return
-    for part in wanted.folder.glob("**/.part-*"):  # what killed commands left
+    for part in wanted.store.folder.glob("**/.part-*"):  # what killed commands left
         part.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
-        (wanted.folder / "claims").rmdir()
+        (wanted.store.folder / "claims").rmdir()
     lost = [(shard, *one) for shard in store.every() for one in store.said(shard)["lost"].items()]
     yield f"whole: {len(store.index)} videos, {store.bytes / 1e6:.1f} MB, digest {store.digest[:16]} in {store.folder}"
     for shard, place, why in lost:
@@ -197,7 +178,7 @@ def _encoded(
 
     def claimed() -> Iterator[tuple[str, int]]:  # asked a little ahead of what is encoded
         for shard in todo:
-            lock = Lock(wanted.folder / "claims" / f"{shard}.json")
+            lock = Lock(wanted.store.folder / "claims" / f"{shard}.json")
             try:
                 lock.acquire()
             except UserError:
@@ -249,7 +230,7 @@ def _write(wanted: Plan, shard: str, block: np.ndarray, lost: dict[str, str]) ->
     name = shard.rpartition("-")[0]
     manifest = wanted.clips[name].manifest
     sizes = [manifest.path(_row(wanted.clips, shard, place)[1]).stat().st_size for place in range(len(block))]
-    file = wanted.folder / f"{shard}.npy"
+    file = wanted.store.folder / f"{shard}.npy"
     with paths.atomic_write(file) as part:
         np.save(part, kept, allow_pickle=False)
         found = file_digest(part)

@@ -23,6 +23,7 @@ from vidlib.data.catalogue import benchmarks, readable
 from vidlib.data.clips import ROLES, Clips
 from vidlib.data.crossed import Crossed
 from vidlib.data.episodes import EpisodeBatch, EpisodeDataset, EpisodeSampler
+from vidlib.data.features import Store
 from vidlib.data.folder import borrowed
 from vidlib.data.manifest import Manifest
 from vidlib.data.sampling import RULES
@@ -66,6 +67,8 @@ def checked(params: P) -> P:
         backbones.check(params.backbone, params.pretrained)
         if params.init:
             across.weights(params.init)
+        if params.features not in ("auto", "never"):
+            Store(params.features)
     for name in getattr(params, "planned", ()):
         meant = params.run_params(name)
         backbones.check(meant.backbone, meant.pretrained)

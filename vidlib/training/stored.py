@@ -3,10 +3,10 @@
 Whether a store fits is known from parameters, so that a run's id needs no tower; once the tower is built, its weights
 are held against the store's, and the transforms, number by number.
 
-``features``: "auto" takes the first store that fits: for tests, whatever is there of val and test; for training, one
-that has augmented views. A PATH is taken for both or refused, and trains on test views where it has no others. A test
+``features``: "auto" takes a store that fits: for tests, whatever is there of val and test; for training, one that has
+augmented views. A PATH is taken for both or refused, and trains on test views where it has no others. A test
 on float32 features is that on videos, to the last digits, and its id is the same; what trains on a store, or reads a
-float16 one, is another run.
+float16 one, or would encode in half precision, is another run.
 """
 
 import contextlib
@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vidlib import backbones, methods
+from vidlib.basics.devices import pick_precision
 from vidlib.basics.digests import file_digest, folder_digest
 from vidlib.basics.errors import UserError
 from vidlib.data import prefetched
@@ -26,6 +27,7 @@ from vidlib.data.manifest import Manifest
 from vidlib.data.transforms import ClipTransform
 from vidlib.params.few_shot import FewShotParams, RunParams
 
+EXACT = ("32-true", "64-true")
 LOOK = ("sampling", "crop", "normalise", "flip", "colour", "train_frames", "freeze_bn")  # what a store depends on
 
 
@@ -97,7 +99,8 @@ class Found:
 
     def digests(self) -> dict[str, str]:
         """What enters the run's id: its content, where the result is another one than from videos."""
-        return {"features": self.store.digest} if self.trains or self.store.dtype != "float32" else {}
+        exact = pick_precision(self.params.precision, self.params.device) in EXACT and self.store.dtype == "float32"
+        return {} if exact and not self.trains else {"features": self.store.digest}
 
     def remarks(self) -> dict[str, Any]:
         """What the run's record says of it."""
@@ -145,10 +148,11 @@ def find(params: RunParams, manifest: Manifest | None) -> Found | None:
         return _fit(params, Store(params.features), manifest, asked=True)
     if methods.reads_frames(params):
         return None
+    fit = []
     for store in stores():
         with contextlib.suppress(UserError):
-            return _fit(params, store, manifest, asked=False)
-    return None
+            fit.append(_fit(params, store, manifest, asked=False))
+    return max(fit, key=lambda one: (one.trains, one.store.dtype == "float32"), default=None)
 
 
 def _fit(params: RunParams, store: Store, manifest: Manifest | None, asked: bool) -> Found:
