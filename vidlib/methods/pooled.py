@@ -23,6 +23,7 @@ class PooledMethod(FewShotMethod):
     uses_text = False
     by_role = False
     from_features = {}
+    learns = False
 
     def __init__(self, backbone: "Backbone", frames: int, variant: str) -> None:
         super().__init__(backbone, frames, backbone.embed_dim)
