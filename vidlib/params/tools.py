@@ -73,7 +73,7 @@ class TowersParams(Params):
     dataset: base.Dataset = "motion"
     towers: str = Field(
         "clip-mini, resnet-mini, random clip-mini",
-        description="names, each with a tag or file behind it, or random before it",
+        description="names, a tag or file behind each, or random before it",
     )
     heads: str = Field("all", description="all, or some as in otam,trx: what reads a frozen tower's frame features")
     shown: str = Field("logistic_regression,otam,trx", description="heads whose surfaces and curves are drawn")

@@ -99,7 +99,7 @@ def grid(rows: pd.DataFrame, *, down: str, across: str, title: str = "", figure:
             ax.set_ylabel("")
         ax.set_title(style.wrap(panel, 10 + 8 * len(columns)), fontsize=style.NORMAL, loc="left")
     over = style.interval(rows if "over" in rows else rows.assign(over="episodes"))
-    style.bar(image, axes.tolist(), f"accuracy (%); ±: {over}", fraction=0.05)
+    style.bar(image, axes.tolist(), f"accuracy (%)\n±: {over}", fraction=0.05)
     style.heading(fig, title)
     style.remember(fig, rows)
     return fig
