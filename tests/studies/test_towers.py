@@ -101,7 +101,7 @@ def test_open_set_and_calibration_are_of_the_answers_given(small):
     assert table["ECE after"] == pytest.approx(100 * calibration.ece(after[after["method"] == name]))
 
 
-def test_claims_hold_and_another_store_fails_them(small):
+def test_claims_hold_and_another_store_fails_them(small, monkeypatch):
     p, manifest, kept, _, found, _, answers = small
     lines = list(claims.towers(p, manifest, found, kept, answers))
     assert [line.split()[0] for line in lines] == ["holds:"] * 4 + ["not"] and "random resnet-mini" in lines[-1]
@@ -112,6 +112,10 @@ def test_claims_hold_and_another_store_fails_them(small):
     trained = {key: same for key, same in found.items() if key[0] == "trx"}
     with pytest.raises(AssertionError, match="trained on another store"):
         list(claims.towers(p, manifest, trained, kept | {"random resnet-mini": kept["resnet-mini"]}, answers))
+    honest = study.Store.feature
+    monkeypatch.setattr(study.Store, "feature", lambda *given: honest(*given) * np.linspace(1, 1.001, 256))
+    with pytest.raises(AssertionError, match="logits from the store are those from the videos"):
+        list(claims.towers(p, manifest, found, kept, answers))
 
 
 def test_towers_and_heads_are_words():
