@@ -32,7 +32,9 @@ def _nbval(notebook: Path) -> subprocess.CompletedProcess:
     """Run a notebook; the cells tagged ``nbval-check-output`` must give what is stored with them, addresses apart."""
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--nbval-lax"]
     command += ["--nbval-sanitize-with", str(ROOT / "tests" / "tables.cfg"), str(notebook)]
-    return subprocess.run(command, capture_output=True, text=True, env=environment(notebook.parent / "runs"), cwd=ROOT)
+    own = {"VIDLIB_DATA": str(notebook.parent / "data")} if SMOKE else {}  # stores of features
+    where = environment(notebook.parent / "runs") | own
+    return subprocess.run(command, capture_output=True, text=True, env=where, cwd=ROOT)
 
 
 def test_every_notebook_has_its_model_and_its_smoke_size():

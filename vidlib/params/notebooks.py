@@ -25,6 +25,7 @@ MODELS: dict[str, type[Params]] = {
     "worlds": tools.WorldParams,
     "your_videos": tools.PredictParams,
     "datasets": tools.DatasetsParams,
+    "towers": tools.TowersParams,
     "explore": few_shot.ExploreParams,
 }
 NAMED = re.compile(r"papermill notebooks/(\w+)\.ipynb")

@@ -1,15 +1,21 @@
-"""Parameters of the notebooks that study no method: the benchmarks, your own videos, the embedded world."""
+"""Parameters of the notebooks that study no method: the benchmarks, towers, your own videos, the embedded world."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from vidlib.basics import paths
 from vidlib.params import base
 from vidlib.params.base import Params, PlaceParams
-from vidlib.params.few_shot import Metric, Query, RunParams, Shot, TestEpisodes, Way, known_method
+from vidlib.params.by_recipe import FROZEN, PROTOCOL, by_recipe
+from vidlib.params.few_shot import Metric, Query, RunParams, Shot, TestEpisodes, Way, known_method, names
 
 DEFAULT_METHOD, DEFAULT_FRAMES = "frozen_clip", 8
+RANDOM = "random "  # before a tower's name: no weights, as a control
+HEADS = (  # "all" of towers.ipynb: texts alone, plain transfer, frame metrics, and three that train on frozen features
+    *("zero_shot_clip", "simple_shot", "logistic_regression", "tip_adapter", "protonet", "bimhm", "otam"),
+    *("trx", "hyrsm", "ordered_differences"),
+)
 
 
 def _shares(value: Any) -> Any:
@@ -48,6 +54,93 @@ class DatasetsParams(PlaceParams):
         """The parameters of the frozen backbone that is tested."""
         shared = {name: value for name, value in self if name in RunParams.model_fields}
         return RunParams.parse({**shared, "method": "frozen_clip"})
+
+
+def _numbers(least: int) -> Any:
+    """The type of a list of whole numbers, each at least ``least``."""
+
+    def check(value: list[int], info: ValidationInfo) -> list[int]:
+        if not value or min(value) < least:
+            raise ValueError(f"{info.field_name}: {value} is not a list of whole numbers of at least {least}")
+        return sorted(set(value))
+
+    return Annotated[list[int], base.AsYAML, AfterValidator(check)]
+
+
+class TowersParams(Params):
+    """Parameters of notebooks/towers.ipynb: heads on towers that are left alone, each video encoded once a tower."""
+
+    dataset: base.Dataset = "motion"
+    towers: str = Field(
+        "clip-mini, resnet-mini, random clip-mini",
+        description="names, a tag or file behind each, or random before it",
+    )
+    heads: str = Field("all", description="all, or some as in otam,trx: what reads a frozen tower's frame features")
+    shown: str = Field("logistic_regression,otam,trx", description="heads whose surfaces and curves are drawn")
+    train_episodes: int = Field(60, ge=1, description="training episodes of heads that have something to train")
+    views: int = Field(0, ge=0, description="augmented views of a training video in a store, 0 trains on test views")
+    way: Way = 5
+    shot: Shot = 1
+    query: Query = 1
+    frames: base.Frames = 8
+    test_episodes: TestEpisodes = 1000
+    ways: _numbers(2) = Field([2, 3, 5, 8, 12, 16, 20], description="ways of the surface, those that val can give")
+    shots: _numbers(1) = Field([1, 2, 3, 5, 10], description="shots of the surface, those that val can give")
+    shape_episodes: int = Field(100, ge=2, description="val episodes of each way and shot of the surface")
+    answer_episodes: int = Field(500, ge=2, description="val and test episodes of open set and calibration")
+    seeds: base.Seeds = 1
+    seed: base.Seed = 0
+    device: base.Device = "auto"
+    precision: base.Precision = "auto"
+    workers: int = Field(1, ge=0, description="processes that decode while a store is made")
+    runs: Annotated[str, base.AbsolutePath] = Field("", description="folder of the run records, empty for the default")
+    fresh: bool = Field(False, description="repeat runs that are finished")
+
+    PLACE: ClassVar[frozenset[str]] = frozenset({"device", "workers", "runs", "fresh"})
+
+    @field_validator("towers")
+    @classmethod
+    def _known_weights(cls, value: str) -> str:
+        if not (given := names(value)):
+            raise ValueError("towers: give some, as in clip-mini, random clip-mini")
+        for tower in given:
+            if " " not in tower and tower not in base.SHIPPED:
+                raise ValueError(
+                    f"towers: which weights of {tower}? Give '{tower} TAG', '{tower} FILE' or '{RANDOM}{tower}'"
+                )
+        return ", ".join(dict.fromkeys(" ".join(tower.split()) for tower in given))
+
+    @field_validator("heads", "shown")
+    @classmethod
+    def _known_heads(cls, value: str, info: ValidationInfo) -> str:
+        return ",".join(name if name == "all" else known_method(name, info.field_name) for name in names(value))
+
+    @property
+    def planned(self) -> dict[str, dict[str, str]]:
+        """The towers by the names that figures print: backbone and weights."""
+        found = {}
+        for tower in names(self.towers):
+            first, _, rest = tower.partition(" ")
+            pair = (rest, "") if f"{first} " == RANDOM else (first, rest or first)
+            found[tower] = dict(zip(("backbone", "pretrained"), pair, strict=True))
+        return found
+
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """The heads in order, those that are drawn among them."""
+        chosen = (HEADS if name == "all" else (name,) for name in names(self.heads))
+        return tuple(dict.fromkeys([name for some in chosen for name in some] + [*self.drawn]))
+
+    @property
+    def drawn(self) -> tuple[str, ...]:
+        """The heads whose surfaces and curves are drawn."""
+        return names(self.shown)
+
+    def run_params(self, tower: str, head: str = FROZEN, **changes: Any) -> RunParams:
+        """The parameters of ``head``'s run on ``tower``: its recipe under this protocol; no selection on val."""
+        given = {name: value for name, value in self if name in PROTOCOL - {"workers"} or name == "frames"}
+        given |= self.planned[tower] | {"train_episodes": self.train_episodes, "val_episodes": 0}
+        return by_recipe(head, given | changes)
 
 
 class WorldParams(Params):

@@ -7,10 +7,12 @@ The notebooks of single papers state and assert theirs in their own last cells. 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pandas as pd
 import torch
 
+from vidlib.basics.devices import make_fabric
 from vidlib.data.episodes import assemble
 from vidlib.data.manifest import Manifest
 from vidlib.methods import METHODS, FewShotMethod
@@ -22,10 +24,12 @@ from vidlib.params.by_recipe import (
     FewShotNotebookParams,
     YourMethodParams,
 )
-from vidlib.results import runs
+from vidlib.params.tools import TowersParams
+from vidlib.results import calibration, open_set, runs
 from vidlib.results.accuracy import Evaluation, paired
 from vidlib.studies import comparison as comparing
 from vidlib.studies import few_shot as study
+from vidlib.studies import towers as heads_on_towers
 from vidlib.training import evaluate_episodes
 from vidlib.training import few_shot as training
 
@@ -38,7 +42,7 @@ COUNTED = {"hyrsm": 65.6, "molo": 89.6}  # millions on ResNet-50, of MoLo's comp
 Found = Mapping[str, Sequence[runs.Run]]
 
 
-def episode_lists(found: Found) -> set[str]:
+def episode_lists(found: Mapping[Any, Sequence[runs.Run]]) -> set[str]:
     """The checksums of the lists of test episodes that the runs were tested on: one, where they met the same."""
     return {run.result["test"]["checksum"] for same in found.values() for run in same}
 
@@ -140,7 +144,44 @@ def comparison(p: ComparisonParams, found: Found, missing: pd.DataFrame) -> Iter
     yield f"holds: our modules on ResNet-50 train as many as recalled of a published table, within 1%: {same} M"
 
 
-def _same_episodes(found: Found) -> str:
+def towers(
+    p: TowersParams,
+    manifest: Manifest,
+    found: heads_on_towers.Found,
+    kept: heads_on_towers.Kept,
+    answers: Mapping[tuple[str, str], heads_on_towers.Answers],
+) -> Iterator[str]:
+    """What towers.ipynb claims: one list of episodes, features that are the videos', thresholds and temperatures of
+    val; of which tower or head is better nothing."""
+    if not found:
+        yield "not claimed here: anything, no head has its runs"
+        return
+    yield _same_episodes(found)
+    (head, tower), same = next(iter(found.items()))
+    claim = "logits from the store are those from the videos, to 1e-5 of the largest"
+    apart = heads_on_towers.from_videos(p, manifest, same[0], kept[tower][0])
+    if make_fabric(p.device).device.type == "cpu":
+        assert apart < 1e-5, f"{claim}: {study.label(head)} on {tower} {apart:.1e}"
+        yield f"holds: {claim}: {study.label(head)} on {tower}, {apart:.1e}"
+    else:
+        yield f"not claimed on this device: {claim}; {study.label(head)} on {tower}, {apart:.1e}"
+    trained = [(where, i, run) for where, same in found.items() for i, run in enumerate(same) if run.result["fit"]]
+    for (head, tower), i, run in trained:
+        assert run.result["features"]["digest"] == kept[tower][i].digest, f"{head} on {tower} trained on another store"
+    if trained:
+        yield f"holds: all {len(trained)} runs that train read the stores above, and no video"
+    for (head, tower), each in answers.items():
+        logits, labels = calibration.answers(each.val)
+        warm = calibration.fit_temperature(logits, labels)
+        assert calibration.loss(logits, labels, warm) <= calibration.loss(logits, labels) + 1e-6, (head, tower)
+        scores = open_set.scores(each.val)
+        assert (scores >= open_set.threshold(scores)).mean() >= open_set.KEPT, (head, tower)
+    yield f"holds: each temperature lowers the loss of val, each threshold keeps {open_set.KEPT:.0%} of its queries"
+    random = [name for name, named in p.planned.items() if not named["pretrained"]]
+    yield f"not claimed here: that a tower or a head is better; the control is {', '.join(random) or 'not among them'}"
+
+
+def _same_episodes(found: Mapping[Any, Sequence[runs.Run]]) -> str:
     lists = episode_lists(found)
     assert len(lists) == 1, f"the methods met different test episodes: {sorted(lists)}"
     return f"holds: all methods met the same test episodes (list {lists.pop()[:12]})"

@@ -3,7 +3,9 @@
 ``studied`` maps a method's name to its runs, one per seed; the floors are named ``frozen <backbone>``.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -115,20 +117,39 @@ def by_shots_and_ways(
 ) -> pd.DataFrame:
     """Accuracy on val of the methods as trained, by shots at ``p.way`` and by ways at ``p.shot``; nothing is trained.
 
-    Each video is embedded once for all shapes. Columns: method, varied ("shot", "way"), value, accuracy and interval
-    (per cent). Shapes that val cannot give are left out, and so are methods that embed every episode anew.
+    Columns: method, varied ("shot", "way"), value, accuracy and interval (per cent); the rest as of ``by_shape``.
     """
-    fabric, rows = make_fabric(p.device, p.precision), []
-    shapes = [("shot", k, p.way, k) for k in shots] + [("way", n, n, p.shot) for n in ways]
-    samplers = {}
-    for varied, value, way, shot in shapes:
-        try:
-            samplers[varied, value] = EpisodeSampler(manifest, "val", way, shot, p.query, EVALUATION_SEED)
-        except UserError:  # too few classes, or videos of one
-            continue
+    lines = [("shot", k, p.way, k) for k in shots] + [("way", n, n, p.shot) for n in ways]
+    found = by_shape(p, manifest, studied, dict.fromkeys((way, shot) for _, _, way, shot in lines))
+    rows = []
+    for name, own in found.groupby("method", sort=False):
+        measured = own.set_index(["way", "shot"])[["accuracy", "interval"]].to_dict("index")
+        for varied, value, *shape in lines:
+            if of := measured.get(tuple(shape)):
+                rows.append({"method": name, "varied": varied, "value": value} | of)
+    return pd.DataFrame(rows, columns=["method", "varied", "value", "accuracy", "interval"])
+
+
+def by_shape(
+    p: Any,
+    manifest: Manifest,
+    studied: Studied,
+    shapes: Iterable[tuple[int, int]],
+    opened: Callable[[runs.Run, Manifest], Any] = few_shot.open_trained,
+) -> pd.DataFrame:
+    """Accuracy on val of the methods as trained (``opened``: with val, ready to use), for each way and shot of
+    ``shapes``; each video is embedded once for all of them.
+
+    Columns: method, way, shot, accuracy and interval (per cent). Shapes that val cannot give are left out, and so are
+    methods that embed every episode anew.
+    """
+    fabric, rows, samplers = make_fabric(p.device, p.precision), [], {}
+    for way, shot in shapes:
+        with contextlib.suppress(UserError):  # too few classes, or videos of one
+            samplers[way, shot] = EpisodeSampler(manifest, "val", way, shot, p.query, EVALUATION_SEED)
     drawn = {shape: [sampler[i] for i in range(p.shape_episodes)] for shape, sampler in samplers.items()}
     for name, same in studied.items():
-        method, val = few_shot.open_trained(same[0], manifest)
+        method, val = opened(same[0], manifest)
         if evaluate_episodes.each_anew(method, val.clips):
             continue
         same[0].count_reading("val", "shots and ways")
@@ -138,9 +159,9 @@ def by_shots_and_ways(
         features = evaluate_episodes.embed_videos(method, clips, every, val.text, **settings)
         for shape, sampler in samplers.items():
             done = evaluate_episodes.match_episodes(method, features, sampler, drawn[shape], val.text, **settings)
-            row = dict(zip(("varied", "value"), shape, strict=True)) | {"method": label(name)}
+            row = {"method": label(name), "way": shape[0], "shot": shape[1]}
             rows.append(row | {"accuracy": 100 * done.accuracy, "interval": 100 * done.interval})
-    return pd.DataFrame(rows, columns=["method", "varied", "value", "accuracy", "interval"])
+    return pd.DataFrame(rows, columns=["method", "way", "shot", "accuracy", "interval"])
 
 
 # ---------------------------------------------------------------- cost

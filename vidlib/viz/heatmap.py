@@ -72,8 +72,9 @@ def similarities(
 def grid(rows: pd.DataFrame, *, down: str, across: str, title: str = "", figure: Figure | None = None) -> Figure:
     """Accuracy by two things at once, as heads and towers, or way and shot: a cell each, with its interval in it.
 
-    ``rows``: columns named as ``down`` and ``across``, accuracy, half (of the 95% interval; per cent), and where there
-    is more than one panel, panel. A cell that has no row is grey; all panels share one scale.
+    ``rows``: columns named as ``down`` and ``across``, accuracy, half (of the 95% interval; per cent), where it is not
+    over episodes alone, over, and where there is more than one panel, panel. A cell that has no row is grey; all panels
+    share one scale.
     """
     absent = [column for column in (down, across, "accuracy", "half") if column not in rows]
     if absent or not len(rows):
@@ -97,7 +98,8 @@ def grid(rows: pd.DataFrame, *, down: str, across: str, title: str = "", figure:
         if ax is not axes[0] and not style.narrow():
             ax.set_ylabel("")
         ax.set_title(style.wrap(panel, 10 + 8 * len(columns)), fontsize=style.NORMAL, loc="left")
-    style.bar(image, axes.tolist(), "accuracy (%); ±: 95% over episodes", fraction=0.05)
+    over = style.interval(rows if "over" in rows else rows.assign(over="episodes"))
+    style.bar(image, axes.tolist(), f"accuracy (%)\n±: {over}", fraction=0.05)
     style.heading(fig, title)
     style.remember(fig, rows)
     return fig

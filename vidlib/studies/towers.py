@@ -1,0 +1,275 @@
+"""Heads on frozen towers, from stores of frame features: runs, surfaces, open set and calibration of towers.ipynb.
+
+``kept`` maps a tower to its stores, ``found`` a (head, tower) to its runs, each one per seed.
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from vidlib import methods
+from vidlib.basics.devices import make_fabric
+from vidlib.basics.errors import UserError
+from vidlib.data.catalogue.benchmarks import FOLDER
+from vidlib.data.features import Store
+from vidlib.data.manifest import Manifest
+from vidlib.params.by_recipe import FROZEN, untrained
+from vidlib.params.few_shot import RunParams
+from vidlib.params.tools import TowersParams
+from vidlib.results import calibration, open_set, runs
+from vidlib.results.accuracy import Evaluation, paired
+from vidlib.results.intervals import each_called, over_seeds
+from vidlib.studies import comparison, tables
+from vidlib.studies.tables import label
+from vidlib.training import embedding, evaluate_episodes, few_shot, stored
+
+Kept = Mapping[str, Sequence[Store]]
+Found = Mapping[tuple[str, str], Sequence[runs.Run]]
+
+
+def run_params(p: TowersParams, head: str, tower: str, seed: int) -> RunParams:
+    """A head's run: it reads frame features alone, of videos that look to all heads as to the store. What has nothing
+    to train is the untrained run that other notebooks have too."""
+    kind = methods.find(head)
+    looks = {name: RunParams.model_fields[name].default for name in (*stored.LOOK, "test_frames")}
+    params = p.run_params(tower, head, seed=seed, **looks)
+    params = params if kind.learns else untrained(params)
+    return params.model_copy(update={"options": params.options | dict(kind.from_features or {})})
+
+
+def embed(p: TowersParams, manifest: Manifest) -> tuple[dict[str, list[Store]], pd.DataFrame]:
+    """The store of every tower (a random one has other weights for each seed), made now where it is not there yet by
+    what ``vidlib data embed`` calls; and what each is and took (NaN seconds: it was there)."""
+    learn = any(methods.find(head).learns for head in p.compared) or manifest.name.startswith(FOLDER)
+    kept, rows = {}, []
+    for tower, named in p.planned.items():
+        kept[tower] = []
+        for seed in _seeds(p, tower):
+            plan = embedding.plan(run_params(p, FROZEN, tower, seed), p.views, () if learn else ("val", "test"))
+            new, began = bool(plan.todo), time.perf_counter()
+            for line in embedding.embed(plan, p.workers):
+                print(line)
+            store = Store(plan.folder)
+            if lacking := len(store.lacking()):
+                raise UserError(
+                    f"{lacking} shards of {store.folder} are another process's work: run again once it ends"
+                )
+            kept[tower].append(store)
+            row = {"tower": tower if named["pretrained"] else f"{tower}, seed {seed}", "videos": len(store.index)}
+            row |= {"views": 1 + store.views, "numbers a frame": store.width, "MB": store.bytes / 1e6}
+            rows.append(row | {"seconds": time.perf_counter() - began if new else np.nan, "store": store.folder.name})
+        kept[tower] *= p.seeds // len(kept[tower])
+    return kept, pd.DataFrame(rows).set_index("tower")
+
+
+def run_all(p: TowersParams, manifest: Manifest, kept: Kept) -> tuple[dict[tuple[str, str], list[runs.Run]], list[str]]:
+    """The runs of every head on every tower, finished ones reused; and what cannot be, with the reason.
+
+    What neither trains nor has random weights is one run for all seeds.
+    """
+    found, missing = {}, []
+    for head in p.compared:
+        for tower in p.planned:
+            try:
+                same = not methods.find(head).learns
+                each = [run_params(p, head, tower, seed) for seed in (_seeds(p, tower) if same else tables.seeds(p))]
+                for params in each:
+                    if why := methods.reads_frames(params):
+                        raise UserError(why)
+                    methods.check(params)
+            except UserError as reason:
+                missing.append(f"{label(head)} on {tower}: {reason}")
+                continue
+            pairs = zip(each, kept[tower], strict=False)  # fewer runs than seeds where all are one
+            done = [few_shot.run(_reading(params, store), manifest) for params, store in pairs]
+            found[head, tower] = done * (p.seeds // len(done))
+    return found, missing
+
+
+def _seeds(p: TowersParams, tower: str) -> Sequence[int]:
+    """Those of a tower's weights: of pretrained ones the first stands for all."""
+    return [p.seed] if p.planned[tower]["pretrained"] else tables.seeds(p)
+
+
+def _reading(params: RunParams, store: Store) -> RunParams:
+    return params.model_copy(update={"features": str(store.folder)})
+
+
+def rows(found: Found) -> pd.DataFrame:
+    """Accuracy on test as ``viz.heatmap.grid`` draws it: head, tower, accuracy, half (per cent), over."""
+    drawn = []
+    for (head, tower), same in found.items():
+        mean, halves = over_seeds([run.result["test"] for run in {run.id: run for run in same}.values()])
+        over = next(iter(halves))
+        line = {"head": label(head), "tower": tower, "accuracy": 100 * mean, "half": 100 * halves[over], "over": over}
+        drawn.append(line)
+    return pd.DataFrame(drawn)
+
+
+def table(found: Found) -> pd.DataFrame:
+    """The same with every interval, the control of shuffled frames, what trained and what that took."""
+    lines = []
+    for (head, tower), same in found.items():
+        results = [run.result for run in {run.id: run for run in same}.values()]
+        row = {"head": label(head), "tower": tower, "test accuracy": tables.mean_interval(results, "test")}
+        row["frames shuffled"] = tables.mean_interval(results, "frames_shuffled")
+        trains = results[0]["fit"] is not None
+        row["trained (M)"] = results[0]["cost"]["trainable"] / 1e6 if trains else 0.0
+        row["training (s)"] = float(np.mean([result["fit"]["seconds"] for result in results])) if trains else 0.0
+        row["ms a test episode"] = 1000 * results[0]["test"]["seconds"] / results[0]["test"]["episodes"]
+        lines.append(row | {"seeds": len(results)})
+    return pd.DataFrame(lines).set_index(["head", "tower"])
+
+
+def as_it_came_out(p: TowersParams, found: Found) -> Iterator[str]:
+    """What the runs say of the questions that one has, in numbers."""
+    grid = rows(found).pivot(index="head", columns="tower", values="accuracy")[list(p.planned)]
+    whole = grid.dropna()
+    by_head, by_tower = (float((whole.max(axis) - whole.min(axis)).mean()) for axis in (0, 1))
+    if whole.size > 1:
+        larger = "the head" if by_head > by_tower else "the tower"
+        yield (
+            f"on one tower the best and the worst head lie {by_head:.1f} points apart, under one head the best and the "
+            f"worst tower {by_tower:.1f} (means): {larger} makes the larger difference"
+        )
+    for tower in grid:
+        own = grid[tower].dropna().sort_values()
+        text = f"{tower}: best is {own.index[-1]}, {own.iloc[-1]:.1f}%, worst {own.index[0]}, {own.iloc[0]:.1f}%"
+        yield f"{text}; guessing is {100 / p.way:.1f}%"
+    controls = {named["backbone"]: tower for tower, named in p.planned.items() if not named["pretrained"]}
+    for head, tower in found:
+        other = controls.get(p.planned[tower]["backbone"], tower)
+        if tower != other and (head, other) in found:
+            yield f"{label(head)}: {tower} minus {other} {gap(found[head, tower], found[head, other])}"
+
+
+def gap(ours: Sequence[runs.Run], theirs: Sequence[runs.Run]) -> str:
+    """``+3.1 points, ± 1.2 episodes, ...`` on the same episodes, seed by seed."""
+    pairs = {(a.id, b.id): (a, b) for a, b in zip(ours, theirs, strict=True)}.values()
+    mean, halves = over_seeds([paired(tables.tested(a), tables.tested(b)).summary() for a, b in pairs])
+    return f"{100 * mean:+.1f} points, {each_called(halves)}"
+
+
+# ---------------------------------------------------------------- embed once, match many
+
+
+def opened(run: runs.Run, manifest: Manifest, split: str, store: Store) -> tuple[methods.FewShotMethod, few_shot.Split]:
+    """A run's method, and a split of which ``store`` holds the frame features."""
+    params, method = few_shot.trained_method(run)
+    reads = stored.find(_reading(params, store), manifest)
+    return method, few_shot.open_split(params, manifest, method.backbone, split, reads)
+
+
+def surfaces(p: TowersParams, manifest: Manifest, found: Found, kept: Kept) -> pd.DataFrame:
+    """Accuracy on val by way and shot of the heads that are drawn, on the first tower that each has, as
+    ``viz.heatmap.grid`` draws it: panel, way, shot, accuracy, half (per cent)."""
+    shapes = [(way, shot) for way in p.ways for shot in p.shots]
+    parts = []
+    for head, tower in _drawn(p, found):
+        reading = partial(opened, split="val", store=kept[tower][0])
+        done = comparison.by_shape(p, manifest, {head: found[head, tower]}, shapes, reading)
+        parts.append(done.assign(panel=f"{label(head)} on {tower}"))
+    return pd.concat(parts).rename(columns={"interval": "half"}).drop(columns="method").reset_index(drop=True)
+
+
+def _drawn(p: TowersParams, found: Found) -> list[tuple[str, str]]:
+    pairs = [next(((head, tower) for tower in p.planned if (head, tower) in found), None) for head in p.drawn]
+    return [pair for pair in pairs if pair]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Of one head on one tower all logits: of val's and test's episodes, and of test's episodes asked about videos of
+    none of their classes (None where the split has no other class)."""
+
+    val: Evaluation
+    test: Evaluation
+    outside: Evaluation | None
+
+
+def answers(p: TowersParams, manifest: Manifest, found: Found, kept: Kept) -> dict[tuple[str, str], Answers]:
+    """``Answers`` of the first seed of every head on every tower; a reading of val and of test is counted."""
+    given, fabric = {}, make_fabric(p.device, p.precision)
+    for (head, tower), same in found.items():
+        done = {}
+        for split in ("val", "test"):
+            method, part = opened(same[0], manifest, split, kept[tower][0])
+            settings = {"fabric": fabric, "label": f"{label(head)} on {split}"}
+            listed = (method, part.clips, part.sampler, p.answer_episodes, part.text)
+            same[0].count_reading(split, "open set and calibration")
+            done[split] = evaluate_episodes.evaluate(*listed, keep_parts=True, **settings)
+        beyond = len(part.sampler.classes) > p.way
+        outside = evaluate_episodes.evaluate_outside(*listed, **settings) if beyond else None
+        given[head, tower] = Answers(done["val"], done["test"], outside)
+    return given
+
+
+def open_set_table(given: Mapping[tuple[str, str], Answers]) -> pd.DataFrame:
+    """AUROC, and what is kept and refused at the threshold that val chose, per cent with each interval."""
+    lines = []
+    for (head, tower), each in given.items():
+        if each.outside is None:
+            continue
+        found = open_set.measure(each.test, each.outside, each.val)
+        row = {"head": label(head), "tower": tower}
+        for name in ("auroc", "known_kept", "unknown_rejected"):
+            row[name.replace("_", " ").replace("auroc", "AUROC")] = _with_halves(found[name], found[f"{name}_half"])
+        lines.append(row | {"threshold (logit)": found["threshold"]})
+    return pd.DataFrame(lines).set_index(["head", "tower"]) if lines else pd.DataFrame()
+
+
+def _with_halves(value: float, halves: Mapping[str, float]) -> str:
+    return f"{100 * value:.1f}% {each_called(halves)}"
+
+
+def roc(p: TowersParams, given: Mapping[tuple[str, str], Answers]) -> tuple[pd.DataFrame, dict[str, tuple]]:
+    """Of the heads that are drawn the curves and their points at val's threshold, as ``viz.confidence.open_set`` draws
+    them."""
+    curves, chosen = [], {}
+    for head, tower in _drawn(p, given):
+        if (each := given[head, tower]).outside is not None:
+            known, unknown = (open_set.scores(one) for one in (each.test, each.outside))
+            name, limit = f"{label(head)} on {tower}", open_set.threshold(open_set.scores(each.val))
+            shares = dict(zip(("unknown", "known"), open_set.curve(known, unknown), strict=True))
+            curves.append(pd.DataFrame(shares).assign(method=name))
+            chosen[name] = tuple(float((scores >= limit).mean()) for scores in (unknown, known))
+    return (pd.concat(curves, ignore_index=True) if curves else pd.DataFrame()), chosen
+
+
+def calibration_table(given: Mapping[tuple[str, str], Answers]) -> pd.DataFrame:
+    """The temperature fitted on val; expected calibration error (points) and loss on test, before it and after."""
+    lines = []
+    for (head, tower), each in given.items():
+        found = calibration.measure(each.test, each.val)
+        row = {"head": label(head), "tower": tower, "temperature": found["temperature"]}
+        row |= {"ECE": 100 * found["ece"], "ECE after": 100 * found["ece_after"]}
+        lines.append(row | {"loss": found["loss"], "loss after": found["loss_after"]})
+    return pd.DataFrame(lines).set_index(["head", "tower"])
+
+
+def reliability(p: TowersParams, given: Mapping[tuple[str, str], Answers], fitted: bool) -> pd.DataFrame:
+    """The curves of the heads that are drawn, on test, before a temperature is fitted on val or after, as
+    ``viz.confidence.reliability`` draws them."""
+    parts = []
+    for head, tower in _drawn(p, given):
+        each = given[head, tower]
+        warm = calibration.fit_temperature(*calibration.answers(each.val)) if fitted else 1.0
+        parts.append(calibration.reliability(each.test, warm).assign(method=f"{label(head)} on {tower}"))
+    return pd.concat(parts, ignore_index=True)
+
+
+def from_videos(p: TowersParams, manifest: Manifest, run: runs.Run, store: Store, episodes: int = 5) -> float:
+    """The largest difference of a run's logits on val, from the store and from the videos themselves, in float32."""
+    method, val = opened(run, manifest, "val", store)
+    _, plain = few_shot.open_trained(run, manifest)
+    settings: dict[str, Any] = {"fabric": make_fabric(p.device, "32-true"), "keep_parts": True, "label": "claims"}
+    both = []
+    for one in (val, plain):
+        done = evaluate_episodes.evaluate(method, one.clips, val.sampler, episodes, val.text, **settings)
+        both.append(np.concatenate(done.logits))
+    return float(np.abs(both[0] - both[1]).max() / max(1.0, np.abs(both[1]).max()))
