@@ -46,7 +46,7 @@ def test_description_says_how_each_was_evaluated_and_repeats_what_was_given(smal
     assert said.count("evaluated by way of: embed once") == 4
     command = said.split("Command: ")[1]
     assert "notebooks/few_shot.ipynb" in command and "-p compare protonet" in command and "-p frames 3" in command
-    assert "-p method" not in command, "otam is the default"
+    assert "-p method otam" in command and "-p shot" not in command, "what is the default is not repeated"
 
 
 def test_every_method_says_what_it_is_and_what_its_arguments_are():

@@ -51,10 +51,10 @@ def embed(p: TowersParams, manifest: Manifest) -> tuple[dict[str, list[Store]], 
         kept[tower] = []
         for seed in _seeds(p, tower):
             plan = embedding.plan(run_params(p, FROZEN, tower, seed), p.views, () if learn else ("val", "test"))
-            new, began = bool(plan.todo), time.perf_counter()
+            new, began = bool(plan.store.lacking()), time.perf_counter()
             for line in embedding.embed(plan, p.workers):
                 print(line)
-            store = Store(plan.folder)
+            store = Store(plan.store.folder)
             if lacking := len(store.lacking()):
                 raise UserError(
                     f"{lacking} shards of {store.folder} are another process's work: run again once it ends"
