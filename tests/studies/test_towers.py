@@ -65,12 +65,19 @@ def test_map_table_and_sentences_say_what_the_runs_found(small):
     accuracies = [run.result["test"]["accuracy"] for run in found["trx", "random resnet-mini"]]
     assert cells.loc[("TRX", "random resnet-mini"), "accuracy"] == pytest.approx(100 * np.mean(accuracies))
     assert cells["over"].tolist() == ["episodes", "seeds", "seeds", "seeds"]
-    table = study.table(found)
+    table = study.table(p, found)
     assert table["seeds"].tolist() == [1, 2, 2, 2] and (table["trained (M)"] > 0).tolist() == [False] * 2 + [True] * 2
-    lines = list(study.as_it_came_out(p, found))
     pairs = zip(*(found["simple_shot", tower] for tower in p.planned), strict=True)
     gaps = [paired(tables.tested(a), tables.tested(b)).difference for a, b in pairs]
-    assert f"SimpleShot: resnet-mini minus random resnet-mini {100 * np.mean(gaps):+.1f} points" in "\n".join(lines)
+    row = table.loc[("SimpleShot", "resnet-mini")]
+    assert row["minus random weights"].startswith(f"{100 * np.mean(gaps):+.1f} ±")
+    assert row["minus logistic regression"] == "-" == table.loc[("TRX", "random resnet-mini"), "minus random weights"]
+    first, *_, last = study.as_it_came_out(p, found)
+    assert first.startswith("on one tower the best and the worst head lie ") and last.startswith("resnet-mini minus")
+    parts = dict(part.split(" ", 1) for part in last.partition(": ")[2].split("; "))
+    assert sorted(", ".join(parts.values()).replace("none", "").replace(", ", " ").split()) == ["SimpleShot", "TRX"]
+    high = {pair: found["trx" if pair[1] == "resnet-mini" else "simple_shot", pair[1]] for pair in found}
+    assert "undecided" in list(study.as_it_came_out(p, high))[-1]
 
 
 def test_surfaces_hold_what_val_can_give_and_agree_with_a_plain_test(small):
@@ -113,7 +120,7 @@ def test_claims_hold_and_another_store_fails_them(small, monkeypatch):
     with pytest.raises(AssertionError, match="trained on another store"):
         list(claims.towers(p, manifest, trained, kept | {"random resnet-mini": kept["resnet-mini"]}, answers))
     honest = study.Store.feature
-    monkeypatch.setattr(study.Store, "feature", lambda *given: honest(*given) * np.linspace(1, 1.001, 256))
+    monkeypatch.setattr(study.Store, "feature", lambda *given: honest(*given) * np.linspace(1, 1.1, 256, dtype="f4"))
     with pytest.raises(AssertionError, match="logits from the store are those from the videos"):
         list(claims.towers(p, manifest, found, kept, answers))
 

@@ -28,6 +28,7 @@ from vidlib.studies import comparison, tables
 from vidlib.studies.tables import label
 from vidlib.training import embedding, evaluate_episodes, few_shot, stored
 
+TRANSFER = "logistic_regression"  # plain transfer
 Kept = Mapping[str, Sequence[Store]]
 Found = Mapping[tuple[str, str], Sequence[runs.Run]]
 
@@ -111,13 +112,32 @@ def rows(found: Found) -> pd.DataFrame:
     return pd.DataFrame(drawn)
 
 
-def table(found: Found) -> pd.DataFrame:
-    """The same with every interval, the control of shuffled frames, what trained and what that took."""
-    lines = []
+def beside(p: TowersParams, found: Found) -> dict[str, dict[tuple[str, str], tuple[str, str]]]:
+    """What each is set against: plain transfer on the same tower, and the same head on random weights."""
+    controls = {named["backbone"]: tower for tower, named in p.planned.items() if not named["pretrained"]}
+    transfer = {(head, tower): (TRANSFER, tower) for head, tower in found}
+    random = {(head, tower): (head, controls.get(p.planned[tower]["backbone"], "")) for head, tower in found}
+    named = {f"minus {label(TRANSFER)}": transfer, "minus random weights": random}
+    return {name: {a: b for a, b in pairs.items() if a != b and b in found} for name, pairs in named.items()}
+
+
+def gap(ours: Sequence[runs.Run], theirs: Sequence[runs.Run]) -> tuple[float, dict[str, float | None]]:
+    """The difference on the same episodes, seed by seed, and its intervals; fractions."""
+    pairs = {(a.id, b.id): (a, b) for a, b in zip(ours, theirs, strict=True)}.values()
+    return over_seeds([paired(tables.tested(a), tables.tested(b)).summary() for a, b in pairs])
+
+
+def table(p: TowersParams, found: Found) -> pd.DataFrame:
+    """The same with every interval, paired differences (points) to what ``beside`` says, the control of shuffled
+    frames, what trained and what that took."""
+    lines, others = [], beside(p, found)
     for (head, tower), same in found.items():
         results = [run.result for run in {run.id: run for run in same}.values()]
         row = {"head": label(head), "tower": tower, "test accuracy": tables.mean_interval(results, "test")}
         row["frames shuffled"] = tables.mean_interval(results, "frames_shuffled")
+        for name, pairs in others.items():
+            mean, halves = gap(same, found[pairs[head, tower]]) if (head, tower) in pairs else (0, {})
+            row[name] = f"{100 * mean:+.1f} {each_called(halves)}" if halves else "-"
         trains = results[0]["fit"] is not None
         row["trained (M)"] = results[0]["cost"]["trainable"] / 1e6 if trains else 0.0
         row["training (s)"] = float(np.mean([result["fit"]["seconds"] for result in results])) if trains else 0.0
@@ -127,7 +147,7 @@ def table(found: Found) -> pd.DataFrame:
 
 
 def as_it_came_out(p: TowersParams, found: Found) -> Iterator[str]:
-    """What the runs say of the questions that one has, in numbers."""
+    """What the runs say of the questions that one has; "above" is by the interval over seeds, of one over videos."""
     grid = rows(found).pivot(index="head", columns="tower", values="accuracy")[list(p.planned)]
     whole = grid.dropna()
     by_head, by_tower = (float((whole.max(axis) - whole.min(axis)).mean()) for axis in (0, 1))
@@ -141,18 +161,15 @@ def as_it_came_out(p: TowersParams, found: Found) -> Iterator[str]:
         own = grid[tower].dropna().sort_values()
         text = f"{tower}: best is {own.index[-1]}, {own.iloc[-1]:.1f}%, worst {own.index[0]}, {own.iloc[0]:.1f}%"
         yield f"{text}; guessing is {100 / p.way:.1f}%"
-    controls = {named["backbone"]: tower for tower, named in p.planned.items() if not named["pretrained"]}
-    for head, tower in found:
-        other = controls.get(p.planned[tower]["backbone"], tower)
-        if tower != other and (head, other) in found:
-            yield f"{label(head)}: {tower} minus {other} {gap(found[head, tower], found[head, other])}"
-
-
-def gap(ours: Sequence[runs.Run], theirs: Sequence[runs.Run]) -> str:
-    """``+3.1 points, ± 1.2 episodes, ...`` on the same episodes, seed by seed."""
-    pairs = {(a.id, b.id): (a, b) for a, b in zip(ours, theirs, strict=True)}.values()
-    mean, halves = over_seeds([paired(tables.tested(a), tables.tested(b)).summary() for a, b in pairs])
-    return f"{100 * mean:+.1f} points, {each_called(halves)}"
+    for name, pairs in beside(p, found).items():
+        for tower in grid:
+            said: dict[str, list[str]] = {"above": [], "below": [], "undecided": []}
+            for (head, _), other in ((pair, other) for pair, other in pairs.items() if pair[1] == tower):
+                mean, halves = gap(found[head, tower], found[other])
+                half = halves.get("seeds", halves["videos"]) or 0
+                said["above" if mean > half else "below" if -mean > half else "undecided"].append(label(head))
+            if any(said.values()):
+                yield f"{tower} {name}: " + "; ".join(f"{how} {', '.join(own) or 'none'}" for how, own in said.items())
 
 
 # ---------------------------------------------------------------- embed once, match many
