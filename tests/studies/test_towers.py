@@ -1,11 +1,15 @@
 """Heads on frozen towers: one store each, runs that read it, what is drawn and said of them, the claims."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from tests.data.small import write_folder
+from tests.training.small_store import folder
 from vidlib.basics.errors import UserError
+from vidlib.data.catalogue import benchmarks
 from vidlib.params.notebooks import request
 from vidlib.params.tools import HEADS, TowersParams
 from vidlib.results import calibration, open_set
@@ -123,6 +127,35 @@ def test_claims_hold_and_another_store_fails_them(small, monkeypatch):
     monkeypatch.setattr(study.Store, "feature", lambda *given: honest(*given) * np.linspace(1, 1.1, 256, dtype="f4"))
     with pytest.raises(AssertionError, match="logits from the store are those from the videos"):
         list(claims.towers(p, manifest, found, kept, answers))
+
+
+def test_features_without_videos_do(monkeypatch, tmp_path):
+    """Who has a benchmark's features alone; test has as many classes as an episode, so that nothing is outside it."""
+    monkeypatch.setenv("VIDLIB_DATA", str(tmp_path / "data"))
+    given = {
+        "dataset": "hmdb51",
+        "towers": "resnet-mini, random resnet-mini",
+        "heads": "ordered_differences",
+        "shown": "otam",
+    }
+    given |= {"way": 2, "frames": 3, "train_episodes": 1, "test_episodes": 6, "answer_episodes": 4, "workers": 0}
+    p = TowersParams.parse(given | {"shape_episodes": 2, "runs": str(tmp_path / "runs"), "device": "cpu"})
+    whole = replace(benchmarks.load(folder(tmp_path)), name="hmdb51")
+    with monkeypatch.context() as patch:
+        patch.setattr(benchmarks, "load", lambda name, *given, **how: whole)
+        study.embed(p, study.open_data(p))
+    manifest = study.open_data(few_shot.checked(p))
+    kept, stores = study.embed(p, manifest)
+    assert manifest.root == kept["resnet-mini"][0].folder and stores["seconds"].isna().all()
+    found, missing = study.run_all(p, manifest, kept)
+    answers = study.answers(p, manifest, found, kept)
+    assert len(found) == 4 and not missing and all(each.outside is None for each in answers.values())
+    assert study.roc(p, answers)[0].empty and study.open_set_table(answers).empty
+    assert len(study.surfaces(p, manifest, found, kept)) == 3, "2 ways; 1, 2 and 3 shots of 4 videos"
+    lines = list(claims.towers(p, manifest, found, kept, answers))
+    assert lines[1].startswith("not claimed here, on another device or without videos")
+    with pytest.raises(UserError, match="no videos are here, and no store of clip-mini; import one"):
+        study.embed(p.model_copy(update={"towers": "clip-mini"}), manifest)
 
 
 def test_towers_and_heads_are_words():

@@ -16,7 +16,7 @@ from vidlib import methods
 from vidlib.basics.devices import make_fabric
 from vidlib.basics.errors import UserError
 from vidlib.data.catalogue.benchmarks import FOLDER
-from vidlib.data.features import Store
+from vidlib.data.features import HEAD, Store
 from vidlib.data.manifest import Manifest
 from vidlib.params.by_recipe import FROZEN, untrained
 from vidlib.params.few_shot import RunParams
@@ -43,6 +43,20 @@ def run_params(p: TowersParams, head: str, tower: str, seed: int) -> RunParams:
     return params.model_copy(update={"options": params.options | dict(kind.from_features or {})})
 
 
+def open_data(p: TowersParams) -> Manifest:
+    """The videos; of a benchmark whose features alone are here, what the first tower's store says of them."""
+    return few_shot.open_manifest(run_params(p, FROZEN, next(iter(p.planned)), p.seed))
+
+
+def _of(store: Store, manifest: Manifest) -> Manifest:
+    """``manifest``; where no videos are here, that of the store, in which they then "lie"."""
+    return manifest if _with_videos(manifest) else store.manifest()
+
+
+def _with_videos(manifest: Manifest) -> bool:
+    return not (manifest.root / HEAD).is_file()
+
+
 def embed(p: TowersParams, manifest: Manifest) -> tuple[dict[str, list[Store]], pd.DataFrame]:
     """The store of every tower (a random one has other weights for each seed), made now where it is not there yet by
     what ``vidlib data embed`` calls; and what each is and took (NaN seconds: it was there)."""
@@ -51,11 +65,17 @@ def embed(p: TowersParams, manifest: Manifest) -> tuple[dict[str, list[Store]], 
     for tower, named in p.planned.items():
         kept[tower] = []
         for seed in _seeds(p, tower):
-            plan = embedding.plan(run_params(p, FROZEN, tower, seed), p.views, () if learn else ("val", "test"))
-            new, began = bool(plan.todo), time.perf_counter()
-            for line in embedding.embed(plan, p.workers):
-                print(line)
-            store = Store(plan.folder)
+            params, new, began = run_params(p, FROZEN, tower, seed), False, time.perf_counter()
+            if _with_videos(manifest):
+                plan = embedding.plan(params, p.views, () if learn else ("val", "test"))
+                new = bool(plan.todo)
+                for line in embedding.embed(plan, p.workers):
+                    print(line)
+                store = Store(plan.folder)
+            elif there := stored.find(params, None):
+                store = there.store
+            else:
+                raise UserError(f"towers: of {p.dataset} no videos are here, and no store of {tower}; import one")
             if lacking := len(store.lacking()):
                 raise UserError(
                     f"{lacking} shards of {store.folder} are another process's work: run again once it ends"
@@ -87,7 +107,7 @@ def run_all(p: TowersParams, manifest: Manifest, kept: Kept) -> tuple[dict[tuple
                 missing.append(f"{label(head)} on {tower}: {reason}")
                 continue
             pairs = zip(each, kept[tower], strict=False)  # fewer runs than seeds where all are one
-            done = [few_shot.run(_reading(params, store), manifest) for params, store in pairs]
+            done = [few_shot.run(_reading(params, store), _of(store, manifest)) for params, store in pairs]
             found[head, tower] = done * (p.seeds // len(done))
     return found, missing
 
@@ -178,6 +198,7 @@ def as_it_came_out(p: TowersParams, found: Found) -> Iterator[str]:
 def opened(run: runs.Run, manifest: Manifest, split: str, store: Store) -> tuple[methods.FewShotMethod, few_shot.Split]:
     """A run's method, and a split of which ``store`` holds the frame features."""
     params, method = few_shot.trained_method(run)
+    manifest = _of(store, manifest)
     reads = stored.find(_reading(params, store), manifest)
     return method, few_shot.open_split(params, manifest, method.backbone, split, reads)
 
@@ -281,7 +302,10 @@ def reliability(p: TowersParams, given: Mapping[tuple[str, str], Answers], fitte
 
 
 def from_videos(p: TowersParams, manifest: Manifest, run: runs.Run, store: Store, episodes: int = 5) -> float:
-    """The largest difference of a run's logits on val, from the store and from the videos themselves, in float32."""
+    """The largest difference of a run's logits on val, as part of the largest, from the store and from the videos
+    themselves, in float32; NaN where no videos are here."""
+    if not _with_videos(manifest):
+        return np.nan
     method, val = opened(run, manifest, "val", store)
     _, plain = few_shot.open_trained(run, manifest)
     settings: dict[str, Any] = {"fabric": make_fabric(p.device, "32-true"), "keep_parts": True, "label": "claims"}
