@@ -1,11 +1,15 @@
 """Heads on frozen towers: one store each, runs that read it, what is drawn and said of them, the claims."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from tests.data.small import write_folder
+from tests.training.small_store import folder
 from vidlib.basics.errors import UserError
+from vidlib.data.catalogue import benchmarks
 from vidlib.params.notebooks import request
 from vidlib.params.tools import HEADS, TowersParams
 from vidlib.results import calibration, open_set
@@ -65,12 +69,19 @@ def test_map_table_and_sentences_say_what_the_runs_found(small):
     accuracies = [run.result["test"]["accuracy"] for run in found["trx", "random resnet-mini"]]
     assert cells.loc[("TRX", "random resnet-mini"), "accuracy"] == pytest.approx(100 * np.mean(accuracies))
     assert cells["over"].tolist() == ["episodes", "seeds", "seeds", "seeds"]
-    table = study.table(found)
+    table = study.table(p, found)
     assert table["seeds"].tolist() == [1, 2, 2, 2] and (table["trained (M)"] > 0).tolist() == [False] * 2 + [True] * 2
-    lines = list(study.as_it_came_out(p, found))
     pairs = zip(*(found["simple_shot", tower] for tower in p.planned), strict=True)
     gaps = [paired(tables.tested(a), tables.tested(b)).difference for a, b in pairs]
-    assert f"SimpleShot: resnet-mini minus random resnet-mini {100 * np.mean(gaps):+.1f} points" in "\n".join(lines)
+    row = table.loc[("SimpleShot", "resnet-mini")]
+    assert row["minus random weights"].startswith(f"{100 * np.mean(gaps):+.1f} ±")
+    assert row["minus logistic regression"] == "-" == table.loc[("TRX", "random resnet-mini"), "minus random weights"]
+    first, *_, last = study.as_it_came_out(p, found)
+    assert first.startswith("on one tower the best and the worst head lie ") and last.startswith("resnet-mini minus")
+    parts = dict(part.split(" ", 1) for part in last.partition(": ")[2].split("; "))
+    assert sorted(", ".join(parts.values()).replace("none", "").replace(", ", " ").split()) == ["SimpleShot", "TRX"]
+    high = {pair: found["trx" if pair[1] == "resnet-mini" else "simple_shot", pair[1]] for pair in found}
+    assert "undecided" in list(study.as_it_came_out(p, high))[-1]
 
 
 def test_surfaces_hold_what_val_can_give_and_agree_with_a_plain_test(small):
@@ -113,9 +124,38 @@ def test_claims_hold_and_another_store_fails_them(small, monkeypatch):
     with pytest.raises(AssertionError, match="trained on another store"):
         list(claims.towers(p, manifest, trained, kept | {"random resnet-mini": kept["resnet-mini"]}, answers))
     honest = study.Store.feature
-    monkeypatch.setattr(study.Store, "feature", lambda *given: honest(*given) * np.linspace(1, 1.001, 256))
+    monkeypatch.setattr(study.Store, "feature", lambda *given: honest(*given) * np.linspace(1, 1.1, 256, dtype="f4"))
     with pytest.raises(AssertionError, match="logits from the store are those from the videos"):
         list(claims.towers(p, manifest, found, kept, answers))
+
+
+def test_features_without_videos_do(monkeypatch, tmp_path):
+    """Who has a benchmark's features alone; test has as many classes as an episode, so that nothing is outside it."""
+    monkeypatch.setenv("VIDLIB_DATA", str(tmp_path / "data"))
+    given = {
+        "dataset": "hmdb51",
+        "towers": "resnet-mini, random resnet-mini",
+        "heads": "ordered_differences",
+        "shown": "otam",
+    }
+    given |= {"way": 2, "frames": 3, "train_episodes": 1, "test_episodes": 6, "answer_episodes": 4, "workers": 0}
+    p = TowersParams.parse(given | {"shape_episodes": 2, "runs": str(tmp_path / "runs"), "device": "cpu"})
+    whole = replace(benchmarks.load(folder(tmp_path)), name="hmdb51")
+    with monkeypatch.context() as patch:
+        patch.setattr(benchmarks, "load", lambda name, *given, **how: whole)
+        study.embed(p, study.open_data(p))
+    manifest = study.open_data(few_shot.checked(p))
+    kept, stores = study.embed(p, manifest)
+    assert manifest.root == kept["resnet-mini"][0].folder and stores["seconds"].isna().all()
+    found, missing = study.run_all(p, manifest, kept)
+    answers = study.answers(p, manifest, found, kept)
+    assert len(found) == 4 and not missing and all(each.outside is None for each in answers.values())
+    assert study.roc(p, answers)[0].empty and study.open_set_table(answers).empty
+    assert len(study.surfaces(p, manifest, found, kept)) == 3, "2 ways; 1, 2 and 3 shots of 4 videos"
+    lines = list(claims.towers(p, manifest, found, kept, answers))
+    assert lines[1].startswith("not claimed here, on another device or without videos")
+    with pytest.raises(UserError, match="no videos are here, and no store of clip-mini; import one"):
+        study.embed(p.model_copy(update={"towers": "clip-mini"}), manifest)
 
 
 def test_towers_and_heads_are_words():

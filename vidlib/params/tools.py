@@ -77,7 +77,7 @@ class TowersParams(Params):
     )
     heads: str = Field("all", description="all, or some as in otam,trx: what reads a frozen tower's frame features")
     shown: str = Field("logistic_regression,otam,trx", description="heads whose surfaces and curves are drawn")
-    train_episodes: int = Field(60, ge=1, description="training episodes of heads that have something to train")
+    train_episodes: int = Field(600, ge=1, description="training episodes of heads that have something to train")
     views: int = Field(0, ge=0, description="augmented views of a training video in a store, 0 trains on test views")
     way: Way = 5
     shot: Shot = 1
@@ -86,7 +86,7 @@ class TowersParams(Params):
     test_episodes: TestEpisodes = 1000
     ways: _numbers(2) = Field([2, 3, 5, 8, 12, 16, 20], description="ways of the surface, those that val can give")
     shots: _numbers(1) = Field([1, 2, 3, 5, 10], description="shots of the surface, those that val can give")
-    shape_episodes: int = Field(100, ge=2, description="val episodes of each way and shot of the surface")
+    shape_episodes: int = Field(60, ge=2, description="val episodes of each way and shot of the surface")
     answer_episodes: int = Field(500, ge=2, description="val and test episodes of open set and calibration")
     seeds: base.Seeds = 1
     seed: base.Seed = 0

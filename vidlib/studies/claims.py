@@ -160,11 +160,11 @@ def towers(
     (head, tower), same = next(iter(found.items()))
     claim = "logits from the store are those from the videos, to 1e-5 of the largest"
     apart = heads_on_towers.from_videos(p, manifest, same[0], kept[tower][0])
-    if make_fabric(p.device).device.type == "cpu":
+    if make_fabric(p.device).device.type == "cpu" and apart == apart:
         assert apart < 1e-5, f"{claim}: {study.label(head)} on {tower} {apart:.1e}"
         yield f"holds: {claim}: {study.label(head)} on {tower}, {apart:.1e}"
     else:
-        yield f"not claimed on this device: {claim}; {study.label(head)} on {tower}, {apart:.1e}"
+        yield f"not claimed here, on another device or without videos: {claim}; {study.label(head)}, {apart:.1e}"
     trained = [(where, i, run) for where, same in found.items() for i, run in enumerate(same) if run.result["fit"]]
     for (head, tower), i, run in trained:
         assert run.result["features"]["digest"] == kept[tower][i].digest, f"{head} on {tower} trained on another store"

@@ -16,7 +16,7 @@ from vidlib import methods
 from vidlib.basics.devices import make_fabric
 from vidlib.basics.errors import UserError
 from vidlib.data.catalogue.benchmarks import FOLDER
-from vidlib.data.features import Store
+from vidlib.data.features import HEAD, Store
 from vidlib.data.manifest import Manifest
 from vidlib.params.by_recipe import FROZEN, untrained
 from vidlib.params.few_shot import RunParams
@@ -28,6 +28,7 @@ from vidlib.studies import comparison, tables
 from vidlib.studies.tables import label
 from vidlib.training import embedding, evaluate_episodes, few_shot, stored
 
+TRANSFER = "logistic_regression"  # plain transfer
 Kept = Mapping[str, Sequence[Store]]
 Found = Mapping[tuple[str, str], Sequence[runs.Run]]
 
@@ -42,6 +43,20 @@ def run_params(p: TowersParams, head: str, tower: str, seed: int) -> RunParams:
     return params.model_copy(update={"options": params.options | dict(kind.from_features or {})})
 
 
+def open_data(p: TowersParams) -> Manifest:
+    """The videos; of a benchmark whose features alone are here, what the first tower's store says of them."""
+    return few_shot.open_manifest(run_params(p, FROZEN, next(iter(p.planned)), p.seed))
+
+
+def _of(store: Store, manifest: Manifest) -> Manifest:
+    """``manifest``; where no videos are here, that of the store, in which they then "lie"."""
+    return manifest if _with_videos(manifest) else store.manifest()
+
+
+def _with_videos(manifest: Manifest) -> bool:
+    return not (manifest.root / HEAD).is_file()
+
+
 def embed(p: TowersParams, manifest: Manifest) -> tuple[dict[str, list[Store]], pd.DataFrame]:
     """The store of every tower (a random one has other weights for each seed), made now where it is not there yet by
     what ``vidlib data embed`` calls; and what each is and took (NaN seconds: it was there)."""
@@ -50,11 +65,17 @@ def embed(p: TowersParams, manifest: Manifest) -> tuple[dict[str, list[Store]], 
     for tower, named in p.planned.items():
         kept[tower] = []
         for seed in _seeds(p, tower):
-            plan = embedding.plan(run_params(p, FROZEN, tower, seed), p.views, () if learn else ("val", "test"))
-            new, began = bool(plan.store.lacking()), time.perf_counter()
-            for line in embedding.embed(plan, p.workers):
-                print(line)
-            store = Store(plan.store.folder)
+            params, new, began = run_params(p, FROZEN, tower, seed), False, time.perf_counter()
+            if _with_videos(manifest):
+                plan = embedding.plan(params, p.views, () if learn else ("val", "test"))
+                new = bool(plan.store.lacking())
+                for line in embedding.embed(plan, p.workers):
+                    print(line)
+                store = Store(plan.store.folder)
+            elif there := stored.find(params, None):
+                store = there.store
+            else:
+                raise UserError(f"towers: of {p.dataset} no videos are here, and no store of {tower}; import one")
             if lacking := len(store.lacking()):
                 raise UserError(
                     f"{lacking} shards of {store.folder} are another process's work: run again once it ends"
@@ -86,7 +107,7 @@ def run_all(p: TowersParams, manifest: Manifest, kept: Kept) -> tuple[dict[tuple
                 missing.append(f"{label(head)} on {tower}: {reason}")
                 continue
             pairs = zip(each, kept[tower], strict=False)  # fewer runs than seeds where all are one
-            done = [few_shot.run(_reading(params, store), manifest) for params, store in pairs]
+            done = [few_shot.run(_reading(params, store), _of(store, manifest)) for params, store in pairs]
             found[head, tower] = done * (p.seeds // len(done))
     return found, missing
 
@@ -111,13 +132,32 @@ def rows(found: Found) -> pd.DataFrame:
     return pd.DataFrame(drawn)
 
 
-def table(found: Found) -> pd.DataFrame:
-    """The same with every interval, the control of shuffled frames, what trained and what that took."""
-    lines = []
+def beside(p: TowersParams, found: Found) -> dict[str, dict[tuple[str, str], tuple[str, str]]]:
+    """What each is set against: plain transfer on the same tower, and the same head on random weights."""
+    controls = {named["backbone"]: tower for tower, named in p.planned.items() if not named["pretrained"]}
+    transfer = {(head, tower): (TRANSFER, tower) for head, tower in found}
+    random = {(head, tower): (head, controls.get(p.planned[tower]["backbone"], "")) for head, tower in found}
+    named = {f"minus {label(TRANSFER)}": transfer, "minus random weights": random}
+    return {name: {a: b for a, b in pairs.items() if a != b and b in found} for name, pairs in named.items()}
+
+
+def gap(ours: Sequence[runs.Run], theirs: Sequence[runs.Run]) -> tuple[float, dict[str, float | None]]:
+    """The difference on the same episodes, seed by seed, and its intervals; fractions."""
+    pairs = {(a.id, b.id): (a, b) for a, b in zip(ours, theirs, strict=True)}.values()
+    return over_seeds([paired(tables.tested(a), tables.tested(b)).summary() for a, b in pairs])
+
+
+def table(p: TowersParams, found: Found) -> pd.DataFrame:
+    """The same with every interval, paired differences (points) to what ``beside`` says, the control of shuffled
+    frames, what trained and what that took."""
+    lines, others = [], beside(p, found)
     for (head, tower), same in found.items():
         results = [run.result for run in {run.id: run for run in same}.values()]
         row = {"head": label(head), "tower": tower, "test accuracy": tables.mean_interval(results, "test")}
         row["frames shuffled"] = tables.mean_interval(results, "frames_shuffled")
+        for name, pairs in others.items():
+            mean, halves = gap(same, found[pairs[head, tower]]) if (head, tower) in pairs else (0, {})
+            row[name] = f"{100 * mean:+.1f} {each_called(halves)}" if halves else "-"
         trains = results[0]["fit"] is not None
         row["trained (M)"] = results[0]["cost"]["trainable"] / 1e6 if trains else 0.0
         row["training (s)"] = float(np.mean([result["fit"]["seconds"] for result in results])) if trains else 0.0
@@ -127,7 +167,7 @@ def table(found: Found) -> pd.DataFrame:
 
 
 def as_it_came_out(p: TowersParams, found: Found) -> Iterator[str]:
-    """What the runs say of the questions that one has, in numbers."""
+    """What the runs say of the questions that one has; "above" is by the interval over seeds, of one over videos."""
     grid = rows(found).pivot(index="head", columns="tower", values="accuracy")[list(p.planned)]
     whole = grid.dropna()
     by_head, by_tower = (float((whole.max(axis) - whole.min(axis)).mean()) for axis in (0, 1))
@@ -141,18 +181,15 @@ def as_it_came_out(p: TowersParams, found: Found) -> Iterator[str]:
         own = grid[tower].dropna().sort_values()
         text = f"{tower}: best is {own.index[-1]}, {own.iloc[-1]:.1f}%, worst {own.index[0]}, {own.iloc[0]:.1f}%"
         yield f"{text}; guessing is {100 / p.way:.1f}%"
-    controls = {named["backbone"]: tower for tower, named in p.planned.items() if not named["pretrained"]}
-    for head, tower in found:
-        other = controls.get(p.planned[tower]["backbone"], tower)
-        if tower != other and (head, other) in found:
-            yield f"{label(head)}: {tower} minus {other} {gap(found[head, tower], found[head, other])}"
-
-
-def gap(ours: Sequence[runs.Run], theirs: Sequence[runs.Run]) -> str:
-    """``+3.1 points, ± 1.2 episodes, ...`` on the same episodes, seed by seed."""
-    pairs = {(a.id, b.id): (a, b) for a, b in zip(ours, theirs, strict=True)}.values()
-    mean, halves = over_seeds([paired(tables.tested(a), tables.tested(b)).summary() for a, b in pairs])
-    return f"{100 * mean:+.1f} points, {each_called(halves)}"
+    for name, pairs in beside(p, found).items():
+        for tower in grid:
+            said: dict[str, list[str]] = {"above": [], "below": [], "undecided": []}
+            for (head, _), other in ((pair, other) for pair, other in pairs.items() if pair[1] == tower):
+                mean, halves = gap(found[head, tower], found[other])
+                half = halves.get("seeds", halves["videos"]) or 0
+                said["above" if mean > half else "below" if -mean > half else "undecided"].append(label(head))
+            if any(said.values()):
+                yield f"{tower} {name}: " + "; ".join(f"{how} {', '.join(own) or 'none'}" for how, own in said.items())
 
 
 # ---------------------------------------------------------------- embed once, match many
@@ -161,6 +198,7 @@ def gap(ours: Sequence[runs.Run], theirs: Sequence[runs.Run]) -> str:
 def opened(run: runs.Run, manifest: Manifest, split: str, store: Store) -> tuple[methods.FewShotMethod, few_shot.Split]:
     """A run's method, and a split of which ``store`` holds the frame features."""
     params, method = few_shot.trained_method(run)
+    manifest = _of(store, manifest)
     reads = stored.find(_reading(params, store), manifest)
     return method, few_shot.open_split(params, manifest, method.backbone, split, reads)
 
@@ -264,7 +302,10 @@ def reliability(p: TowersParams, given: Mapping[tuple[str, str], Answers], fitte
 
 
 def from_videos(p: TowersParams, manifest: Manifest, run: runs.Run, store: Store, episodes: int = 5) -> float:
-    """The largest difference of a run's logits on val, from the store and from the videos themselves, in float32."""
+    """The largest difference of a run's logits on val, as part of the largest, from the store and from the videos
+    themselves, in float32; NaN where no videos are here."""
+    if not _with_videos(manifest):
+        return np.nan
     method, val = opened(run, manifest, "val", store)
     _, plain = few_shot.open_trained(run, manifest)
     settings: dict[str, Any] = {"fabric": make_fabric(p.device, "32-true"), "keep_parts": True, "label": "claims"}
