@@ -160,7 +160,7 @@ def open_split(params: FewShotParams, manifest: Manifest, backbone: Backbone, na
         seed, (shot, query) = params.seed, _train_shape(params)
     sampler = EpisodeSampler(manifest, name, params.way, shot, query, seed)
     texts = [manifest.text(cls) for cls in sampler.classes]
-    return Split(clips, sampler, backbone.encode_text(texts, (params.template,)))
+    return Split(clips, sampler, backbones.class_texts(backbone, texts, (params.template,)))
 
 
 def transforms(params: FewShotParams, manifest: Manifest, backbone: Backbone) -> dict[str, ClipTransform]:
