@@ -84,6 +84,8 @@ def _backend(backbone: str) -> ModuleType:
     for kind, known in kinds.items():
         if backbone in known or (kind is images and backbone.startswith(images.PREFIX)):
             return kind
+    if backbone.startswith(clip.SCHEMES):
+        return clip
     if len(backbone) > 3 and any(backbone in name for name in images.names()):
         return images
     near = nearest(backbone, names(), cutoff=0.4)

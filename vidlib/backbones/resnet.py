@@ -27,9 +27,10 @@ MINI_SIZE = 64
 class ResNetBackbone(ImageBackbone):
     """A timm ResNet as the methods see it (interface: ``vidlib.backbones``); every parameter starts frozen."""
 
-    def __init__(self, trunk: ResNet, name: str, image_size: int, **facts) -> None:
-        super().__init__(trunk, name, image_size, **facts)
-        self.map_dims = tuple(info["num_chs"] for info in trunk.feature_info[-4:])
+    @property
+    def map_dims(self) -> tuple[int, ...]:
+        """Channels of the four stage maps."""
+        return tuple(info["num_chs"] for info in self.trunk.feature_info[-4:])
 
     def stages(self, x: Tensor) -> list[Tensor]:
         """``[B 3 H W] -> [[B D_1 H/4 W/4], ..., [B D_4 H/32 W/32]]``; twice as high and wide in resnet-mini."""

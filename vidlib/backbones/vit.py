@@ -26,9 +26,8 @@ from timm.models import eva, vision_transformer
 from torch import Tensor, nn
 
 PARTS = ("blocks", "tokens", "ln_pre", "ln_post", "read", "class_token", "width", "pooled_dim", "layers", "heads")
-PARTS += ("grid", "prefix", "has_class_token", "reads_class_token")
+PARTS += ("grid", "prefix", "head", "has_class_token", "reads_class_token")
 MAPS = ("stages", "pool", "map_dims")
-ADAPTED = "clip-mini, a CLIP ViT such as ViT-B-16-quickgelu, or a ViT of timm such as vit_base_patch14_dinov2"
 
 
 class Adaptable:
@@ -98,23 +97,30 @@ class OpenClipViT(_ViT):
 
     def read(self, x: Tensor, project: bool = True) -> Tensor:
         """``[B 1+N D] -> [B C]``: after the last block, into the joint space (ln_post, pooling, projection)."""
+        if self.reads_class_token:
+            return self.head(x[:, 0]) if project else self.ln_post(x[:, 0])
+        pooled = self.visual._pool(x)[0]
+        return pooled if self.visual.proj is None or not project else pooled @ self.visual.proj
+
+    def head(self, cls: Tensor) -> Tensor:
+        """``[... D] -> [... C]``: a class token after the last block, into the joint space (ln_post, projection)."""
         visual = self.visual
-        pooled = visual.ln_post(x[:, 0]) if self.reads_class_token else visual._pool(x)[0]
-        return pooled @ visual.proj if project and visual.proj is not None else pooled
+        return visual.ln_post(cls) if visual.proj is None else visual.ln_post(cls) @ visual.proj
 
 
 class TimmViT(_ViT):
     """timm's VisionTransformer (DINOv2, SigLIP, ViTamin, ...) or Eva (EVA02, PE-Core, DINOv3, ...), every readout.
 
-    ``after``: what open_clip puts behind it, its projection.
+    ``size``: of its pictures, in pixels. ``after``: what open_clip puts behind it, its projection.
     """
 
-    def __init__(self, trunk: nn.Module, after: nn.Module | None = None) -> None:
+    def __init__(self, trunk: nn.Module, size: int, after: nn.Module | None = None) -> None:
         self.trunk, self.after = trunk, after
         self.width = self.pooled_dim = trunk.embed_dim
         self.blocks = [TimmBlock(block, self, layer) for layer, block in enumerate(trunk.blocks)]
         self.layers, self.heads = len(self.blocks), trunk.blocks[0].attn.num_heads
-        self.grid = tuple(trunk.patch_embed.grid_size)
+        patch = trunk.patch_embed.img_size[0] // trunk.patch_embed.grid_size[0]
+        self.grid = (size // patch,) * 2  # open_clip gives ViTamin-XL-384 pictures of 256
         self.prefix = trunk.num_prefix_tokens
         self.has_class_token = trunk.cls_token is not None
         self.reads_class_token = trunk.global_pool == "token"
@@ -233,10 +239,14 @@ def view(tower: nn.Module) -> OpenClipViT | TimmViT | None:
     if isinstance(tower, VisionTransformer):
         plain = isinstance(tower.transformer.resblocks[0], ResidualAttentionBlock)
         return OpenClipViT(tower) if plain and tower.grid_size[0] == tower.grid_size[1] else None
-    trunk, after = (tower.trunk, tower.head) if isinstance(tower, TimmModel) else (tower, None)
+    trunk, size, after = tower, None, None
+    if isinstance(tower, TimmModel):
+        trunk, size, after = tower.trunk, tower.image_size[0], tower.head
     kinds = {vision_transformer.VisionTransformer: vision_transformer.Block, eva.Eva: eva.EvaBlock}
     kind = kinds.get(type(trunk))
     attentions = (Attention, AttentionRope, eva.EvaAttention)
     if kind is None or not all(type(b) is kind and type(b.attn) in attentions for b in trunk.blocks):
         return None
-    return TimmViT(trunk, after) if hasattr(trunk.patch_embed, "grid_size") else None
+    if (grid := getattr(trunk.patch_embed, "grid_size", None)) is None or grid[0] != grid[1]:
+        return None
+    return TimmViT(trunk, size or trunk.patch_embed.img_size[0], after)

@@ -321,7 +321,7 @@ def _check_tower(name: str, backbone: "Backbone", texts_need: str | None = None)
         )
     if method.adapts_blocks:
         check_blocks(f"method {name!r}", backbone)
-    if method.needs_maps and not hasattr(backbone, "stages"):
+    if method.needs_maps and not hasattr(backbone, "map_dims"):
         raise UserError(
             f"method {name!r} reads a tower's stage maps, and backbone {backbone.name} gives none; give a ResNet such "
             "as resnet50, or a ViT that reads its class token, such as ViT-B-16-quickgelu or vit_base_patch14_dinov2"

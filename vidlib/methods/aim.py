@@ -10,9 +10,10 @@ The CLIP image tower is frozen except ``ln_post``. In every block, with the bloc
 3. joint: ``x = x + MLP(LN x) + s A_J(LN x)``.
 
 A temporal embedding (T x D, zero at first) is added to every token before ``ln_pre``. The frame features are the class
-tokens after ``ln_post``; the released code drops CLIP's projection, ``project=True`` keeps it. On a tower that is read
-otherwise (average or attention pooling) they are what it reads, and the norm that it reads through is ``ln_post``. As a few-shot method AIM
-has no text: the loss is cross-entropy on the metric's logits, as MA-FSAR's comparison under the same metric.
+tokens after ``ln_post``; the released code drops CLIP's projection, ``project=True`` keeps it. Of a tower that reads
+otherwise (average or attention pooling) they are what it reads, and ``ln_post`` is the norm that it reads through. As a
+few-shot method AIM has no text: the loss is cross-entropy on the metric's logits, as MA-FSAR's comparison under the
+same metric.
 
 Paper and released code agree on all of this; ``variant="released"`` differs in nothing and is accepted. Drop path acts
 on the temporal and joint adapters in training, here per video.
