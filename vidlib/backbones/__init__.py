@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
+import torch
 from torch import Tensor
 
 from vidlib.backbones import clip, images, resnet, weights
@@ -33,7 +34,7 @@ from vidlib.basics.words import nearest
 Backbone = CLIPBackbone | ImageBackbone  # a ResNetBackbone is the second
 
 __all__ = ["Backbone", "CLIPBackbone", "ImageBackbone", "ResNetBackbone", "check", "class_texts", "load", "names"]
-__all__ += ["texts_need", "weights_file"]
+__all__ += ["outline", "texts_need", "weights_file"]
 
 
 def names() -> tuple[str, ...]:
@@ -55,6 +56,12 @@ def load(backbone: str, pretrained: str, freeze_bn: bool = True) -> Backbone:
     """
     backend = _backend(backbone)
     return clip.load(backbone, pretrained) if backend is clip else backend.load(backbone, pretrained, freeze_bn)
+
+
+def outline(backbone: str) -> Backbone:
+    """The image tower of ``backbone`` on the meta device: its facts and shapes, without memory, weights or texts."""
+    with torch.device("meta"):
+        return clip.frames(backbone) if _backend(backbone) is clip else load(backbone, "")
 
 
 def class_texts(backbone: Backbone, names: Sequence[str], templates: Sequence[str]) -> Tensor:

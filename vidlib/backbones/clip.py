@@ -97,8 +97,13 @@ def load(backbone: str, pretrained: str) -> CLIPBackbone:
         mean, std = beside.get("mean", mean), beside.get("std", std)
     if path is not None:
         _load_weights(clip, Path(path), backbone, told)
-    kind = CLIPResNetBackbone if isinstance(clip.visual, ModifiedResNet) else CLIPBackbone
-    return kind(clip, backbone, mean, std, need, _reader(backbone, pretrained))
+    return _wrapped(clip, backbone, mean, std, need, _reader(backbone, pretrained))
+
+
+def frames(backbone: str) -> CLIPBackbone:
+    """The image tower of ``backbone`` alone, with random weights."""
+    check(backbone, "")
+    return _wrapped(_images(_config(backbone)), backbone, *_statistics(backbone), texts_need(backbone, ""), backbone)
 
 
 def texts_need(backbone: str, pretrained: str) -> str:
@@ -122,6 +127,10 @@ def texts_need(backbone: str, pretrained: str) -> str:
             lacks.append(f"the {what} {name} of the Hugging Face hub")
     needed = " and ".join(lacks)
     return lacks and f"class texts of backbone {backbone!r} need {needed}; its images work without." or ""
+
+
+def _wrapped(clip: nn.Module, *facts) -> CLIPBackbone:
+    return (CLIPResNetBackbone if isinstance(clip.visual, ModifiedResNet) else CLIPBackbone)(clip, *facts)
 
 
 def _on_hub(kind: str, name: str, online: bool) -> bool:

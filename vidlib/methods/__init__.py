@@ -211,15 +211,14 @@ def check(params: "RunParams | VideoTextRunParams") -> None:
     """UserError where ``build`` would for a reason that can be known without video and without weights."""
     kind = find(params.method)
     if kind.needs_clip or kind.adapts_blocks or kind.needs_maps:
-        with torch.device("meta"):  # nothing is drawn or filled
-            tower = backbones.load(params.backbone, "")
-        _check_tower(params.method, tower, backbones.texts_need(params.backbone, params.pretrained))
+        _check_tower(
+            params.method, backbones.outline(params.backbone), backbones.texts_need(params.backbone, params.pretrained)
+        )
     arguments(params)
     if not issubclass(kind, VideoTextMethod):
         return
-    with torch.device("meta"):  # the constructor knows what fits
-        tower.has_text = True
-        method = build(params, tower, **taken(params.method, classes=2, vocabulary=2))
+    with torch.device("meta"):  # the constructor knows what fits; nothing is drawn or filled
+        method = build(params, backbones.load(params.backbone, ""), **taken(params.method, classes=2, vocabulary=2))
     if params.protocol == "zero_shot" and not method.uses_text:
         raise UserError(
             f"protocol zero_shot: {params.method} scores by a classifier of its training classes here, which cannot "
