@@ -30,11 +30,13 @@ def list_methods() -> tuple[str, ...]:
     return METHOD_NAMES + VIDEO_TEXT_NAMES
 
 
-def list_backbones() -> tuple[str, ...]:
-    """The backbones by name: clip-mini and open_clip's ViTs, resnet-mini and timm's ResNets. Loads torch."""
-    from vidlib import backbones
+def list_backbones(*patterns: str) -> "pd.DataFrame":
+    """The backbones as a table, by name: whether they give frames, class texts and blocks to adapt, and what a frame
+    costs. Without patterns clip-mini, resnet-mini and all of open_clip's (a minute); timm's image models by patterns
+    such as "vit_*dinov2*". Loads torch, downloads nothing."""
+    from vidlib.studies import tower_table
 
-    return backbones.names()
+    return tower_table.table(*patterns)
 
 
 def list_benchmarks() -> tuple[str, ...]:
@@ -51,7 +53,7 @@ def open_method(
     """A method on a loaded backbone, on the CPU and in evaluation mode; what it adds to the backbone is untrained.
 
     name: one of ``list_methods()``, or your own as ``FILE.py:CLASS``.
-    backbone: one of ``list_backbones()``.
+    backbone: one of ``list_backbones()``, or any image model of timm.
     pretrained: the backbone's weights: one of its tags (downloaded by open_clip or timm), a local file, or ``""`` for
         random ones. None: those that come with vidlib, which clip-mini and resnet-mini have.
     arguments: of the method's constructor, such as ``frames=8``; M2-CLIP needs ``classes`` and ``vocabulary``.

@@ -45,7 +45,7 @@ def compared(method, episodes, size):
 @pytest.mark.parametrize("name", TRAINED)
 def test_gradients_of_every_few_shot_method_are_the_unsplit_ones(name, size):
     own = {"fusion": "last"} if name == "sloshnet" else {}  # its others train a BatchNorm
-    given = {} if METHODS[name].needs_clip or name in ("otam", "trx") else {"on": resnet}
+    given = {} if METHODS[name].needs_clip or METHODS[name].adapts_blocks or name in ("otam", "trx") else {"on": resnet}
     frames = {"pixels": 32} if given else {}
     method = make(name, **given, **own).double().train()
     compared(method, batch(queries=4, dtype=torch.float64, **frames), size)

@@ -1,221 +1,42 @@
-"""CLIP towers: with ``weights``, the only file that knows open_clip.
+"""CLIP towers by name, loaded and saved: with those beside it and ``weights``, the only file that knows open_clip.
 
-`B` images, `N` patches, `D` the tower's width, `C` the joint space's width (``embed_dim``).
-
-Any open_clip model whose image tower is a VisionTransformer read out at its class token, and ``clip-mini``, whose
-config and weights ship with vidlib. Nothing touches the network unless ``pretrained`` is a tag such as "openai".
-OpenAI's weights were trained with QuickGELU: they belong to the names that end in ``-quickgelu``, and this file refuses
-the others, because a model saved under such a name would come back with another activation.
+Every model that open_clip lists, and ``clip-mini``, whose config and weights ship with vidlib. Nothing touches the
+network unless ``pretrained`` is a tag such as "openai". OpenAI's weights were trained with QuickGELU: they belong to
+the names that end in ``-quickgelu``, and this file refuses the others, because a model saved under such a name would
+come back with another activation.
 """
 
 import json
-import math
 from collections.abc import Sequence
+from copy import deepcopy
+from importlib.util import find_spec
 from pathlib import Path
 
 import open_clip
 import torch
-from open_clip.transformer import QuickGELU, ResidualAttentionBlock
+from open_clip.modified_resnet import ModifiedResNet
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
 
 from vidlib.backbones import clip_names, weights
+from vidlib.backbones.clip_resnet import CLIPResNetBackbone
+from vidlib.backbones.clip_towers import TEMPLATES, CLIPBackbone, Images, tokenizer
 from vidlib.basics.errors import UserError
 from vidlib.basics.paths import absolute, atomic_write
 from vidlib.basics.progress import say_once
-from vidlib.basics.words import few, sentence, suggest
+from vidlib.basics.words import suggest
+
+__all__ = ["TEMPLATES", "CLIPBackbone", "check", "load", "names", "save", "texts_need", "tokenizer"]
 
 MINI = "clip-mini"
 MINI_DIR = Path(__file__).parent / "clip_mini"
 SCHEMES = ("local-dir:", "hf-hub:")  # open_clip's own, for a folder and for a repository of the hub
-TEMPLATES = ("a photo of {}.",)
-
-
-class CLIPBackbone(nn.Module):
-    """An open_clip model as the methods see it; every parameter starts frozen.
-
-    ``visual`` the VisionTransformer, ``blocks`` its layers, ``ln_pre`` the norm before them; ``width`` of its tokens,
-    ``embed_dim`` of the joint space, ``layers``, ``heads``, ``grid`` (rows, columns of patches), ``image_size`` in
-    pixels, ``mean`` and ``std`` of the input normalisation, ``logit_scale`` CLIP's learned inverse temperature.
-    """
-
-    def __init__(
-        self,
-        clip: nn.Module,
-        name: str,
-        mean: Sequence[float] = open_clip.OPENAI_DATASET_MEAN,
-        std: Sequence[float] = open_clip.OPENAI_DATASET_STD,
-    ) -> None:
-        super().__init__()
-        visual = clip.visual
-        if (
-            not isinstance(visual, open_clip.transformer.VisionTransformer)
-            or visual.pool_type != "tok"
-            or visual.attn_pool is not None
-            or visual.image_size[0] != visual.image_size[1]
-            or not isinstance(visual.transformer.resblocks[0], ResidualAttentionBlock)
-        ):
-            raise UserError(
-                f"backbone {name!r} is not a plain ViT with a class token; choose one such as "
-                "'ViT-B-16-quickgelu', 'ViT-B-32-quickgelu' or 'clip-mini'."
-            )
-        self.clip = clip.eval().requires_grad_(False)
-        self.name = name
-        self.mean, self.std = tuple(mean), tuple(std)
-        self.width = visual.conv1.out_channels
-        self.embed_dim = visual.output_dim
-        self.layers = len(visual.transformer.resblocks)
-        self.heads = visual.transformer.resblocks[0].attn.num_heads
-        self.grid = tuple(visual.grid_size)
-        self.image_size = visual.image_size[0]
-
-    has_text = True
-
-    @property
-    def visual(self) -> nn.Module:
-        return self.clip.visual
-
-    @property
-    def trunk(self) -> nn.Module:
-        """What full tuning trains."""
-        return self.clip.visual
-
-    @property
-    def map_dims(self) -> tuple[int, ...]:
-        """Channels of the four maps of ``stages``: a ViT has the same width everywhere."""
-        return (self.width,) * 4
-
-    @property
-    def blocks(self) -> nn.ModuleList:
-        return self.visual.transformer.resblocks
-
-    @property
-    def ln_pre(self) -> nn.Module:
-        return self.visual.ln_pre
-
-    @property
-    def logit_scale(self) -> float:
-        return math.exp(self.clip.logit_scale.item())
-
-    @property
-    def activation(self) -> str:
-        """ "QuickGELU" or "GELU": the image tower's activation, which no weight file stores."""
-        return "QuickGELU" if isinstance(self.blocks[0].mlp.gelu, QuickGELU) else "GELU"
-
-    def tokens(self, x: Tensor) -> Tensor:
-        """``[B 3 H W] -> [B 1+N D]``: class token first, positions added, before ``ln_pre``; no patch dropout."""
-        visual = self.visual
-        patches = visual.conv1(x).flatten(2).transpose(1, 2)
-        cls = visual.class_embedding.to(patches.dtype).expand(len(x), 1, -1)
-        return torch.cat([cls, patches], dim=1) + visual.positional_embedding.to(patches.dtype)
-
-    def head(self, cls: Tensor) -> Tensor:
-        """``[... D] -> [... C]``: the class token after the last block, into the joint space (ln_post, projection)."""
-        visual = self.visual
-        return visual.ln_post(cls) if visual.proj is None else visual.ln_post(cls) @ visual.proj
-
-    def encode_image(self, x: Tensor) -> Tensor:
-        """``[B 3 H W] -> [B C]``, open_clip's own features, not normalised."""
-        return self.clip.encode_image(x)
-
-    def stages(self, x: Tensor) -> list[Tensor]:
-        """``[B 3 H W] -> 4 x [B D h w]``: the patch tokens after each quarter of the blocks, a ViT's four stages."""
-        tokens, maps = self.ln_pre(self.tokens(x)), []
-        ends = {max(1, round(self.layers * quarter / 4)) for quarter in (1, 2, 3, 4)}
-        for layer, block in enumerate(self.blocks, start=1):
-            tokens = block(tokens)
-            if layer in ends:
-                maps.append(tokens[:, 1:].transpose(1, 2).unflatten(2, self.grid))
-        return [maps[0]] * (4 - len(maps)) + maps
-
-    def pool(self, deepest: Tensor) -> Tensor:
-        """``[B D h w] -> [B C]``: the mean patch token, read out as the class token is. Not CLIP's own feature."""
-        return self.head(deepest.flatten(2).mean(-1))
-
-    def unfreeze(self) -> None:
-        """Full tuning: the image tower trains, the text tower stays."""
-        self.visual.requires_grad_(True)
-
-    def train(self, mode: bool = True) -> "CLIPBackbone":
-        """The towers stay in evaluation mode: they have no dropout that a paper asks for."""
-        return super().train(False)
-
-    # ---- sentences, for the methods that train or adapt the text tower
-
-    @property
-    def text_blocks(self) -> nn.ModuleList:
-        return self.clip.transformer.resblocks
-
-    @property
-    def text_width(self) -> int:
-        return self.clip.token_embedding.embedding_dim
-
-    @property
-    def text_mask(self) -> Tensor:
-        """``[L L]``, added to the scores of a text block's attention: no token sees a later one."""
-        return self.clip.attn_mask
-
-    @property
-    def log_scale(self) -> nn.Parameter:
-        """CLIP's learned inverse temperature as it is stored: its logarithm."""
-        return self.clip.logit_scale
-
-    def tokenize(self, sentences: Sequence[str]) -> Tensor:
-        """Sentences -> token ids int64 ``[N L]``, on the CPU; what does not fit is cut off, and said."""
-        length, reader = self.clip.context_length, tokenizer(self.name, self.clip.context_length)
-        ids = reader(list(sentences))
-        long = [text for text in sentences if len(text.encode()) > length - 2]  # a token is a byte or more
-        if long:
-            *rows, empty = reader([*long, ""], context_length=length + 1)  # one place more: is it taken?
-            cut = {text: None for text, row in zip(long, rows, strict=True) if row[-1] != empty[-1]}
-            if cut:
-                said = few((repr(text if len(text) < 90 else f"{text[:60]}...{text[-25:]}") for text in cut), 3)
-                say_once(f"cut to the {length} tokens that backbone {self.name!r} reads, the rest is not seen: {said}")
-        return ids
-
-    def text_tokens(self, ids: Tensor) -> Tensor:
-        """``[N L] -> [N L Dt]``: embedded, positions added; what the first text block takes."""
-        return self.clip.token_embedding(ids) + self.clip.positional_embedding[: ids.shape[1]]
-
-    def text_head(self, tokens: Tensor, ids: Tensor) -> Tensor:
-        """``[N L Dt]`` after the last text block, ``ids [N L]`` -> ``[N C]``: the end token (the largest id) in the
-        joint space."""
-        end = self.clip.ln_final(tokens)[torch.arange(len(ids), device=ids.device), ids.argmax(-1)]
-        return end @ self.clip.text_projection
-
-    def encode_tokens(self, ids: Tensor) -> Tensor:
-        """``[N L] -> [N C]``: the text tower with gradients, not normalised."""
-        x = self.text_tokens(ids)
-        for block in self.text_blocks:
-            x = block(x, attn_mask=self.text_mask)
-        return self.text_head(x, ids)
-
-    def unfreeze_text(self) -> None:
-        """The text tower trains; the image tower and the temperature stay as they are."""
-        clip = self.clip
-        for part in (clip.token_embedding, clip.transformer, clip.ln_final):
-            part.requires_grad_(True)
-        clip.positional_embedding.requires_grad_(True)
-        clip.text_projection.requires_grad_(True)
-
-    @torch.no_grad()
-    def encode_text(self, names: Sequence[str], templates: Sequence[str] = TEMPLATES) -> Tensor:
-        """``[W C]``: each name put into every template's ``{}``, encoded and averaged over templates; not normalised.
-
-        Averaging raw features rather than directions is a choice: with one template (CLIP-FSAR) they are the same.
-        """
-        if not templates or any("{}" not in template for template in templates):
-            raise UserError(f"templates must be one or more strings that contain {{}}, got {list(templates)!r}.")
-        device = self.visual.conv1.weight.device
-        prompts = [sentence(template, name) for template in templates for name in names]
-        tokens = self.tokenize(prompts).to(device)
-        features = self.clip.encode_text(tokens)
-        return features.unflatten(0, (len(templates), len(names))).mean(0)
+OPENAIS = (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD)
 
 
 def names() -> tuple[str, ...]:
-    """Every name that ``backbone`` may take: clip-mini first, then open_clip's ViTs with a class token."""
-    return (MINI, *(name for name in open_clip.list_models() if _is_plain_vit(open_clip.get_model_config(name))))
+    """Every name that ``backbone`` may take: clip-mini first, then all that open_clip lists."""
+    return (MINI, *open_clip.list_models())
 
 
 def check(backbone: str, pretrained: str) -> None:
@@ -223,12 +44,7 @@ def check(backbone: str, pretrained: str) -> None:
     if backbone not in names():
         if backbone.startswith(SCHEMES):
             raise UserError(_scheme(backbone))
-        if open_clip.get_model_config(backbone) is not None:
-            raise UserError(
-                f"backbone {backbone!r} is not a ViT with a class token; choose one such as "
-                "'ViT-B-16-quickgelu' or 'clip-mini'."
-            )
-        otherwise = "choose 'clip-mini' or an open_clip ViT such as 'ViT-B-16-quickgelu'."
+        otherwise = "choose 'clip-mini' or an open_clip model such as 'ViT-B-16-quickgelu'."
         raise UserError(f"backbone {backbone!r} is unknown; {suggest(backbone, names(), otherwise, 3, 0.4)}")
     if pretrained == "":
         return
@@ -237,52 +53,118 @@ def check(backbone: str, pretrained: str) -> None:
             quick = open_clip.get_pretrained_cfg(backbone, pretrained).get("quick_gelu", False)
             _check_activation(backbone, "QuickGELU" if quick else "GELU", f"pretrained {pretrained!r}")
         return
-    path = absolute(pretrained)
-    if not path.is_file():
+    path = weights.file_at(pretrained)
+    if not path:
         raise UserError(
             f"pretrained {pretrained!r} is neither a tag of {backbone} ({', '.join(_tags(backbone))}) nor "
-            f"a file (tried {path}); '' gives random weights."
+            f"a file or a folder with one (tried {absolute(pretrained)}); '' gives random weights."
         )
+    theirs, ours = clip_names.said_by(path.parent / "open_clip_config.json").get("model_cfg"), _config(backbone)
+    if absolute(pretrained).is_dir() and theirs and theirs != ours:
+        same = [name for name in names()[1:] if open_clip.get_model_config(name) == theirs]
+        right = f"the right name is backbone={same[0]!r}" if same else "no name of open_clip's has its architecture"
+        raise UserError(f"pretrained folder {path.parent} holds another model than backbone {backbone!r}; {right}.")
 
 
 def load(backbone: str, pretrained: str) -> CLIPBackbone:
     """The CLIP model ``backbone`` in float32 and evaluation mode, every parameter frozen.
 
     ``pretrained``: "" for random weights (from torch's current seed), a tag that open_clip knows for this name
-    ("openai"; downloaded, or read from open_clip's cache), or a file: safetensors, a state dict, or OpenAI's archive.
+    ("openai"; downloaded, or read from open_clip's cache), or a file (safetensors, a state dict, or OpenAI's archive),
+    or a folder with one, as open_clip's ``local-dir:`` names it. The input's mean and deviation are the tag's or those
+    that the folder tells; else those that all tags of the model share, else OpenAI's.
     """
     check(backbone, pretrained)
-    return CLIPBackbone(*build(backbone, pretrained))
-
-
-def build(backbone: str, pretrained: str) -> tuple[nn.Module, str, Sequence[float], Sequence[float]]:
-    """What ``load`` wraps: the open_clip model, its name, mean and deviation of its input."""
-    config = _config(backbone)
+    config, need = _config(backbone), texts_need(backbone, pretrained)
     try:
-        clip = _build(config)
-    except Exception as cause:  # text towers from the transformers hub fail in many ways, offline most of all
+        clip = _images(config) if need else _build(config)
+    except Exception as cause:
         raise UserError(f"backbone {backbone!r} cannot be built here ({_first_line(cause)}).") from cause
-    mean, std = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
-    path = None
+    (mean, std), path, told = _statistics(backbone), None, False
     if backbone == MINI:
         mean, std = config.get("mean", mean), config.get("std", std)
-        path = MINI_DIR / "weights.safetensors" if pretrained == MINI else path
-    elif pretrained in _tags(backbone):
-        tag = open_clip.get_pretrained_cfg(backbone, pretrained)
-        mean, std = tag.get("mean", mean), tag.get("std", std)
-        try:
-            path = open_clip.download_pretrained(tag)
-        except Exception as cause:
-            raise UserError(
-                f"pretrained {pretrained!r} for backbone {backbone!r} could not be downloaded "
-                f"({_first_line(cause)}); give a local file instead."
-            ) from cause
-    told = path is not None  # a tag, and clip-mini, say how they were trained
-    if path is None and pretrained:
-        path = absolute(pretrained)
+    if pretrained and pretrained in _tags(backbone):
+        told = True  # a tag, and clip-mini, say how they were trained
+        if backbone == MINI:
+            path = MINI_DIR / "weights.safetensors"
+        else:
+            tag = open_clip.get_pretrained_cfg(backbone, pretrained)
+            mean, std = tag.get("mean", OPENAIS[0]), tag.get("std", OPENAIS[1])
+            path = _downloaded(backbone, pretrained, tag)
+    elif pretrained:
+        path = weights.file_at(pretrained)
+        beside = clip_names.said_by(path.parent / "open_clip_config.json").get("preprocess_cfg", {})
+        mean, std = beside.get("mean", mean), beside.get("std", std)
     if path is not None:
         _load_weights(clip, Path(path), backbone, told)
-    return clip, backbone, mean, std
+    return _wrapped(clip, backbone, mean, std, need, _reader(backbone, pretrained))
+
+
+def frames(backbone: str) -> CLIPBackbone:
+    """The image tower of ``backbone`` alone, with random weights."""
+    check(backbone, "")
+    return _wrapped(_images(_config(backbone)), backbone, *_statistics(backbone), texts_need(backbone, ""), backbone)
+
+
+def texts_need(backbone: str, pretrained: str) -> str:
+    """What class texts of ``backbone`` would need that is not here, in a sentence; "" where they can be given.
+
+    A tokenizer or text tower of a hub is looked for in the hub's cache on this machine, in the folder ``pretrained``,
+    and where ``pretrained`` is a tag on the hub itself.
+    """
+    text = _config(backbone)["text_cfg"]
+    reader, tower = text.get("hf_tokenizer_name"), text.get("hf_model_name")
+    if not (reader or tower):
+        return ""
+    lacks = ["the package transformers (pip install transformers)"] if find_spec("transformers") is None else []
+    online = pretrained in _tags(backbone)
+    source = _reader(backbone, pretrained).removeprefix(SCHEMES[0])
+    for what, name, kind, at in (
+        ("tokenizer", reader, "AutoTokenizer", source if source != backbone else reader),
+        ("text tower", tower, "AutoConfig", tower),
+    ):
+        if name and (lacks or not _on_hub(kind, at, online)):
+            lacks.append(f"the {what} {name} of the Hugging Face hub")
+    needed = " and ".join(lacks)
+    return lacks and f"class texts of backbone {backbone!r} need {needed}; its images work without." or ""
+
+
+def _wrapped(clip: nn.Module, *facts) -> CLIPBackbone:
+    return (CLIPResNetBackbone if isinstance(clip.visual, ModifiedResNet) else CLIPBackbone)(clip, *facts)
+
+
+def _on_hub(kind: str, name: str, online: bool) -> bool:
+    import transformers
+
+    try:
+        getattr(transformers, kind).from_pretrained(name, local_files_only=not online)
+    except Exception:  # the hub's client fails in many ways
+        return False
+    return True
+
+
+def _reader(backbone: str, pretrained: str) -> str:
+    """open_clip's name of the tokenizer: the model's, or the folder that holds one beside its weights."""
+    folder = absolute(pretrained) if pretrained else None
+    there = folder and (folder / "tokenizer_config.json").is_file() and (folder / "open_clip_config.json").is_file()
+    return f"{SCHEMES[0]}{folder}" if there else backbone
+
+
+def _statistics(backbone: str) -> tuple[Sequence[float], Sequence[float]]:
+    """Mean and deviation that all tags of a model share, else OpenAI's."""
+    tags = [] if backbone == MINI else [open_clip.get_pretrained_cfg(backbone, tag) for tag in _tags(backbone)]
+    found = {(tuple(tag.get("mean", OPENAIS[0])), tuple(tag.get("std", OPENAIS[1]))) for tag in tags}
+    return found.pop() if len(found) == 1 else OPENAIS
+
+
+def _downloaded(backbone: str, pretrained: str, tag: dict) -> str:
+    try:
+        return open_clip.download_pretrained(tag)
+    except Exception as cause:
+        raise UserError(
+            f"pretrained {pretrained!r} for backbone {backbone!r} could not be downloaded "
+            f"({_first_line(cause)}); give a local file instead."
+        ) from cause
 
 
 def save(backbone: CLIPBackbone, path: str | Path) -> None:
@@ -301,30 +183,18 @@ def _config(backbone: str) -> dict:
 def _scheme(backbone: str) -> str:
     """What to give instead of open_clip's ``local-dir:FOLDER`` or ``hf-hub:REPOSITORY``."""
     scheme, place = backbone.split(":", 1)
-    start = f"backbone {backbone!r}: a model's name and its file are given apart here, not as open_clip's {scheme}:"
+    start = f"backbone {backbone!r}: a model's name and its weights are given apart here, not as open_clip's {scheme}:"
     folder = absolute(place)
     if scheme == "local-dir" and place and not folder.is_dir():
         return f"{start}, and the folder {folder} does not exist."
     if scheme == "local-dir" and place:
-        files = sorted(file for ending in ("safetensors", "bin", "pt", "pth") for file in folder.glob(f"*.{ending}"))
         wanted = clip_names.said_by(folder / "open_clip_config.json").get("model_cfg")
         same = [name for name in names()[1:] if open_clip.get_model_config(name) == wanted]
-        if same and files:
-            return f"{start}; give backbone={same[0]!r} and pretrained='{files[0]}'."
+        if same and weights.file_at(place):
+            return f"{start}; give backbone={same[0]!r} and pretrained='{folder}'."
     return (
         f"{start}; give the name of the same architecture, such as 'ViT-B-16-quickgelu', as backbone, and its "
-        "downloaded file (open_clip_model.safetensors) as pretrained."
-    )
-
-
-def _is_plain_vit(config: dict) -> bool:
-    vision = config["vision_cfg"]
-    return not (
-        "timm_model_name" in vision
-        or "multimodal_cfg" in config
-        or vision.get("attentional_pool")
-        or isinstance(vision.get("layers", 12), list | tuple)
-        or vision.get("pool_type", "tok") != "tok"
+        "downloaded folder or file (open_clip_model.safetensors) as pretrained."
     )
 
 
@@ -333,10 +203,27 @@ def _tags(backbone: str) -> list[str]:
 
 
 def _build(config: dict) -> nn.Module:
+    """The whole model with random weights: nothing is downloaded for a part of it."""
+    config = deepcopy(config)
+    if "timm_model_name" in config["vision_cfg"]:
+        config["vision_cfg"]["timm_model_pretrained"] = False
     custom = config.get("custom_text", False) or "hf_model_name" in config["text_cfg"]
-    keys = ("embed_dim", "vision_cfg", "text_cfg", "quick_gelu", "init_logit_scale", "init_logit_bias")
+    if "hf_model_name" in config["text_cfg"]:
+        config["text_cfg"]["hf_model_pretrained"] = False
+    keys = ["embed_dim", "vision_cfg", "text_cfg", "quick_gelu", "init_logit_scale", "init_logit_bias"]
     kind = open_clip.CustomTextCLIP if custom else open_clip.CLIP
+    if "multimodal_cfg" in config:
+        kind, keys = open_clip.CoCa, [*keys, "multimodal_cfg"]
     return kind(**{key: config[key] for key in keys if key in config})
+
+
+def _images(config: dict) -> Images:
+    """The image tower alone; CoCa's gives its tokens beside its feature, which only its decoder reads."""
+    vision = config["vision_cfg"] | {"output_tokens": False}
+    if "timm_model_name" in vision:
+        vision["timm_model_pretrained"] = False
+    visual = open_clip.model._build_vision_tower(config["embed_dim"], vision, config.get("quick_gelu", False))
+    return Images(visual, config)
 
 
 def _check_activation(backbone: str, activation: str, source: str) -> None:
@@ -358,14 +245,20 @@ def _load_weights(clip: nn.Module, path: Path, backbone: str, told: bool) -> Non
     if activation and not told:
         _check_activation(backbone, activation, f"pretrained file {path}")
     problem = ""
+    if isinstance(clip, Images):
+        state = {name: value for name, value in state.items() if name.startswith(("visual.", "logit_"))}
     try:
         state = open_clip.convert.convert_state_dict(clip, state)
-        if "positional_embedding" in state and not hasattr(clip, "positional_embedding"):
+        state.pop("text.transformer.embeddings.position_ids", None)  # a range of numbers, in old files
+        if "positional_embedding" in state and hasattr(clip, "text"):
             state = open_clip.model.convert_to_custom_text_state_dict(state)
         for name in {"logit_scale", "logit_bias"} & state.keys():
             state[name] = state[name].reshape(getattr(clip, name).shape)  # a number, or one in a list
+        if clip.logit_bias is not None and "logit_bias" not in state:
+            state["logit_bias"] = torch.zeros_like(clip.logit_bias)  # as open_clip does: weights of no sigmoid
         open_clip.model.resize_pos_embed(state, clip)
-        open_clip.model.resize_text_pos_embed(state, clip)
+        if not isinstance(clip, Images):
+            open_clip.model.resize_text_pos_embed(state, clip)
         problem = weights.misfit(clip.state_dict(), state)
         clip.load_state_dict(state)
     except Exception as cause:
@@ -384,23 +277,11 @@ def _untold(path: Path, backbone: str) -> str:
     other = (
         f"; weights trained with {there} belong to backbone={twin!r}" if twin in names() and twin != backbone else ""
     )
+    whose = "OpenAI's" if _statistics(backbone) == OPENAIS else "its tags'"
     return (
         f"{path} does not say with which activation and which statistics of pixels it was trained: it runs with "
-        f"{here}, as backbone {backbone!r} does, and OpenAI's mean and deviation{other}."
+        f"{here}, as backbone {backbone!r} does, and {whose} mean and deviation{other}."
     )
-
-
-def tokenizer(backbone: str, context_length: int):
-    """open_clip's tokenizer of that model: sentences -> int64 [N context_length]; UserError where it is not here."""
-    if backbone not in open_clip.list_models():
-        return open_clip.SimpleTokenizer(context_length=context_length)
-    try:
-        return open_clip.get_tokenizer(backbone, context_length=context_length)
-    except Exception as cause:
-        raise UserError(
-            f"the tokenizer of backbone {backbone!r} is not on this machine and could not be downloaded "
-            f"({_first_line(cause)})."
-        ) from cause
 
 
 def _first_line(cause: Exception) -> str:

@@ -34,6 +34,9 @@ WRAPPERS = ("model.", "head.")  # modules that hold all the others; TAdaConv's v
 SIZES = ("input_resolution", "context_length", "vocab_size")  # numbers beside the weights in OpenAI's archives
 DAMAGED = "checkpoint {} cannot be read as a safetensors or PyTorch file ({})"
 
+ENDINGS = (".safetensors", ".bin", ".pth", ".pt")
+PREFERRED = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin", "model.safetensors", "pytorch_model.bin")
+
 State = dict[str, Tensor]
 
 
@@ -64,6 +67,15 @@ def read(path: str | Path) -> Stored:
             return Stored(tensors, notes=file.metadata() or {})
     except (SafetensorError, OSError):
         raise UserError(DAMAGED.format(path, "damaged, or of another kind")) from None
+
+
+def file_at(place: str) -> Path | None:
+    """The file of weights that ``place`` names: itself, or the one of a folder that open_clip or timm would read."""
+    path = paths.absolute(place)
+    if path.is_dir():
+        files = sorted(file for ending in ENDINGS for file in path.glob(f"*{ending}"))
+        return min(files, key=lambda file: (PREFERRED + (file.name,)).index(file.name), default=None)
+    return path if path.is_file() else None
 
 
 class OpenAIs(dict):

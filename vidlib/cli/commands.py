@@ -63,11 +63,14 @@ def _add_runs(commands: Any) -> None:
 
 
 def _add_reports(kinds: Any) -> None:
-    """Add ``page`` and ``table`` to the kinds of ``vidlib report``."""
+    """Add ``page``, ``backbones`` and ``table`` to the kinds of ``vidlib report``."""
     page = kinds.add_parser("page", help="one HTML page of all runs, with figures and commands")
     page.add_argument("--runs", default="", metavar="DIR", help="the runs folder, default the usual one")
     page.add_argument("--out", default="", metavar="FILE", help="the page, default report.html in the runs folder")
     page.set_defaults(do=_page)
+    towers = kinds.add_parser("backbones", help="which towers there are, what they give, and what a frame costs")
+    towers.add_argument("names", nargs="*", metavar="NAME", help="names, or patterns such as 'vit_*dinov2*'")
+    towers.set_defaults(do=_backbones)
     table = kinds.add_parser("table", help="a paper's figures beside ours, what was not run left blank")
     table.add_argument("paper", metavar="PAPER", help="a method's name, such as ma_fsar")
     table.add_argument("--runs", default="", metavar="DIR", help="the runs folder, default the usual one")
@@ -155,6 +158,17 @@ def _table(given: argparse.Namespace) -> Iterator[str]:
     from vidlib.cli import report_table
 
     yield report_table.written(report_table.table(given.paper, given.runs), given.format)
+
+
+def _backbones(given: argparse.Namespace) -> Iterator[str]:
+    from vidlib.studies import tower_table
+
+    shape = "{:<34} {:<6} {:<8} {:<4} {:>10} {:>8} {:>5} {:>5}  {}"
+    yield shape.format("backbone", "frames", "adapters", "maps", "million", "GMACs", "input", "width", "texts")
+    for name, frames, texts, *facts in tower_table.rows(*given.names):
+        yield shape.format(name, frames, *facts, texts)
+    if not given.names:
+        yield "timm's image models give frames too: name them, or a pattern such as 'vit_*dinov2*'"
 
 
 def _add_predict(parser: argparse.ArgumentParser) -> None:

@@ -12,15 +12,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-def block_attention(block: nn.Module, x: Tensor, inner: nn.Module | None = None) -> Tensor:
+def block_attention(block: nn.Module, x: Tensor, inner: nn.Module | None = None, over_time: bool = False) -> Tensor:
     """A ViT block's attention branch, ``ls_1(MSA(ln_1 x))``, ``[B N D] -> [B N D]``; the residual is the caller's.
 
     ``inner``, if given, acts between norm and attention. ``block`` has ``ln_1``, ``attn`` and ``ls_1`` as open_clip's
     ResidualAttentionBlock. Temporal and local attention both come through here, with the same weights, so one hook on
-    ``block.attn`` sees both.
+    ``block.attn`` sees both. ``over_time``: the tokens are one place's at several times, and rotary positions, where
+    the tower has them, turn none.
     """
     x = block.ln_1(x) if inner is None else inner(block.ln_1(x))
-    return block.ls_1(block.attn(x, x, x, need_weights=False)[0])
+    still = {"turned": False} if over_time and getattr(block.attn, "turns", False) else {}
+    return block.ls_1(block.attn(x, x, x, need_weights=False, **still)[0])
 
 
 class TemporalTransformer(nn.Module):
@@ -80,8 +82,11 @@ def capture_attention(method: nn.Module) -> Iterator[dict[tuple[int, str], Tenso
     Yields a dict that fills as the tower runs: ``(layer, call) -> [B H N N]`` (query axis before key axis), where call
     is one of ``method.attention_calls``, "temporal" or "local", and ``B`` counts that call's sequences; a later pass
     overwrites an earlier one. The weights come from a second call to the attention module, so what the method computes
-    is the same to the last bit with and without capture, on every device.
+    is the same to the last bit with and without capture, on every device. A local map's tokens stand as a plain CLIP's
+    do: class token, patches, others; of a tower without a class token the first row is the mean of all, the first
+    column 0.
     """
+    prefix = getattr(method.backbone, "prefix", 1)
     maps: dict[tuple[int, str], Tensor] = {}
     counts: dict[int, int] = {}
 
@@ -91,7 +96,8 @@ def capture_attention(method: nn.Module) -> Iterator[dict[tuple[int, str], Tenso
             counts[layer] = counts.get(layer, 0) + 1
             with torch.no_grad():  # module.forward, not module(...): the hook must not see its own call
                 kwargs = {**kwargs, "need_weights": True, "average_attn_weights": False}
-                maps[layer, call] = module.forward(*args, **kwargs)[1].detach()
+                weights = module.forward(*args, **kwargs)[1].detach()
+                maps[layer, call] = _in_order(weights, prefix) if call == "local" else weights
 
         return store
 
@@ -103,3 +109,11 @@ def capture_attention(method: nn.Module) -> Iterator[dict[tuple[int, str], Tenso
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _in_order(weights: Tensor, prefix: int) -> Tensor:
+    """``[B H N N]`` with ``prefix`` tokens before the patches -> one before them, registers behind."""
+    if prefix == 0:
+        return F.pad(torch.cat([weights.mean(-2, keepdim=True), weights], -2), (1, 0))
+    order = [0, *range(prefix, weights.shape[-1]), *range(1, prefix)]
+    return weights if prefix == 1 else weights[..., order, :][..., order]

@@ -53,9 +53,10 @@ class Difference(nn.Module):
 
 
 class TEDAdapter(nn.Module):
-    """``[(B T) 1+N D] -> [(B T) 1+N D]``: ``x + enhancement(x)``, on the patch tokens also ``+ difference(x)``.
+    """``[(B T) P+N D] -> [(B T) P+N D]``: ``x + enhancement(x)``, on the patch tokens also ``+ difference(x)``.
 
-    The class token comes first. ``branches``: which of "enhancement" and "difference" there are; both see the same x.
+    ``prefix`` P tokens come first, the class token. ``branches``: which of "enhancement" and "difference" there are;
+    both see the same x.
     """
 
     def __init__(
@@ -65,9 +66,10 @@ class TEDAdapter(nn.Module):
         frames: int,
         grid: tuple[int, int],
         branches: Sequence[str] = ("enhancement", "difference"),
+        prefix: int = 1,
     ) -> None:
         super().__init__()
-        self.frames = frames
+        self.frames, self.prefix = frames, prefix
         self.enhancement = Enhancement(dim, width) if "enhancement" in branches else None
         self.difference = Difference(dim, width, grid) if "difference" in branches else None
 
@@ -76,7 +78,7 @@ class TEDAdapter(nn.Module):
         if self.enhancement is not None:
             y = y + self.enhancement(x)
         if self.difference is not None:
-            y = y + F.pad(self.difference(x[:, :, 1:]), (0, 0, 1, 0))
+            y = y + F.pad(self.difference(x[:, :, self.prefix :]), (0, 0, self.prefix, 0))
         return rearrange(y, "b t n d -> (b t) n d")
 
 

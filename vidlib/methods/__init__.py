@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from vidlib.backbones import clip, resnet
+from vidlib import backbones
 from vidlib.basics.errors import UserError
 from vidlib.basics.words import suggest
 from vidlib.methods import yours
 from vidlib.methods.actionclip import ActionCLIP
 from vidlib.methods.aim import AIM
-from vidlib.methods.base import FewShotMethod, Match
+from vidlib.methods.base import FewShotMethod, Match, check_blocks
 from vidlib.methods.bimhm import BiMHM
 from vidlib.methods.clip_fsar import CLIPFSAR
 from vidlib.methods.frozen_clip import FrozenCLIP
@@ -228,13 +228,15 @@ def source_file(name: str) -> Path:
 def check(params: "RunParams | VideoTextRunParams") -> None:
     """UserError where ``build`` would for a reason that can be known without video and without weights."""
     kind = find(params.method)
-    if kind.needs_clip and params.backbone in resnet.names():
-        _refuse_without_text(params.method, params.backbone)
+    if kind.needs_clip or kind.adapts_blocks or kind.needs_maps:
+        _check_tower(
+            params.method, backbones.outline(params.backbone), backbones.texts_need(params.backbone, params.pretrained)
+        )
     arguments(params)
     if not issubclass(kind, VideoTextMethod):
         return
     with torch.device("meta"):  # the constructor knows what fits; nothing is drawn or filled
-        method = build(params, clip.load(params.backbone, ""), **taken(params.method, classes=2, vocabulary=2))
+        method = build(params, backbones.load(params.backbone, ""), **taken(params.method, classes=2, vocabulary=2))
     if params.protocol == "zero_shot" and not method.uses_text:
         raise UserError(
             f"protocol zero_shot: {params.method} scores by a classifier of its training classes here, which cannot "
@@ -297,8 +299,7 @@ def build(
     paper = entered(name)
     chosen = paper | (changes if isinstance(params, str) else arguments(params) | changes)
     _known_arguments(name, chosen)
-    if method.needs_clip and not backbone.has_text:
-        _refuse_without_text(name, backbone.name)
+    _check_tower(name, backbone)
     lacking = [argument for argument, each in _constructor(method).items() if each.default is each.empty]
     if lacking := [argument for argument in lacking if argument not in chosen]:
         raise UserError(f"method {name!r} needs {' and '.join(lacking)}; give {lacking[0]}=...")
@@ -339,5 +340,19 @@ def _known_arguments(name: str, chosen: Iterable[str]) -> None:
         raise UserError(f"method {name!r} has no argument {argument!r}; {suggest(argument, sorted(known))}")
 
 
-def _refuse_without_text(name: str, backbone: str) -> None:
-    raise UserError(f"method {name!r} adapts a CLIP, and {backbone} is none; give backbone clip-mini or a CLIP ViT")
+def _check_tower(name: str, backbone: "Backbone", texts_need: str | None = None) -> None:
+    """UserError where the method needs what the tower has not: class texts, blocks to adapt, stage maps."""
+    method = find(name)
+    if method.needs_clip and (backbone.texts_need if texts_need is None else texts_need):
+        if isinstance(backbone, backbones.CLIPBackbone):
+            raise UserError(f"method {name!r} reads class texts: {texts_need or backbone.texts_need}")
+        raise UserError(
+            f"method {name!r} adapts a CLIP, and {backbone.name} is none; give backbone clip-mini or a CLIP ViT"
+        )
+    if method.adapts_blocks:
+        check_blocks(f"method {name!r}", backbone)
+    if method.needs_maps and not hasattr(backbone, "map_dims"):
+        raise UserError(
+            f"method {name!r} reads a tower's stage maps, and backbone {backbone.name} gives none; give a ResNet such "
+            "as resnet50, or a ViT that reads its class token, such as ViT-B-16-quickgelu or vit_base_patch14_dinov2"
+        )

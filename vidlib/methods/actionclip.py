@@ -38,7 +38,7 @@ from vidlib.layers.gathering import gather
 from vidlib.layers.temporal_heads import HEADS
 from vidlib.layers.temporal_shift import temporal_shift
 from vidlib.matching.base import at_least_float32
-from vidlib.methods.base import one_of
+from vidlib.methods.base import check_blocks, one_of
 from vidlib.methods.video_text import (
     LABEL_WORDS,
     Features,
@@ -132,10 +132,12 @@ class ActionCLIP(VideoTextMethod):
             raise UserError(f"head_lr must be positive, got {head_lr!r}.")
         self.rates = {"head.": head_lr, "classifier.": head_lr}
         self.head, self.time_embedding, self.classifier = None, None, None
+        if visual_prompt in ("joint", "shift"):
+            check_blocks(f"visual_prompt {visual_prompt!r}", backbone)
         if visual_prompt == "joint":
             self.time_embedding = nn.Parameter(torch.randn(frames, backbone.width) * backbone.width**-0.5)
         else:
-            heads = backbone.text_blocks[0].attn.num_heads
+            heads = backbone.text_heads
             head = HEADS["meanp" if visual_prompt == "shift" else visual_prompt]
             self.head = head(backbone.embed_dim, frames, heads, self.released)
         if not self.uses_text:
@@ -165,19 +167,20 @@ class ActionCLIP(VideoTextMethod):
     def joint(self, x: Tensor) -> Tensor:
         """``[(B T) 3 H W] -> [B C]``: all frames' patches in one sequence, time running fastest."""
         tokens = rearrange(self.backbone.tokens(x), "(b t) n d -> b n t d", t=self.frames)
-        patches = tokens[:, 1:] + self.time_embedding.to(tokens.dtype)
-        tokens = torch.cat([tokens[:, 0, :1], rearrange(patches, "b n t d -> b (n t) d")], dim=1)
+        before, patches = tokens.tensor_split([self.backbone.prefix], dim=1)
+        patches = patches + self.time_embedding.to(tokens.dtype)
+        tokens = torch.cat([before[:, :, 0], rearrange(patches, "b n t d -> b (n t) d")], dim=1)
         tokens = self.backbone.ln_pre(tokens)
         for block in self.backbone.blocks:
             tokens = block(tokens)
-        return self.backbone.head(tokens[:, 0])
+        return self.backbone.read(tokens)
 
     def shifted(self, x: Tensor) -> Tensor:
         """``[(B T) 3 H W] -> [(B T) C]``: the tower with a temporal shift before every block."""
         tokens = self.backbone.ln_pre(self.backbone.tokens(x))
         for block in self.backbone.blocks:
-            tokens = block(temporal_shift(tokens, self.frames))
-        return self.backbone.head(tokens[:, 0])
+            tokens = block(temporal_shift(tokens, self.frames, prefix=self.backbone.prefix))
+        return self.backbone.read(tokens)
 
     def classified(self, video: Tensor) -> Tensor:
         """``[B C] -> [B K]``: the classifier's logits, in no less than float32."""

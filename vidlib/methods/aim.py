@@ -10,8 +10,10 @@ The CLIP image tower is frozen except ``ln_post``. In every block, with the bloc
 3. joint: ``x = x + MLP(LN x) + s A_J(LN x)``.
 
 A temporal embedding (T x D, zero at first) is added to every token before ``ln_pre``. The frame features are the class
-tokens after ``ln_post``; the released code drops CLIP's projection, ``project=True`` keeps it. As a few-shot method AIM
-has no text: the loss is cross-entropy on the metric's logits, as MA-FSAR's comparison under the same metric.
+tokens after ``ln_post``; the released code drops CLIP's projection, ``project=True`` keeps it. Of a tower that reads
+otherwise (average or attention pooling) they are what it reads, and ``ln_post`` is the norm that it reads through. As a
+few-shot method AIM has no text: the loss is cross-entropy on the metric's logits, as MA-FSAR's comparison under the
+same metric.
 
 Paper and released code agree on all of this; ``variant="released"`` differs in nothing and is accepted. Drop path acts
 on the temporal and joint adapters in training, here per video.
@@ -56,7 +58,7 @@ class AIM(FewShotMethod):
     shots: the metric averages the "distance"s of K supports, or they become one "prototype"; AIM has none.
     """
 
-    needs_clip = True
+    adapts_blocks = True
     released_unused = (r"^cls_head\.",)  # of the data set it was trained on
     by_role = False
     attention_calls = ("temporal", "local")
@@ -78,7 +80,7 @@ class AIM(FewShotMethod):
         project: bool = False,
         variant: str = "paper",
     ) -> None:
-        super().__init__(backbone, frames, backbone.embed_dim if project else backbone.width)
+        super().__init__(backbone, frames, backbone.embed_dim if project else backbone.pooled_dim)
         one_of("variant", variant, ("paper", "released"))
         self.shots = one_of("shots", shots, ("prototype", "distance"))
         one_of("num_tadapter", num_tadapter, (1, 2))
@@ -87,7 +89,7 @@ class AIM(FewShotMethod):
         rates = [drop_path * i / max(1, backbone.layers - 1) for i in range(backbone.layers)]
         self.adapters = nn.ModuleList(LayerAdapters(backbone.width, ratio, num_tadapter, rate) for rate in rates)
         self.temporal_embedding = nn.Parameter(torch.zeros(frames, backbone.width))
-        backbone.visual.ln_post.requires_grad_(True)
+        backbone.ln_post.requires_grad_(True)
         self.use_metric(metric, metric_scale, metric_options)
 
     def features(self, clips: Tensor) -> Tensor:
@@ -96,15 +98,13 @@ class AIM(FewShotMethod):
         x = self.backbone.ln_pre(x)
         for i, (block, layer) in enumerate(zip(self.backbone.blocks, self.adapters, strict=True)):
             x = self.adapted_block(block, layer, x, self.tokens_kept(i, x))
-        cls = x[:, 0]
-        cls = self.backbone.head(cls) if self.project else self.backbone.visual.ln_post(cls)
-        return rearrange(cls, "(b t) d -> b t d", t=self.frames)
+        return rearrange(self.backbone.read(x, self.project), "(b t) d -> b t d", t=self.frames)
 
     def adapted_block(self, block: nn.Module, layer: LayerAdapters, x: Tensor, keep: int) -> Tensor:
-        """One block on ``x [(B T) 1+N D]``; the first ``keep`` tokens come back."""
+        """One block on ``x [(B T) P+N D]``; the first ``keep`` tokens come back."""
         time = {"t": self.frames}
         tracks = rearrange(x, "(b t) n d -> (b n) t d", **time)
-        y = layer.temporal(block_attention(block, tracks, layer.temporal_in))
+        y = layer.temporal(block_attention(block, tracks, layer.temporal_in, over_time=True))
         x = x + self.dropped(layer, rearrange(y, "(b n) t d -> (b t) n d", n=x.shape[1]))
         x = x[:, :keep] + layer.spatial(block_attention(block, x)[:, :keep])
         z = block.ln_2(x)

@@ -50,7 +50,8 @@ class FewShotMethod(nn.Module, ABC):
     What is trained is what has ``requires_grad``; the towers of ``self.backbone`` stay in evaluation mode and frozen
     unless a method says otherwise. ``uses_text``: whether class texts matter at all; ``support_text``: whether
     ``embed`` wants the class text of a support video.
-    ``needs_clip``: whether the method adapts a CLIP's own blocks or reads its class texts, so that no ResNet will do.
+    ``needs_clip``: whether the method reads class texts, so that no image model will do; ``adapts_blocks``: whether it
+    adapts a ViT's blocks (``vidlib.backbones.vit``); ``needs_maps``: whether it reads the tower's stage maps.
     ``by_role``: whether ``embed`` depends on the role; where not, a video is embedded once for both.
     ``attention_calls``: what a block's attention is called for, in order, in one pass of the tower. ``sources``: for
     each constructor argument that no source settles, what is known of it (``open_choices.yaml``; a class of one's own
@@ -67,7 +68,7 @@ class FewShotMethod(nn.Module, ABC):
 
     uses_text = True
     support_text = False
-    needs_clip = False
+    needs_clip = adapts_blocks = needs_maps = False
     by_role = True
     attention_calls: tuple[str, ...] = ("local",)
     sources: ClassVar[Mapping[str, str]] = open_choices.Sources()
@@ -192,16 +193,18 @@ class FewShotMethod(nn.Module, ABC):
             self.backbone.trunk.load_state_dict(trunk)
 
     def frame_tokens(self, clips: Tensor) -> Tensor:
-        """``[B T 3 H W] -> [(B T) 1+N D]``: the backbone's tokens before ``ln_pre``."""
+        """``[B T 3 H W] -> [(B T) P+N D]``: the backbone's tokens before ``ln_pre``."""
         self.check_frames(clips)
         return self.backbone.tokens(rearrange(clips, "b t c h w -> (b t) c h w"))
 
     def tokens_kept(self, layer: int, x: Tensor) -> int:
-        """How many tokens a block must give back: in training only the class token of the last is ever read.
+        """How many tokens a block must give back: in training only the class token of the last is ever read, where a
+        tower reads it.
 
         In evaluation it is all of them, so that every matrix has the shape that open_clip gives it, and the same bits.
         """
-        return 1 if self.training and layer == self.backbone.layers - 1 else x.shape[1]
+        last = self.training and layer == self.backbone.layers - 1
+        return 1 if last and self.backbone.reads_class_token else x.shape[1]
 
     def unsettled(self) -> list[tuple[str, object, str]]:
         """Choices that no source settles: (constructor argument, value here, what the sources say)."""
@@ -268,6 +271,17 @@ def arithmetic_mix(first: Tensor, second: Tensor, weight: float) -> Tensor:
     """``log(a softmax(first) + (1-a) softmax(second))`` over the last axis, for any ``a`` in [0, 1]."""
     log = [math.log(w) if w > 0 else -math.inf for w in (weight, 1 - weight)]
     return torch.logaddexp(log[0] + first.log_softmax(-1), log[1] + second.log_softmax(-1))
+
+
+def check_blocks(what: str, backbone: "Backbone") -> None:
+    """UserError where ``what`` adapts a ViT's blocks and the tower has none that it knows."""
+    if not hasattr(backbone, "blocks"):
+        trunk = getattr(backbone.visual, "trunk", backbone.visual)
+        kind = type(trunk.blocks[0] if type(trunk).__name__ in ("Eva", "VisionTransformer") else trunk).__name__
+        raise UserError(
+            f"{what} adapts a ViT's blocks, and those of backbone {backbone.name} are of no known kind ({kind}); give "
+            "clip-mini, a CLIP ViT such as ViT-B-16-quickgelu, or a ViT of timm such as vit_base_patch14_dinov2."
+        )
 
 
 def check_weight(name: str, weight: float) -> float:

@@ -60,6 +60,7 @@ class GgHM(FewShotMethod):
 
     uses_text = False
     by_role = False
+    needs_maps = True
 
     shot_rules = {"frames": {"shots": "features"}, "distances": {"shots": "distance"}}
 

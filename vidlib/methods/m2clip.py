@@ -104,6 +104,7 @@ class M2CLIP(VideoTextMethod):
     dropout: before the classifier. template: the sentence around a class's text, in training and in testing.
     """
 
+    adapts_blocks = True
     rates = {"text_adapters.": 0.5}
     SENTENCE = TEMPLATE
 
@@ -154,8 +155,10 @@ class M2CLIP(VideoTextMethod):
         if not 0 <= text_adapter_layers <= last + 1:
             raise UserError(f"text_adapter_layers must be from 0 to {last + 1}, got {text_adapter_layers!r}.")
 
+        sizes = backbone.width, width, frames
+
         def image_adapters() -> nn.ModuleDict:
-            made = {place: TEDAdapter(backbone.width, width, frames, backbone.grid, branches) for place in places}
+            made = {place: TEDAdapter(*sizes, backbone.grid, branches, backbone.prefix) for place in places}
             return nn.ModuleDict(made)
 
         def text_adapters(layer: int) -> nn.ModuleDict:
@@ -173,7 +176,7 @@ class M2CLIP(VideoTextMethod):
             self.word_head = WordHead(backbone.text_width, vocabulary)
         self.dropout = nn.Dropout(dropout)
         if "visual" in self.heads:
-            self.classifier = nn.Linear(backbone.width, classes)
+            self.classifier = nn.Linear(backbone.pooled_dim, classes)
             nn.init.normal_(self.classifier.weight, std=0.02)
             nn.init.zeros_(self.classifier.bias)
 
@@ -191,22 +194,29 @@ class M2CLIP(VideoTextMethod):
 
     def embed(self, clips: Tensor) -> Features:
         """``video [B C]``, ``frames [B T C]`` and, with the head "visual", its ``logits [B K]``."""
-        cls = self.class_tokens(clips)
-        frames = self.backbone.head(cls)
+        tokens = self.image_tokens(clips)
+        frames = rearrange(self.backbone.read(tokens), "(b t) c -> b t c", t=self.frames)
         if self.frame_adapter is not None:
             frames = self.frame_adapter(frames)
         features = {"video": frames.mean(1), "frames": frames}
         if self.classifier is not None:
-            features["logits"] = self.classifier(self.dropout(self.backbone.visual.ln_post(cls.mean(1))))
+            features["logits"] = self.classifier(self.dropout(self.clip_feature(tokens)))
         return features
 
-    def class_tokens(self, clips: Tensor) -> Tensor:
-        """``[B T 3 H W] -> [B T D]``: each frame's class token after the last block."""
+    def clip_feature(self, tokens: Tensor) -> Tensor:
+        """``[(B T) P+N D] -> [B D]``: the norm of the mean class token; the mean of what a tower reads otherwise."""
+        if self.backbone.reads_class_token:
+            return self.backbone.ln_post(rearrange(tokens[:, 0], "(b t) d -> b t d", t=self.frames).mean(1))
+        read = self.backbone.read(tokens, project=False)
+        return rearrange(read, "(b t) d -> b t d", t=self.frames).mean(1)
+
+    def image_tokens(self, clips: Tensor) -> Tensor:
+        """``[B T 3 H W] -> [(B T) P+N D]``: each frame's tokens after the last block."""
         self.check_frames(clips)
         x = self.backbone.ln_pre(self.backbone.tokens(rearrange(clips, "b t c h w -> (b t) c h w")))
         for block, adapters in zip(self.backbone.blocks, self.visual_adapters, strict=True):
             x = self.image_block(block, adapters, x)
-        return rearrange(x[:, 0], "(b t) d -> b t d", t=self.frames)
+        return x
 
     def image_block(self, block: nn.Module, adapters: nn.ModuleDict, x: Tensor) -> Tensor:
         """One block with its adapters, ``[(B T) 1+N D] -> [(B T) 1+N D]``."""
@@ -227,7 +237,7 @@ class M2CLIP(VideoTextMethod):
     def decode(self, ids: Tensor, frames: Tensor) -> Tensor:
         """Sentences ``[B L]`` looking at their videos' ``frames [B T C]`` -> ``[B L C]``, what the word head takes."""
         x = _text_block(self.decoder, self.text_adapters[-1], self.text_states(ids), frames, None)
-        return self.backbone.clip.ln_final(x)
+        return self.backbone.ln_final(x)
 
     # ---- testing and training
 

@@ -92,7 +92,7 @@ class MAFSAR(FewShotMethod):
     finetune: "adapters", or "full" to train the image tower as well (ablation).
     """
 
-    needs_clip = True
+    needs_clip = adapts_blocks = True
     shot_rules = BY_SHOTS
 
     def __init__(
@@ -144,6 +144,10 @@ class MAFSAR(FewShotMethod):
         self.kl = one_of("kl", kl, ("video", "both"))
         self.pooled = one_of("pooled", pooled, ("before", "after"))
         self.shots = one_of("shots", shots, ("prototype", "distance"))
+        if self.temporal_token == "replace" and global_temporal == "class" and not backbone.has_class_token:
+            raise UserError(
+                f"temporal_token 'replace' needs a class token, and {backbone.name} has none; use 'append'."
+            )
         one_of("text_projection", text_projection, ("per_layer", "shared"))
         one_of("finetune", finetune, ("adapters", "full"))
         self.temporal_residual, self.scale = temporal_residual, scale
@@ -187,22 +191,22 @@ class MAFSAR(FewShotMethod):
             if text is not None and self.text_projections:
                 token = self.text_projections[i % len(self.text_projections)](text)
             x = self.adapted_block(block, layer, x, token, adapters, self.tokens_kept(i, x))
-        return rearrange(self.backbone.head(x[:, 0]), "(b t) c -> b t c", t=self.frames)
+        return rearrange(self.backbone.read(x), "(b t) c -> b t c", t=self.frames)
 
     def adapted_block(
         self, block: nn.Module, layer: LayerAdapters, x: Tensor, text: Tensor | None, adapters: bool, keep: int
     ) -> Tensor:
-        """One block on ``x [(B T) 1+N D]``, ``text [B D]`` a token or None; the first ``keep`` tokens come back."""
+        """One block on ``x [(B T) P+N D]``, ``text [B D]`` a token or None; the first ``keep`` tokens come back."""
         time = {"t": self.frames}
         extra = []
         if self.global_temporal == "all":
             if adapters:
                 tracks = rearrange(x, "(b t) n d -> (b n) t d", **time)
-                y = layer.temporal(block_attention(block, tracks))
+                y = layer.temporal(block_attention(block, tracks, over_time=True))
                 x = x + rearrange(y, "(b n) t d -> (b t) n d", n=x.shape[1])
         elif self.global_temporal == "class":
-            cls = rearrange(x[:, 0], "(b t) d -> b t d", **time)
-            y = layer.temporal(block_attention(block, cls)) if adapters else torch.zeros_like(cls)
+            cls = rearrange(self.backbone.class_token(x), "(b t) d -> b t d", **time)
+            y = layer.temporal(block_attention(block, cls, over_time=True)) if adapters else torch.zeros_like(cls)
             token = rearrange(cls + y if self.temporal_residual else y, "b t d -> (b t) 1 d")
             if self.temporal_token == "append":
                 extra.append(token)

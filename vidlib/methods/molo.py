@@ -123,6 +123,7 @@ class MoLo(FewShotMethod):
 
     uses_text = False
     by_role = False
+    needs_maps = True
     released_unused = (r"^pe\.pe$", r"^classification_layer\.")  # the head where ``classes`` is 0
 
     def __init__(

@@ -129,6 +129,7 @@ class SloshNet(FewShotMethod):
 
     uses_text = False
     by_role = False
+    needs_maps = True
     released_unused = (r"resnet\.fc\..*", r"transformers\.\d+\.(pe\.pe|norm_v\..*)")
     released_missing: tuple[str, ...] = ()
 

@@ -56,6 +56,7 @@ class VideoTextMethod(nn.Module, ABC):
 
     attention_calls: tuple[str, ...] = ("local",)
     needs_clip = True
+    adapts_blocks = needs_maps = False
     masks_words = False
     uses_text = True
     SENTENCE: ClassVar[str] = ""

@@ -112,10 +112,13 @@ def result_table(studied: Studied) -> pd.DataFrame:
 
 
 def named(name: str, run: Run) -> str:
-    """``label`` of the method; where a ResNet is what is frozen, it is not called CLIP."""
+    """``label`` of the method; where another tower is what is frozen, it is not called CLIP."""
     backbone = run.params["backbone"]
-    resnet = any(word in backbone for word in ("res", "senet"))  # of timm's names each has one, of CLIP's none
-    return f"frozen {backbone}" if name == "frozen_clip" and resnet else label(name)
+    if name != "frozen_clip" or backbone == "clip-mini":
+        return label(name)
+    from vidlib.backbones import clip  # loads torch
+
+    return label(name) if backbone in clip.names() else f"frozen {backbone}"
 
 
 def sizes(result: Mapping[str, Any]) -> dict[str, str]:

@@ -43,7 +43,7 @@ class Bench:
     def __post_init__(self) -> None:
         self.method = self.make()
         tower = self.method.backbone
-        self.size, self.texts = tower.image_size, tower.encode_text(NAMES, ("a photo of {}",)).detach()
+        self.size, self.texts = tower.image_size, backbones.class_texts(tower, NAMES, ("a photo of {}",)).detach()
         self.plain = self.batch()
         self.logits = self.evaluate(self.plain)
         self.tolerance = PART * float(self.logits.std()) + 1e-6 * float(self.logits.abs().max())

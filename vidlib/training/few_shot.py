@@ -208,7 +208,7 @@ def open_split(
     if found and name in found.splits:
         clips = found.clips(manifest, name)
     texts = [manifest.texts(cls) for cls in sampler.classes]
-    features = backbone.encode_text([text for each in texts for text in each], params.templates)
+    features = backbones.class_texts(backbone, [text for each in texts for text in each], params.templates)
     means = [each.mean(0) for each in features.split([len(each) for each in texts])]
     return Split(clips, sampler, torch.stack(means))
 

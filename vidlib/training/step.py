@@ -22,9 +22,10 @@ from vidlib.training import checkpoints
 REMEDY = "try a lower lr, a longer warmup, clip_grad 1, or precision 32-true"
 OPTIMIZERS = ("adamw", "adam", "sgd")
 SCHEDULES = ("cosine", "constant", "steps")
-BLOCK = re.compile(r"(.*(?:resblocks|adapters))\.(\d+)\.")  # CLIP's towers, and adapters kept block by block
+BLOCK = re.compile(r"(.*(?:resblocks|trunk\.blocks|adapters))\.(\d+)\.")  # towers, and adapters kept block by block
 BEFORE_BLOCKS = re.compile(
-    r"(.*clip\.(?:visual\.)?)(?:conv1|class_embedding|positional_embedding|token_embedding|ln_pre)\b"
+    r"(.*clip\.(?:visual\.|text\.)?)(?:conv1|class_embedding|positional_embedding|token_embedding|ln_pre)\b"
+    r"|(.*trunk\.)(?:patch_embed|cls_token|reg_token|pos_embed|rope|norm_pre)\b"  # timm's
 )
 DECAYED = ("matrices", "all but norms", "all")
 BETAS = (0.9, 0.999)  # torch's
@@ -151,8 +152,10 @@ def _blocks_above(names: Sequence[str]) -> dict[str, int]:
         stacks[stack] = max(stacks.get(stack, 0), int(number) + 1)
     above = {name: stacks[found[1]] - int(found[2]) for name, found in numbered.items()}
     for name in names:
-        if (found := BEFORE_BLOCKS.match(name)) and (blocks := stacks.get(f"{found[1]}transformer.resblocks")):
-            above[name] = blocks + 1
+        if found := BEFORE_BLOCKS.match(name):
+            stack = f"{found[1]}transformer.resblocks" if found[1] else f"{found[2]}blocks"
+            if blocks := stacks.get(stack):
+                above[name] = blocks + 1
     return above
 
 

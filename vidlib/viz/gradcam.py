@@ -83,13 +83,16 @@ def _stage(method: nn.Module, stage: int) -> nn.Module:
         raise UserError(f"stage: {stage} is not one of {', '.join(map(str, STAGES))}")
     backbone = method.backbone
     if hasattr(backbone, "blocks"):
-        return backbone.blocks[max(1, round(backbone.layers * stage / 4)) - 1]
+        block = backbone.blocks[max(1, round(backbone.layers * stage / 4)) - 1]
+        return getattr(block, "block", block)  # timm's own is what its tower calls
+    if not hasattr(backbone.trunk, f"layer{stage}"):
+        raise UserError(f"Grad-CAM looks at a ResNet's stages or a ViT's blocks, and {backbone.name} has neither")
     return getattr(backbone.trunk, f"layer{stage}")
 
 
 def _maps(method: nn.Module, x: Tensor) -> Tensor:
     """A ResNet's ``[T D h w]`` as it is; a ViT's tokens ``[T 1+N D]`` without the class token, on their grid."""
-    return x if x.ndim == 4 else x[:, 1:].transpose(1, 2).unflatten(2, method.backbone.grid)
+    return x if x.ndim == 4 else x[:, method.backbone.prefix :].transpose(1, 2).unflatten(2, method.backbone.grid)
 
 
 @style.figure

@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from vidlib import backbones, methods
-from vidlib.backbones import Backbone, CLIPBackbone, clip_resnet, weights
+from vidlib.backbones import Backbone, CLIPBackbone, weights
 from vidlib.backbones.weights import State
 from vidlib.basics.errors import UserError
 from vidlib.basics.words import few, suggest
@@ -148,7 +148,7 @@ def _backbone(found: Survey, given: Backbone | str | None, pretrained: str, sour
         raise UserError(f"{holds}: give backbone=, one already built, or a name with pretrained=")
     chosen = found.backbone if given is None else given
     if isinstance(chosen, str):
-        backbone = (clip_resnet if chosen in clip_resnet.NAMES else backbones).load(chosen, pretrained)
+        backbone = backbones.load(chosen, pretrained)
     else:
         backbone = chosen
     width, gives = found.sizes["features"], {backbone.embed_dim, getattr(backbone, "width", backbone.embed_dim)}

@@ -20,7 +20,6 @@ from lightning.fabric import Fabric
 from torch import Tensor
 
 from vidlib import backbones, methods
-from vidlib.backbones import resnet
 from vidlib.basics.devices import make_fabric, place, ready
 from vidlib.basics.errors import UserError
 from vidlib.basics.paths import absolute, check_writable
@@ -168,7 +167,7 @@ def ways(p: PredictParams) -> dict[str, PredictParams]:
     told = {"zero-shot": {"classes": own.classes, "method": ""}, "few-shot": {"support": str(own.support)}}
     if p.run:
         del told["few-shot" if open_record(p).params["method"] in VIDEO_TEXT_NAMES else "zero-shot"]
-    elif p.method or p.backbone in resnet.names():
+    elif p.method or backbones.texts_need(p.backbone, p.pretrained):
         del told["zero-shot"]
     shared = p.model_dump() | {"videos": [str(own.videos)]}
     return {way: PredictParams.parse(shared | given) for way, given in told.items()}
@@ -230,7 +229,7 @@ def _zero_shot(p: PredictParams, opened: Opened, files: list[Path], fabric: Fabr
 def _few_shot(p: PredictParams, opened: Opened, files: list[Path], fabric: Fabric) -> tuple:
     """One episode of all classes; a class's number of examples is its own."""
     by_class = examples(p.support)
-    texts = opened.method.backbone.encode_text([readable(name) for name in by_class], opened.templates)
+    texts = backbones.class_texts(opened.method.backbone, [readable(name) for name in by_class], opened.templates)
     method, text = ready(fabric, opened.method), place(fabric, texts)
     labels = torch.tensor([k for k, same in enumerate(by_class.values()) for _ in same], device=fabric.device)
 
