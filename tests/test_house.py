@@ -139,13 +139,10 @@ def _knowing(library: str) -> set[str]:
     return {path.relative_to(root).as_posix() for path in root.rglob("*.py") if knows(path)}
 
 
-def test_only_the_clip_backbone_knows_open_clip():
-    beside = {"backbones/weights.py", "backbones/clip_mini/train.py"}  # weights asks for OpenAI's digests alone
-    assert {"backbones/clip.py"} <= _knowing("open_clip") <= {"backbones/clip.py"} | beside
-
-
-def test_only_the_resnet_backbone_knows_timm():
-    assert {"backbones/resnet.py"} <= _knowing("timm") <= {"backbones/resnet.py", "backbones/resnet_mini/train.py"}
+@pytest.mark.parametrize("library", ["open_clip", "timm"])
+def test_only_the_backbones_know_the_libraries_of_towers(library):
+    knowing = _knowing(library)
+    assert knowing and all(file.startswith("backbones/") for file in knowing), knowing
 
 
 def test_installed_towers_are_the_pinned_ones():

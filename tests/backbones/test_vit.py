@@ -187,6 +187,10 @@ def test_captured_attention_stands_as_a_plain_clips_and_changes_no_bit(kind):
     if method.backbone.prefix == 0:
         assert local[..., 0].eq(0).all() and torch.allclose(first, local[..., 1:, 1:].mean(-2), atol=1e-6)
     assert maps[1, "temporal"].shape[-2:] == (3, 3)
+    frozen = methods.build("otam", tower(kind), frames=3).eval()
+    with torch.no_grad(), capture_attention(frozen) as seen:  # the tower runs its blocks itself
+        frozen.embed(x, None, "query")
+    assert set(seen) == {(0, "local"), (1, "local")} and torch.allclose(seen[1, "local"], local, atol=1e-5)
 
 
 def test_an_image_model_adapts_without_texts_and_wants_a_clip_where_a_method_reads_some():

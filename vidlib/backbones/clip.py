@@ -59,9 +59,10 @@ def check(backbone: str, pretrained: str) -> None:
             f"pretrained {pretrained!r} is neither a tag of {backbone} ({', '.join(_tags(backbone))}) nor "
             f"a file or a folder with one (tried {absolute(pretrained)}); '' gives random weights."
         )
-    theirs, ours = clip_names.said_by(path.parent / "open_clip_config.json").get("model_cfg"), _config(backbone)
-    if absolute(pretrained).is_dir() and theirs and theirs != ours:
-        same = [name for name in names()[1:] if open_clip.get_model_config(name) == theirs]
+    theirs = clip_names.said_by(path.parent / "open_clip_config.json").get("model_cfg")
+    if absolute(pretrained).is_dir() and theirs and _tower(theirs) != _tower(_config(backbone)):
+        same = [name for name in names()[1:] if _tower(open_clip.get_model_config(name)) == _tower(theirs)]
+        same.sort(key=lambda name: open_clip.get_model_config(name) != theirs)  # several share an image tower
         right = f"the right name is backbone={same[0]!r}" if same else "no name of open_clip's has its architecture"
         raise UserError(f"pretrained folder {path.parent} holds another model than backbone {backbone!r}; {right}.")
 
@@ -94,7 +95,9 @@ def load(backbone: str, pretrained: str) -> CLIPBackbone:
     elif pretrained:
         path = weights.file_at(pretrained)
         beside = clip_names.said_by(path.parent / "open_clip_config.json").get("preprocess_cfg", {})
-        mean, std = beside.get("mean", mean), beside.get("std", std)
+        theirs = clip_names.said_by(path.parent / "preprocessor_config.json")  # of transformers
+        mean = beside.get("mean", theirs.get("image_mean", mean))
+        std = beside.get("std", theirs.get("image_std", std))
     if path is not None:
         _load_weights(clip, Path(path), backbone, told)
     return _wrapped(clip, backbone, mean, std, need, _reader(backbone, pretrained))
@@ -148,6 +151,15 @@ def _reader(backbone: str, pretrained: str) -> str:
     folder = absolute(pretrained) if pretrained else None
     there = folder and (folder / "tokenizer_config.json").is_file() and (folder / "open_clip_config.json").is_file()
     return f"{SCHEMES[0]}{folder}" if there else backbone
+
+
+def _tower(config: dict) -> tuple:
+    """What makes an image tower, however much of it a config says."""
+    vision = {**config.get("vision_cfg", {}), "timm_model_pretrained": False}
+    try:
+        return config.get("embed_dim"), open_clip.CLIPVisionCfg(**vision)
+    except TypeError:  # a key of another version
+        return config.get("embed_dim"), vision
 
 
 def _statistics(backbone: str) -> tuple[Sequence[float], Sequence[float]]:

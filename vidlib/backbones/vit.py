@@ -221,17 +221,23 @@ class TimmAttention(nn.Module):
         """``query [B N D]``, which the other two must be -> ``[B N D]`` and, if asked for, weights ``[B H N N]``."""
         rope = self.vit.rotation(self.layer, query.shape[1]) if turned else None
         given = {} if rope is None else {"rope": rope}
+        output = self.attention(query, **given)
         if not need_weights:
-            return self.attention(query, **given), None
+            return output, None
+        weights = self.weights(query, **given)
+        return output, weights.mean(1) if average_attn_weights else weights
+
+    def weights(self, *args, **kwargs) -> Tensor:
+        """``[B H N N]`` of a call of timm's own attention, whose hooks do not see this one."""
         seen: list[Tensor] = []
         handle = self.attention.attn_drop.register_forward_hook(lambda _module, _args, output: seen.append(output))
         fused, self.attention.fused_attn = self.attention.fused_attn, False  # the fused kernel keeps no weights
         try:
-            output = self.attention(query, **given)
+            self.attention.forward(*args, **kwargs)
         finally:
             self.attention.fused_attn = fused
             handle.remove()
-        return output, seen[0].mean(1) if average_attn_weights else seen[0]
+        return seen[0]
 
 
 def view(tower: nn.Module) -> OpenClipViT | TimmViT | None:

@@ -90,19 +90,24 @@ def capture_attention(method: nn.Module) -> Iterator[dict[tuple[int, str], Tenso
     maps: dict[tuple[int, str], Tensor] = {}
     counts: dict[int, int] = {}
 
-    def hook(layer: int):
+    def hook(layer: int, attention: nn.Module):
         def store(module: nn.Module, args: tuple, kwargs: dict, output: tuple) -> None:
             call = method.attention_calls[counts.get(layer, 0) % len(method.attention_calls)]
             counts[layer] = counts.get(layer, 0) + 1
             with torch.no_grad():  # module.forward, not module(...): the hook must not see its own call
-                kwargs = {**kwargs, "need_weights": True, "average_attn_weights": False}
-                weights = module.forward(*args, **kwargs)[1].detach()
-                maps[layer, call] = _in_order(weights, prefix) if call == "local" else weights
+                if module is not attention:  # another library's, which adapters and its own tower both call
+                    weights = attention.weights(*args, **kwargs)
+                else:
+                    kwargs = {**kwargs, "need_weights": True, "average_attn_weights": False}
+                    weights = module.forward(*args, **kwargs)[1].detach()
+            maps[layer, call] = _in_order(weights, prefix) if call == "local" else weights
 
         return store
 
+    attentions = [block.attn for block in method.backbone.blocks]
     handles = [
-        block.attn.register_forward_hook(hook(i), with_kwargs=True) for i, block in enumerate(method.backbone.blocks)
+        getattr(attention, "attention", attention).register_forward_hook(hook(i, attention), with_kwargs=True)
+        for i, attention in enumerate(attentions)
     ]
     try:
         yield maps

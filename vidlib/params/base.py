@@ -88,14 +88,14 @@ Dataset = Annotated[
     Field(description="motion, scene, words, folder:PATH or a benchmark in data_manifests"),
 ]
 Backbone = Annotated[
-    str, Field(description="clip-mini or an open_clip ViT such as ViT-B-16-quickgelu, resnet-mini or a timm ResNet")
+    str, Field(description="clip-mini, resnet-mini, a model of open_clip such as ViT-B-16-quickgelu, or one of timm")
 ]
 Pretrained = Annotated[
     str,
     AfterValidator(_weights_of),
     Field(
         validate_default=True,
-        description="clip-mini, resnet-mini, a tag such as openai, a local file, or empty for random weights",
+        description="clip-mini, resnet-mini, a tag such as openai, a file or folder, or empty for random weights",
     ),
 ]
 Seed = Annotated[int, Field(ge=0, description="seed of weights, batches or episodes, and augmentation")]
