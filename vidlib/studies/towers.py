@@ -3,6 +3,7 @@
 ``kept`` maps a tower to its stores, ``found`` a (head, tower) to its runs, each one per seed.
 """
 
+import itertools
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -121,13 +122,16 @@ def _reading(params: RunParams, store: Store) -> RunParams:
     return params.model_copy(update={"features": str(store.folder)})
 
 
-def rows(found: Found) -> pd.DataFrame:
-    """Accuracy on test as ``viz.heatmap.grid`` draws it: head, tower, accuracy, half (per cent), over."""
+def rows(p: TowersParams, found: Found) -> pd.DataFrame:
+    """Accuracy on test as ``viz.heatmap.grid`` draws it: head, tower, accuracy, half (per cent), over; all in order,
+    NaN where there is no run."""
     drawn = []
-    for (head, tower), same in found.items():
-        mean, halves = over_seeds([run.result["test"] for run in {run.id: run for run in same}.values()])
-        over = next(iter(halves))
-        line = {"head": label(head), "tower": tower, "accuracy": 100 * mean, "half": 100 * halves[over], "over": over}
+    for head, tower in itertools.product(p.compared, p.planned):
+        line = {"head": label(head), "tower": tower, "accuracy": np.nan, "half": np.nan, "over": None}
+        if same := found.get((head, tower)):
+            mean, halves = over_seeds([run.result["test"] for run in {run.id: run for run in same}.values()])
+            over = next(iter(halves))
+            line |= {"accuracy": 100 * mean, "half": 100 * halves[over], "over": over}
         drawn.append(line)
     return pd.DataFrame(drawn)
 
@@ -168,7 +172,7 @@ def table(p: TowersParams, found: Found) -> pd.DataFrame:
 
 def as_it_came_out(p: TowersParams, found: Found) -> Iterator[str]:
     """What the runs say of the questions that one has; "above" is by the interval over seeds, of one over videos."""
-    grid = rows(found).pivot(index="head", columns="tower", values="accuracy")[list(p.planned)]
+    grid = rows(p, found).pivot(index="head", columns="tower", values="accuracy")[list(p.planned)]
     whole = grid.dropna()
     by_head, by_tower = (float((whole.max(axis) - whole.min(axis)).mean()) for axis in (0, 1))
     if whole.size > 1:
