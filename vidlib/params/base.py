@@ -95,7 +95,7 @@ Pretrained = Annotated[
     AfterValidator(_weights_of),
     Field(
         validate_default=True,
-        description="clip-mini, resnet-mini, a tag such as openai, a file or folder, or empty for random weights",
+        description="clip-mini, resnet-mini, a tag such as openai, a file or folder, empty for random ones",
     ),
 ]
 Seed = Annotated[int, Field(ge=0, description="seed of weights, batches or episodes, and augmentation")]
