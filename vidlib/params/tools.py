@@ -86,7 +86,7 @@ class TowersParams(Params):
     test_episodes: TestEpisodes = 1000
     ways: _numbers(2) = Field([2, 3, 5, 8, 12, 16, 20], description="ways of the surface, those that val can give")
     shots: _numbers(1) = Field([1, 2, 3, 5, 10], description="shots of the surface, those that val can give")
-    shape_episodes: int = Field(60, ge=2, description="val episodes of each way and shot of the surface")
+    shape_episodes: int = Field(40, ge=2, description="val episodes of each way and shot of the surface")
     answer_episodes: int = Field(500, ge=2, description="val and test episodes of open set and calibration")
     seeds: base.Seeds = 1
     seed: base.Seed = 0

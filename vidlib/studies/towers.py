@@ -90,7 +90,7 @@ def embed(p: TowersParams, manifest: Manifest) -> tuple[dict[str, list[Store]], 
 
 
 def run_all(p: TowersParams, manifest: Manifest, kept: Kept) -> tuple[dict[tuple[str, str], list[runs.Run]], list[str]]:
-    """The runs of every head on every tower, finished ones reused; and what cannot be, with the reason.
+    """The runs of every head on every tower, finished ones reused; what cannot be, and why (UserError: none can).
 
     What neither trains nor has random weights is one run for all seeds.
     """
@@ -110,6 +110,8 @@ def run_all(p: TowersParams, manifest: Manifest, kept: Kept) -> tuple[dict[tuple
             pairs = zip(each, kept[tower], strict=False)  # fewer runs than seeds where all are one
             done = [few_shot.run(_reading(params, store), _of(store, manifest)) for params, store in pairs]
             found[head, tower] = done * (p.seeds // len(done))
+    if not found:
+        raise UserError(f"heads: none of them can be had; {missing[0]}")
     return found, missing
 
 
