@@ -68,7 +68,9 @@ def test_what_is_written_out_holds_for_other_parameters(notebook, given, folder)
 
 
 def test_nothing_to_train_is_said(folder):
-    lines = cells.run(written_out("gghm"), **drawn("gghm", folder, options={"graph": False, "dense": None}))
+    lines = cells.run(
+        written_out("gghm"), **drawn("gghm", folder, finetune="frozen", options={"graph": False, "dense": None})
+    )
     assert lines[-1] == "With these parameters nothing is trained."
 
 

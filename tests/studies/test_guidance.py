@@ -34,7 +34,14 @@ def small(tmp_path_factory):
                 "train_episodes": 1,
                 "val_episodes": 0,
             },
-            **{"test_episodes": 6, "alpha": 0.3, "device": "cpu", "runs": str(root / "runs")},
+            **{
+                "test_episodes": 6,
+                "alpha": 0.3,
+                "finetune": "frozen",
+                "lr": 4e-3,
+                "device": "cpu",
+                "runs": str(root / "runs"),
+            },
         }
     )
     found = study.run_beside(p)
@@ -48,13 +55,9 @@ def test_a_recipe_is_the_same_run_by_either_notebook(file):
 
 
 def test_parameters_of_the_notebook_are_arguments_of_the_method():
-    p = GgHMParams.parse({"alpha": 0.3, "options": {"gap": 3}})
-    assert (p.alpha, p.finetune, p.run_params().options) == (
-        0.3,
-        "frozen",
-        {"finetune": "frozen", "gap": 3, "alpha": 0.3},
-    )
-    assert p.changed() == {"alpha": 0.3, "options": {"gap": 3}} and not p.as_recipe
+    p = GgHMParams.parse({"alpha": 0.3, "finetune": "frozen", "options": {"gap": 3}})
+    assert p.run_params().options == {"finetune": "frozen", "gap": 3, "alpha": 0.3}
+    assert p.changed() == {"alpha": 0.3, "finetune": "frozen", "options": {"gap": 3}} and not p.as_recipe
     assert GgHMParams.parse({}).as_recipe and GgHMParams.parse({}).worlds == ("motion", "scene")
     other = p.run_params(dataset="scene", report="val")
     assert (other.dataset, other.options["alpha"], other.lr) == ("scene", 0.3, p.lr)

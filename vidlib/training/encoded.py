@@ -3,7 +3,6 @@
 It lasts as long as the manifest that the runs were given: whoever opens the data anew encodes anew.
 """
 
-import hashlib
 import weakref
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from vidlib.basics.devices import place, ready
 from vidlib.basics.progress import track
 from vidlib.data.clips import Clips
+from vidlib.training.stored import weights_digest
 
 _kept: dict[int, dict[str, dict[int, Tensor]]] = {}  # a manifest -> a tower and how it sees videos -> row -> [T C]
 
@@ -45,7 +45,7 @@ def shared(
     if id(manifest) not in _kept:
         weakref.finalize(manifest, _kept.pop, id(manifest), None)
     look = [clips.split, clips.frames, clips.pick, sorted(vars(clips.transform_test).items())]
-    key = f"{look} {_digest(method.backbone)} {fabric.device} {fabric.strategy.precision.precision}"
+    key = f"{look} {weights_digest(method.backbone)} {fabric.device} {fabric.strategy.precision.precision}"
     features = _kept.setdefault(id(manifest), {}).setdefault(key, {})
     rows = {row for episode in episodes for row in (*episode.support.tolist(), *episode.query.tolist())}
     method, missing = ready(fabric, method), sorted(rows - features.keys())
@@ -57,11 +57,3 @@ def shared(
             found = method.frame_features(frames)
         features |= zip(chunk, found.cpu(), strict=True)
     return Encoded(clips, features)
-
-
-def _digest(tower: nn.Module) -> str:
-    """Of all weights and statistics of a tower."""
-    digest = hashlib.sha256(type(tower).__name__.encode())
-    for name, value in tower.state_dict().items():
-        digest.update(name.encode() + value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
