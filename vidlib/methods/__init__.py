@@ -346,9 +346,8 @@ def _check_tower(name: str, backbone: "Backbone", texts_need: str | None = None)
     if method.needs_clip and (backbone.texts_need if texts_need is None else texts_need):
         if isinstance(backbone, backbones.CLIPBackbone):
             raise UserError(f"method {name!r} reads class texts: {texts_need or backbone.texts_need}")
-        raise UserError(
-            f"method {name!r} adapts a CLIP, and {backbone.name} is none; give backbone clip-mini or a CLIP ViT"
-        )
+        does = "adapts a CLIP" if getattr(method, "learns", True) else "reads the class texts of a CLIP"
+        raise UserError(f"method {name!r} {does}, and {backbone.name} is none; give backbone clip-mini or a CLIP ViT")
     if method.adapts_blocks:
         check_blocks(f"method {name!r}", backbone)
     if method.needs_maps and not hasattr(backbone, "map_dims"):
