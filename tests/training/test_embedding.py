@@ -193,3 +193,21 @@ def test_what_cannot_be_made_is_one_sentence(videos, tmp_path):
     store = made(videos, views=0, out=str(tmp_path / "store"))
     with pytest.raises(UserError, match=r"holds another store \(test differs\)"):
         embedding.plan(params(videos, frames=4), 0, out=str(store.folder))
+
+
+def test_a_claim_that_its_owner_gives_back_meanwhile_is_asked_for_again(tmp_path, monkeypatch):
+    honest, asked = lock.Lock.acquire, []
+
+    def given_back(self):
+        asked.append(1)
+        if len(asked) == 1:
+            raise UserError("in use by process 1")  # and its file is gone again when we look
+        return honest(self)
+
+    monkeypatch.setattr(lock.Lock, "acquire", given_back)
+    claim = lock.Lock(tmp_path / "claims" / "all-0000.json")
+    assert embedding._had(claim) and len(asked) == 2
+    claim.release()
+    monkeypatch.setattr(lock.Lock, "acquire", lambda self: (_ for _ in ()).throw(UserError("no space left")))
+    with pytest.raises(UserError, match="no space left"):
+        embedding._had(claim)

@@ -147,6 +147,20 @@ def embed(wanted: Plan, workers: int = 0, dry_run: bool = False) -> Iterator[str
         yield f"  does not decode: {_row(wanted.clips, shard, int(place))[1].video}: {why}"
 
 
+def _had(lock: Lock) -> bool:
+    """Whether a claim could be had; False where another process has it. UserError for the disk's own trouble."""
+    for last in (False, False, True):
+        try:
+            lock.acquire()
+            return True
+        except UserError:
+            if lock.path.exists():
+                return False
+            if last:  # else its owner gave it back meanwhile
+                raise
+    return False
+
+
 def _row(clips: Mapping[str, Clips], shard: str, place: int) -> tuple[int, Row]:
     """The number in its list of a video of a shard, and its row."""
     name, _, number = shard.rpartition("-")
@@ -179,11 +193,7 @@ def _encoded(
     def claimed() -> Iterator[tuple[str, int]]:  # asked a little ahead of what is encoded
         for shard in todo:
             lock = Lock(wanted.store.folder / "claims" / f"{shard}.json")
-            try:
-                lock.acquire()
-            except UserError:
-                if not lock.path.exists():  # the disk's trouble, no other process's
-                    raise
+            if not _had(lock):
                 busy.append(shard)
                 continue
             held[shard] = lock
