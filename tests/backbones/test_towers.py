@@ -1,7 +1,6 @@
 """Every model of open_clip is a tower here; one of each kind computes what open_clip and timm compute."""
 
 import json
-import os
 from copy import deepcopy
 
 import open_clip
@@ -17,13 +16,6 @@ from vidlib.basics.errors import UserError
 from vidlib.params.few_shot import RunParams
 from vidlib.studies import tower_table
 
-WHOLE = os.environ.get("VIDLIB_TOWERS") == "all"  # 50 seconds of a core
-KINDS = (  # one of each kind; of timm's trunks the smallest
-    "RN50 ViT-S-32-alt ViT-L-14-CLIPA coca_ViT-B-32 coca_base coca_roberta-ViT-B-32 roberta-ViT-B-32 nllb-clip-base "
-    "ViT-B-16-SigLIP ViT-B-32-SigLIP2-256 nllb-clip-base-siglip PE-Core-T-16-384 PE-Core-bigG-14-448 MobileCLIP-B "
-    "MobileCLIP-S1 ViTamin-S ViTamin-XL-384 convnext_tiny convnext_large_d EVA01-g-14 EVA02-B-16 EVA02-E-14 "
-    "swin_base_patch4_window7_224 vit_medium_patch16_gap_256 vit_relpos_medium_patch16_cls_224 mt5-base-ViT-B-32"
-).split()
 TEXT = {"context_length": 12, "vocab_size": 49408, "width": 8, "heads": 2, "layers": 1}
 VIT = {"image_size": 16, "patch_size": 8, "width": 16, "layers": 2, "head_width": 8}
 TIMM = {"timm_model_name": "test_vit", "image_size": 160, "timm_model_pretrained": False}
@@ -62,7 +54,7 @@ def small(monkeypatch):
     return named
 
 
-@pytest.mark.parametrize("name", clip.names() if WHOLE else ("clip-mini", *KINDS))
+@pytest.mark.parametrize("name", clip.names())
 def test_every_model_gives_frame_features(name):
     backbones.check(name, "")
     tower = backbones.outline(name)
