@@ -117,12 +117,12 @@ def test_what_is_claimed_of_small_runs_is_only_what_they_can_show(done, capsys):
     ("protocol", "false"),
     [("zero_shot", "on classes that training never saw"), ("closed_set", "trained it is above itself untrained")],
 )
-def test_claims_that_do_not_hold_fail_where_they_are_made(done, protocol, false):
-    """Two steps on noise teach nothing; said to be three seeds of the embedded world, it must not pass."""
+def test_what_does_not_hold_is_said_where_it_is_asked(done, protocol, false, capsys):
+    """Two steps on noise teach nothing; said to be three seeds of the embedded world, it must not pass for a gain."""
     p, found = done
     world = {"dataset": "words", "pretrained": "clip-mini", "seeds": 3, "epochs": 3, "protocol": protocol}
-    with pytest.raises(AssertionError, match=false):
-        _claims("actionclip", p=p.model_copy(update=world), found=found, best=found["actionclip"][0])
+    _claims("actionclip", p=p.model_copy(update=world), found=found, best=found["actionclip"][0])
+    assert f"does not hold here: {false}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("accuracy, held", [(0.9, 5), (0.55, None)])
@@ -139,8 +139,8 @@ def test_claims_hold_where_the_intervals_are_apart(done, monkeypatch, capsys, ac
         said = capsys.readouterr().out.splitlines()
         assert sum(line.startswith("holds") for line in said) == held and "as it came out" in said[-1]
     else:
-        with pytest.raises(AssertionError, match="on classes that training never saw"):
-            _claims("actionclip", **known)
+        _claims("actionclip", **known)
+        assert "does not hold here: on classes that training never saw" in capsys.readouterr().out
 
 
 def test_runs_on_other_videos_and_features_that_see_other_videos_fail_the_claims(done, monkeypatch):
