@@ -200,3 +200,6 @@ def test_a_method_that_reads_maps_is_refused_where_there_are_none():
         with pytest.raises(UserError, match="stage maps, and backbone .* gives none; give a ResNet such as resnet50"):
             methods.check(RunParams.parse({"method": method, "backbone": name, "pretrained": ""}))
     methods.check(RunParams.parse({"method": "strm", "backbone": "vit_small_patch14_dinov2", "pretrained": ""}))
+    frames = {"method": "strm", "backbone": "test_convnext", "pretrained": "", "options": {"patch_enrichment": False}}
+    methods.check(RunParams.parse(frames))
+    assert not hasattr(methods.build(RunParams.parse(frames), backbones.load("test_convnext", "")).backbone, "map_dims")

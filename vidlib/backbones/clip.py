@@ -24,7 +24,7 @@ from vidlib.backbones.clip_towers import TEMPLATES, CLIPBackbone, Images, tokeni
 from vidlib.basics.errors import UserError
 from vidlib.basics.paths import absolute, atomic_write
 from vidlib.basics.progress import say_once
-from vidlib.basics.words import suggest
+from vidlib.basics.words import first_line, suggest
 
 __all__ = ["TEMPLATES", "CLIPBackbone", "check", "load", "names", "save", "texts_need", "tokenizer"]
 
@@ -80,7 +80,7 @@ def load(backbone: str, pretrained: str) -> CLIPBackbone:
     try:
         clip = _images(config) if need else _build(config)
     except Exception as cause:
-        raise UserError(f"backbone {backbone!r} cannot be built here ({_first_line(cause)}).") from cause
+        raise UserError(f"backbone {backbone!r} cannot be built here ({first_line(cause)}).") from cause
     (mean, std), path, told = _statistics(backbone), None, False
     if backbone == MINI:
         mean, std = config.get("mean", mean), config.get("std", std)
@@ -175,7 +175,7 @@ def _downloaded(backbone: str, pretrained: str, tag: dict) -> str:
     except Exception as cause:
         raise UserError(
             f"pretrained {pretrained!r} for backbone {backbone!r} could not be downloaded "
-            f"({_first_line(cause)}); give a local file instead."
+            f"({first_line(cause)}); give a local file instead."
         ) from cause
 
 
@@ -275,7 +275,7 @@ def _load_weights(clip: nn.Module, path: Path, backbone: str, told: bool) -> Non
         clip.load_state_dict(state)
     except Exception as cause:
         raise UserError(
-            f"pretrained file {path} does not hold weights of backbone {backbone!r}: {problem or _first_line(cause)}."
+            f"pretrained file {path} does not hold weights of backbone {backbone!r}: {problem or first_line(cause)}."
         ) from cause
     if not (told or activation):
         say_once(_untold(path, backbone))
@@ -294,7 +294,3 @@ def _untold(path: Path, backbone: str) -> str:
         f"{path} does not say with which activation and which statistics of pixels it was trained: it runs with "
         f"{here}, as backbone {backbone!r} does, and {whose} mean and deviation{other}."
     )
-
-
-def _first_line(cause: Exception) -> str:
-    return (str(cause).strip().splitlines() or [type(cause).__name__])[0][:160]

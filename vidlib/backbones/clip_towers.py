@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from vidlib.backbones import vit
 from vidlib.basics.errors import UserError
 from vidlib.basics.progress import say_once
-from vidlib.basics.words import few, sentence
+from vidlib.basics.words import few, first_line, sentence
 
 TEMPLATES = ("a photo of {}.",)
 
@@ -207,9 +207,9 @@ def tokenizer(reader: str, context_length: int):
     try:
         return open_clip.get_tokenizer(reader, context_length=context_length)
     except Exception as cause:
-        said = (str(cause).strip().splitlines() or [type(cause).__name__])[0][:160]
         raise UserError(
-            f"the tokenizer of backbone {reader!r} is not on this machine and could not be downloaded ({said})."
+            f"the tokenizer of backbone {reader!r} is not on this machine and could not be downloaded "
+            f"({first_line(cause)})."
         ) from cause
 
 

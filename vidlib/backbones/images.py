@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from vidlib.backbones import clip_names, vit, weights
 from vidlib.basics.errors import UserError
 from vidlib.basics.paths import absolute, atomic_write
-from vidlib.basics.words import few, suggest
+from vidlib.basics.words import few, first_line, suggest
 
 PREFIX = "timm:"
 MEAN, STD = timm.data.IMAGENET_DEFAULT_MEAN, timm.data.IMAGENET_DEFAULT_STD  # what torchvision normalises with
@@ -142,7 +142,7 @@ def build(backbone: str, pretrained: str, **arguments: object) -> tuple[nn.Modul
         except Exception as cause:  # the hub's client fails in many ways
             raise UserError(
                 f"pretrained {pretrained!r} for backbone {backbone!r} could not be downloaded "
-                f"({_first_line(cause)}); give a local file instead."
+                f"({first_line(cause)}); give a local file instead."
             ) from cause
         return trunk, _facts(trunk.pretrained_cfg)
     trunk = timm.create_model(name, pretrained=False, **arguments)
@@ -202,7 +202,3 @@ def _facts(config: Mapping) -> dict:
 def _classifiers(trunk: nn.Module) -> tuple[str, ...]:
     found = getattr(trunk, "pretrained_cfg", {"classifier": "fc"}).get("classifier") or ()
     return (found,) if isinstance(found, str) else tuple(found)
-
-
-def _first_line(cause: Exception) -> str:
-    return (str(cause).strip().splitlines() or [type(cause).__name__])[0][:160]

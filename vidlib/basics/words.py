@@ -43,6 +43,11 @@ def few(names: Iterable[object], most: int = 5, between: str = ", ") -> str:
     return between.join(names[:most]) + more
 
 
+def first_line(cause: Exception) -> str:
+    """What an error says, at most a line of 160 letters; its kind where it says nothing."""
+    return (str(cause).strip().splitlines() or [type(cause).__name__])[0][:160]
+
+
 def sentence(template: str, name: str) -> str:
     """``name`` put where ``template`` has {}; any other brace is a letter like the rest."""
     return template.replace("{}", name)

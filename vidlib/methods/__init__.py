@@ -227,12 +227,10 @@ def source_file(name: str) -> Path:
 
 def check(params: "RunParams | VideoTextRunParams") -> None:
     """UserError where ``build`` would for a reason that can be known without video and without weights."""
-    kind = find(params.method)
+    kind, chosen = find(params.method), arguments(params)
     if kind.needs_clip or kind.adapts_blocks or kind.needs_maps:
-        _check_tower(
-            params.method, backbones.outline(params.backbone), backbones.texts_need(params.backbone, params.pretrained)
-        )
-    arguments(params)
+        texts_need = backbones.texts_need(params.backbone, params.pretrained)
+        _check_tower(params.method, backbones.outline(params.backbone), chosen, texts_need)
     if not issubclass(kind, VideoTextMethod):
         return
     with torch.device("meta"):  # the constructor knows what fits; nothing is drawn or filled
@@ -299,7 +297,7 @@ def build(
     paper = entered(name)
     chosen = paper | (changes if isinstance(params, str) else arguments(params) | changes)
     _known_arguments(name, chosen)
-    _check_tower(name, backbone)
+    _check_tower(name, backbone, chosen)
     lacking = [argument for argument, each in _constructor(method).items() if each.default is each.empty]
     if lacking := [argument for argument in lacking if argument not in chosen]:
         raise UserError(f"method {name!r} needs {' and '.join(lacking)}; give {lacking[0]}=...")
@@ -340,8 +338,9 @@ def _known_arguments(name: str, chosen: Iterable[str]) -> None:
         raise UserError(f"method {name!r} has no argument {argument!r}; {suggest(argument, sorted(known))}")
 
 
-def _check_tower(name: str, backbone: "Backbone", texts_need: str | None = None) -> None:
-    """UserError where the method needs what the tower has not: class texts, blocks to adapt, stage maps."""
+def _check_tower(name: str, backbone: "Backbone", chosen: Mapping[str, object], texts_need: str | None = None) -> None:
+    """UserError where the method, with the arguments ``chosen``, needs what the tower has not: class texts, blocks to
+    adapt, stage maps."""
     method = find(name)
     if method.needs_clip and (backbone.texts_need if texts_need is None else texts_need):
         if isinstance(backbone, backbones.CLIPBackbone):
@@ -350,7 +349,9 @@ def _check_tower(name: str, backbone: "Backbone", texts_need: str | None = None)
         raise UserError(f"method {name!r} {does}, and {backbone.name} is none; give backbone clip-mini or a CLIP ViT")
     if method.adapts_blocks:
         check_blocks(f"method {name!r}", backbone)
-    if method.needs_maps and not hasattr(backbone, "map_dims"):
+    maps = method.needs_maps
+    maps = chosen.get(maps, True) if isinstance(maps, str) else maps
+    if maps and not hasattr(backbone, "map_dims"):
         raise UserError(
             f"method {name!r} reads a tower's stage maps, and backbone {backbone.name} gives none; give a ResNet such "
             "as resnet50, or a ViT that reads its class token, such as ViT-B-16-quickgelu or vit_base_patch14_dinov2"

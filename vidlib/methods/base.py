@@ -51,7 +51,8 @@ class FewShotMethod(nn.Module, ABC):
     unless a method says otherwise. ``uses_text``: whether class texts matter at all; ``support_text``: whether
     ``embed`` wants the class text of a support video.
     ``needs_clip``: whether the method reads class texts, so that no image model will do; ``adapts_blocks``: whether it
-    adapts a ViT's blocks (``vidlib.backbones.vit``); ``needs_maps``: whether it reads the tower's stage maps.
+    adapts a ViT's blocks (``vidlib.backbones.vit``); ``needs_maps``: whether it reads the tower's stage maps,
+    or the argument that makes it read them.
     ``by_role``: whether ``embed`` depends on the role; where not, a video is embedded once for both.
     ``attention_calls``: what a block's attention is called for, in order, in one pass of the tower. ``sources``: for
     each constructor argument that no source settles, what is known of it (``open_choices.yaml``; a class of one's own
@@ -68,7 +69,8 @@ class FewShotMethod(nn.Module, ABC):
 
     uses_text = True
     support_text = False
-    needs_clip = adapts_blocks = needs_maps = False
+    needs_clip = adapts_blocks = False
+    needs_maps: bool | str = False
     by_role = True
     attention_calls: tuple[str, ...] = ("local",)
     sources: ClassVar[Mapping[str, str]] = open_choices.Sources()

@@ -147,7 +147,7 @@ class STRM(FewShotMethod):
     uses_text = False
     by_role = False
     from_features = {"finetune": "frozen", "patch_enrichment": False}
-    needs_maps = True
+    needs_maps = "patch_enrichment"
     # positions are computed here, norm_v is made and never used; the classifier is in no real file
     released_unused = (r"(^|\.)pe\.pe$", r"^transformers\.\d+\.norm_v\.")
     released_missing = (r"^similarity\.",)

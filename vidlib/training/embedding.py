@@ -147,18 +147,17 @@ def embed(wanted: Plan, workers: int = 0, dry_run: bool = False) -> Iterator[str
         yield f"  does not decode: {_row(wanted.clips, shard, int(place))[1].video}: {why}"
 
 
-def _had(lock: Lock) -> bool:
+def _had(lock: Lock, again: int = 2) -> bool:
     """Whether a claim could be had; False where another process has it. UserError for the disk's own trouble."""
-    for last in (False, False, True):
-        try:
-            lock.acquire()
-            return True
-        except UserError:
-            if lock.path.exists():
-                return False
-            if last:  # else its owner gave it back meanwhile
-                raise
-    return False
+    try:
+        lock.acquire()
+    except UserError:
+        if lock.path.exists():
+            return False
+        if not again:  # the disk's own trouble
+            raise
+        return _had(lock, again - 1)  # its owner gave it back meanwhile
+    return True
 
 
 def _row(clips: Mapping[str, Clips], shard: str, place: int) -> tuple[int, Row]:
