@@ -21,7 +21,7 @@ from vidlib.results import runs, trust
 from vidlib.results.accuracy import Evaluation, Paired, paired, seed_interval
 from vidlib.results.intervals import over_seeds
 from vidlib.studies.tables import Studied, label, of_videos, over, seeds, tested
-from vidlib.training import few_shot, video_text
+from vidlib.training import few_shot, side_by_side, video_text
 
 
 @dataclass(frozen=True)
@@ -157,13 +157,14 @@ def _had(p: AnyStudy, method: str, train: bool) -> dict[str, list[runs.Run]]:
     whole = base(p, method)
     kind = few_shot if isinstance(whole, RunParams) else video_text
     data = few_shot.open_manifest(whole) if kind is few_shot else video_text.open_plan(whole)  # the same for all
-    get = kind.run if train else kind.recorded
-    done = {}
-    for ablation in (FULL, *ABLATIONS[method]):
-        changed = ablation.of(whole)
-        each = [get(changed.model_copy(update={"seed": seed}), data) for seed in seeds(p)]
-        done[ablation.label] = [one for one in each if one is not None]
-    return {name: same for name, same in done.items() if same}
+    planned = {
+        ablation.label: [ablation.of(whole).model_copy(update={"seed": seed}) for seed in seeds(p)]
+        for ablation in (FULL, *ABLATIONS[method])
+    }
+    if train:
+        return side_by_side.run_named(kind, planned, data)
+    done = {name: [kind.recorded(params, data) for params in each] for name, each in planned.items()}
+    return {name: had for name, each in done.items() if (had := [run for run in each if run is not None])}
 
 
 def table(done: Studied, method: str) -> pd.DataFrame:

@@ -24,7 +24,7 @@ from vidlib.results.accuracy import paired
 from vidlib.results.intervals import each_called, over_seeds
 from vidlib.studies import paper_against_ours, tables
 from vidlib.studies.tables import Studied, label
-from vidlib.training import encoded, evaluate_episodes, few_shot
+from vidlib.training import encoded, evaluate_episodes, few_shot, side_by_side
 from vidlib.training.few_shot import EVALUATION_SEED
 
 PAPER_BACKBONES = {"ResNet-50": "resnet50", "CLIP ViT-B/16": "ViT-B-16-quickgelu"}
@@ -36,26 +36,27 @@ def run_all(p: ComparisonParams) -> tuple[dict[str, list[runs.Run]], pd.DataFram
 
     With ``p.train`` a run that has no record is done now, else it is missing.
     """
-    finished, missing, floors = {}, [], {}
-    manifest, get = few_shot.open_manifest(p), few_shot.run if p.train else few_shot.recorded
+    planned, missing, manifest = {}, [], few_shot.open_manifest(p)
     for name in p.compared:
-        each = [p.run_params(name, seed=seed) for seed in tables.seeds(p)]
+        planned[name] = [p.run_params(name, seed=seed) for seed in tables.seeds(p)]
         try:
-            methods.check(each[0])
+            methods.check(planned[name][0])
         except UserError as reason:
+            del planned[name]
             missing.append({"method": label(name), "why": str(reason), "command": ""})
-            continue
-        done = [get(params, manifest) for params in each]
-        if None in done:
-            line = {"method": label(name), "why": "no record of such a run"}
-            missing.append(line | {"command": command(p, name)})
-        else:
-            finished[name] = done
-            floors.setdefault(f"{FLOOR}{each[0].backbone}", each[0])
-    for name, params in floors.items():
-        done = get(frozen(params), manifest)
-        if done is not None:
-            finished[name] = [done] * p.seeds
+    if p.train:
+        finished = side_by_side.run_named(few_shot, planned, manifest)
+    else:
+        finished = {name: [few_shot.recorded(params, manifest) for params in each] for name, each in planned.items()}
+    for name in [name for name, done in finished.items() if None in done]:
+        del finished[name]
+        missing.append({"method": label(name), "why": "no record of such a run", "command": command(p, name)})
+    get, floors = few_shot.run if p.train else few_shot.recorded, {}
+    for name in finished:
+        floors.setdefault(planned[name][0].backbone, planned[name][0])
+    for backbone, params in floors.items():
+        if (floor := get(frozen(params), manifest)) is not None:
+            finished[f"{FLOOR}{backbone}"] = [floor] * p.seeds
     return finished, pd.DataFrame(missing, columns=["method", "why", "command"]).set_index("method")
 
 

@@ -49,7 +49,7 @@ from vidlib.studies.tables import (  # noqa: F401 (the tables, for notebooks)
     weights,
 )
 from vidlib.studies.where import attention_maps, on_objects  # noqa: F401 (for notebooks)
-from vidlib.training import controls, evaluate_episodes, few_shot
+from vidlib.training import controls, evaluate_episodes, few_shot, side_by_side
 from vidlib.training.evaluate_episodes import mix
 from vidlib.training.few_shot import Split
 from vidlib.viz import filmstrip
@@ -64,14 +64,12 @@ def run_methods(p: OneMethod, names: Sequence[str], manifest: Manifest | None = 
     Pretrained and untrained, frozen CLIP is the same for every seed and runs once. Ordered differences, a floor too,
     train by their own recipe and not by the notebook's parameters.
     """
-    finished, manifest = {}, manifest or few_shot.open_manifest(p)
+    planned = {}
     for name in dict.fromkeys(names):
         same = name == FROZEN and p.pretrained
         each = [p.run_params(name, seed=seed) for seed in ([p.seed] if same else seeds(p))]
-        each = [ordered(params) for params in each] if name == ORDERED else each
-        finished[name] = [few_shot.run(params, manifest) for params in each]
-        finished[name] *= p.seeds if same else 1
-    return finished
+        planned[name] = [ordered(params) for params in each] if name == ORDERED else each
+    return _finished(p, planned, manifest)
 
 
 def run_beside(p: ByRecipe, manifest: Manifest | None = None) -> dict[str, list[runs.Run]]:
@@ -80,10 +78,15 @@ def run_beside(p: ByRecipe, manifest: Manifest | None = None) -> dict[str, list[
     each["untrained"] = [untrained(params) for params in each[p.method]]
     same = p.pretrained != ""  # random weights follow from the seed
     each["frozen"] = [frozen(params) for params in each[p.method][: 1 if same else None]]
-    manifest = manifest or few_shot.open_manifest(p)
-    finished = {name: [few_shot.run(params, manifest) for params in planned] for name, planned in each.items()}
-    finished["frozen"] *= p.seeds if same else 1
-    return finished
+    return _finished(p, each, manifest)
+
+
+def _finished(
+    p: FewShotParams, planned: Mapping[str, Sequence[RunParams]], manifest: Manifest | None
+) -> dict[str, list[runs.Run]]:
+    """The runs of ``planned``; one that is the same for every seed stands for all."""
+    finished = side_by_side.run_named(few_shot, planned, manifest or few_shot.open_manifest(p))
+    return {name: same * (p.seeds // len(same)) for name, same in finished.items()}
 
 
 def run_baselines(p: OneMethod, manifest: Manifest) -> dict[str, list[runs.Run]]:

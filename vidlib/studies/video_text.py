@@ -30,7 +30,7 @@ from vidlib.studies.tables import (  # noqa: F401 (the tables, for notebooks)
     tested,
     weights,
 )
-from vidlib.training import video_text
+from vidlib.training import side_by_side, video_text
 from vidlib.training.video_text import Opened
 from vidlib.viz import filmstrip
 from vidlib.viz.style import show
@@ -58,13 +58,12 @@ def steps(p: VideoTextStudy) -> dict[str, VideoTextRunParams]:
 
 def run_steps(p: VideoTextStudy) -> dict[str, list[runs.Run]]:
     """The finished runs of ``steps`` for every seed; of frozen CLIP with given weights one serves all seeds."""
-    finished = {}
+    planned = {}
     for name, params in steps(p).items():
         same = name == "pretrained" and p.pretrained and p.protocol != "kshot" and not p.train_per_class
-        each = [p.seed] if same else seeds(p)
-        finished[name] = [video_text.run(params.model_copy(update={"seed": seed})) for seed in each]
-        finished[name] *= p.seeds if same else 1
-    return finished
+        planned[name] = [params.model_copy(update={"seed": seed}) for seed in ([p.seed] if same else seeds(p))]
+    finished = side_by_side.run_named(video_text, planned)
+    return {name: same * (p.seeds // len(same)) for name, same in finished.items()}
 
 
 def draw_clips(p: VideoTextStudy, manifest: Manifest) -> tuple[Opened, Clips]:

@@ -29,6 +29,7 @@ from vidlib.data.manifest import Manifest
 from vidlib.data.sampling import RULES
 from vidlib.data.transforms import ClipTransform
 from vidlib.params.base import PlaceParams
+from vidlib.params.by_recipe import BASELINES, FROZEN
 from vidlib.params.few_shot import FewShotParams, RunParams
 from vidlib.results import runs, trust
 from vidlib.training import across, processes, stored
@@ -330,6 +331,12 @@ def run(params: RunParams, manifest: Manifest | None = None) -> runs.Run:
 def recorded(params: RunParams, manifest: Manifest | None = None) -> runs.Run | None:
     """The finished run of ``params`` if there is one; nothing is run."""
     return running.recorded(work(params, manifest))
+
+
+def videos(params: RunParams, _opened: Manifest | None = None) -> int:
+    """How many videos training goes through."""
+    learns = params.method not in (FROZEN, *BASELINES)
+    return params.train_episodes * params.way * (params.shot + params.query) * learns
 
 
 def trained_method(run: runs.Run) -> tuple[RunParams, methods.FewShotMethod]:

@@ -15,6 +15,8 @@ from vidlib.basics.errors import UserError
 from vidlib.basics.progress import COUNTING, shower
 from vidlib.params.base import Params
 
+ERROR = "VIDLIB_ERROR_FILE"  # where a process that another one started leaves the sentence of its UserError
+
 
 def is_child() -> bool:
     """Whether torchrun started this process."""
@@ -54,8 +56,8 @@ def main(kind: type[Params], run: Callable[[Any], Any], about: str) -> None:
     try:
         run(kind.from_file(file))
     except UserError as error:
-        if is_child():
-            _error_file(file).write_text(str(error))
+        if place := os.environ.get(ERROR) or (is_child() and _error_file(file)):
+            Path(place).write_text(str(error))
         sys.exit(str(error))
 
 

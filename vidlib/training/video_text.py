@@ -278,6 +278,11 @@ def recorded(params: VideoTextRunParams, planned: Plan | None = None) -> runs.Ru
     return running.recorded(work(params, planned))
 
 
+def videos(params: VideoTextRunParams, planned: Plan | None = None) -> int:
+    """How many videos training goes through."""
+    return params.epochs * len((planned or open_plan(params)).manifest.videos("train")) if params.epochs else 0
+
+
 def open_trained(run: runs.Run) -> tuple[VideoTextRunParams, Opened]:
     """A finished run's parameters, videos and method, with its selected weights, in evaluation mode."""
     params = VideoTextRunParams.parse(run.params)
