@@ -13,7 +13,7 @@ from vidlib.params.few_shot import RunParams
 ROOT = Path(__file__).resolve().parents[2]
 TRIES, SLOWER = 3, 1.5  # the best of so many, against the same of the libraries below
 BARE = "import pandas, pydantic"
-HEAVY = ("torch", "av", "decord", "scipy", "matplotlib", "lightning", "IPython")
+HEAVY = ("torch", "av", "decord", "scipy", "matplotlib", "lightning_fabric", "IPython")
 COMMAND = f"""
 import sys
 from vidlib import cli

@@ -4,9 +4,9 @@ import os
 from typing import Any
 
 import torch
-from lightning.fabric import Fabric
-from lightning.fabric.plugins.environments import LightningEnvironment
-from lightning.fabric.plugins.precision import DoublePrecision
+from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import LightningEnvironment
+from lightning_fabric.plugins.precision import DoublePrecision
 from torch import nn
 
 from vidlib.basics.errors import UserError

@@ -14,7 +14,7 @@ from typing import Any
 
 from vidlib.basics import paths
 
-NAMED = ("torch", "torchvision", "lightning", "open_clip_torch", "timm", "av", "decord", "numpy")
+NAMED = ("torch", "torchvision", "lightning-fabric", "open_clip_torch", "timm", "av", "decord", "numpy")
 NAMED += ("safetensors", "einops")
 COMPARED = ("torch", "open_clip_torch", "timm", "av")  # versions that can move a result's digits
 

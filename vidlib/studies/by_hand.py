@@ -3,7 +3,7 @@
 import copy
 from typing import Any
 
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 from torch import nn
 
 from vidlib.basics.devices import make_fabric, place

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from vidlib.basics.devices import make_fabric, place, ready

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 
 import torch
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 from torch import Tensor
 
 from vidlib.basics.devices import make_fabric, place, ready

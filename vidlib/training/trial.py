@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 
 from vidlib.basics.devices import make_fabric, place, ready
 from vidlib.params.few_shot import RunParams
