@@ -378,8 +378,10 @@ def test_command_line_tells_one_sentence(tmp_path, monkeypatch):
     file = tmp_path / "bad.json"
     file.write_text('{"shoot": 3}')
     monkeypatch.setattr("sys.argv", ["training", "--params", str(file)])
+    monkeypatch.setenv(apart.ERROR, str(tmp_path / "sentence"))
     with pytest.raises(SystemExit, match="unknown parameter 'shoot'"):
         apart.main(RunParams, few_shot.run, "")
+    assert "unknown parameter 'shoot'" in (tmp_path / "sentence").read_text()
 
 
 def test_layers_learn_slower_the_further_they_lie_below():

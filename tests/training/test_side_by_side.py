@@ -1,0 +1,42 @@
+"""Long trainings run beside each other in processes of one thread, and leave what they leave in one."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from tests.data.small import write_folder
+from vidlib.basics.errors import UserError
+from vidlib.params.few_shot import RunParams
+from vidlib.training import few_shot, side_by_side
+
+
+@pytest.fixture
+def given(tmp_path, monkeypatch) -> RunParams:
+    monkeypatch.setattr(side_by_side, "LONG", 8)
+    monkeypatch.setattr(side_by_side, "_cores", lambda: 2)
+    clips = write_folder(tmp_path / "clips", classes=7, clips=3)
+    size = {"way": 2, "frames": 2, "train_episodes": 2, "val_episodes": 1, "val_every": 2, "test_episodes": 4}
+    where = {"dataset": f"folder:{clips}", "device": "cpu", "runs": str(tmp_path / "runs")}
+    return RunParams.parse({"method": "protonet", "backbone": "clip-mini", "pretrained": "clip-mini", **size, **where})
+
+
+def test_runs_beside_each_other_equal_runs_one_after_another(given, tmp_path, capsys):
+    wanted = [given, given.model_copy(update={"seed": 1}), given.model_copy(update={"train_episodes": 1})]
+    found = side_by_side.run_all(few_shot, wanted)
+    said = capsys.readouterr().out
+    assert "2 trainings in processes of one thread, 2 at a time" in said, "one episode is too short for a process"
+    assert [run.params["seed"] for run in found] == [0, 1, 0]
+    threads = [run.environment["threads"] for run in found[:2]]
+    assert threads == [1, 1] and all(run.state == "finished" for run in found)
+    alone = few_shot.run(given.model_copy(update={"runs": str(tmp_path / "alone")}))
+    assert alone.id == found[0].id and alone.result["test"] | {"seconds": 0} == found[0].result["test"] | {"seconds": 0}
+
+    side_by_side.run_all(few_shot, wanted)
+    assert "trainings in processes" not in capsys.readouterr().out, "what is recorded is not done again"
+
+
+def test_a_process_that_fails_ends_all_with_a_sentence(given):
+    """A module that knows no ``--params``: of a UserError the sentence is left (``processes.main``)."""
+    failing = SimpleNamespace(__name__="json.tool", videos=few_shot.videos, recorded=lambda *_: None)
+    with pytest.raises(UserError, match="trained protonet ended with code 2"):
+        side_by_side.run_all(failing, [given, given.model_copy(update={"seed": 1})])
