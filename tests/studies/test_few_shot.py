@@ -16,7 +16,7 @@ from vidlib.results.accuracy import paired
 from vidlib.results.intervals import half_width
 from vidlib.studies import ablations, claims, tables
 from vidlib.studies import few_shot as study
-from vidlib.training import few_shot
+from vidlib.training import few_shot, side_by_side
 from vidlib.training.evaluate_episodes import evaluate
 from vidlib.viz import ablation
 
@@ -70,6 +70,13 @@ def test_baselines_stand_beside_every_method_and_of_a_resnet_those_without_text(
         | {"method": "otam", "compare": "simple_shot", "backbone": "resnet-mini", "test_episodes": 2}
     )
     assert list(study.run_baselines(alone, manifest)) == ["logistic_regression"], "the other is compared anyway"
+
+
+def test_a_method_beside_another_trains_at_its_own_recipes_rate_if_none_is_given(monkeypatch):
+    monkeypatch.setattr(side_by_side, "run_named", lambda module, planned, opened: planned)
+    for given, rates in (({}, [1e-3, 2e-3]), ({"lr": 3e-4}, [3e-4, 3e-4])):
+        planned = study.run_methods(MAFSARParams.parse(given), ("ma_fsar", "aim"), manifest="as it is")
+        assert [planned[name][0].lr for name in ("ma_fsar", "aim")] == rates
 
 
 def test_a_frozen_resnet_is_not_called_clip():

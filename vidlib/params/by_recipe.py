@@ -79,6 +79,12 @@ def ordered(params: RunParams) -> RunParams:
     return by_recipe(ORDERED, same | {"train_episodes": longest})
 
 
+def own_rate(params: RunParams) -> RunParams:
+    """A method beside another one's: with the learning rate of its own recipe, where there is one."""
+    said, _ = recipe_values(params.method, params.dataset, params.shot, {})
+    return params.model_copy(update={"lr": said.get("lr", params.lr)})
+
+
 def untrained(params: RunParams) -> RunParams:
     """A run's own method before any training. Nothing of the training is kept, so that other training shares it."""
     kept = {name: value for name, value in params if name not in TRAINING | {"init"}}

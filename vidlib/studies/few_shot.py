@@ -27,6 +27,7 @@ from vidlib.params.by_recipe import (
     baseline,
     frozen,
     ordered,
+    own_rate,
     untrained,
 )
 from vidlib.params.few_shot import FewShotParams, MAFSARParams, OneMethod, RunParams
@@ -61,6 +62,7 @@ FLOORS = (FROZEN, ORDERED)  # what stands beside a paper's method whatever is na
 def run_methods(p: OneMethod, names: Sequence[str], manifest: Manifest | None = None) -> dict[str, list[runs.Run]]:
     """One finished run per method and seed, in the order of ``names``; finished ones are reused, the others run now.
 
+    Methods beside ``p.method`` share its parameters; their learning rate is that of their recipes, if none was given.
     Pretrained and untrained, frozen CLIP is the same for every seed and runs once. Ordered differences, a floor too,
     train by their own recipe and not by the notebook's parameters.
     """
@@ -68,7 +70,11 @@ def run_methods(p: OneMethod, names: Sequence[str], manifest: Manifest | None = 
     for name in dict.fromkeys(names):
         same = name == FROZEN and p.pretrained
         each = [p.run_params(name, seed=seed) for seed in ([p.seed] if same else seeds(p))]
-        planned[name] = [ordered(params) for params in each] if name == ORDERED else each
+        if name == ORDERED:
+            each = [ordered(params) for params in each]
+        elif name not in (p.method, FROZEN) and "lr" not in p.changed():
+            each = [own_rate(params) for params in each]
+        planned[name] = each
     return _finished(p, planned, manifest)
 
 
