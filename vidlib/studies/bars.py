@@ -58,14 +58,16 @@ BARS = (
 )
 
 
-def measure(world: str, backbone: str = "clip-mini", episodes: int = 2000) -> pd.DataFrame:
+def measure(world: str, backbone: str = "clip-mini", episodes: int = 2000, barred: bool = False) -> pd.DataFrame:
     """``shortcuts.measure`` of an embedded world, 5-way 1-shot, with the rows that only the world itself can tell.
 
-    The easy worlds have no bars and, as *scene*, no such rows.
+    The easy worlds have no bars and, as *scene*, no such rows. ``barred``: only what a bar is about.
     """
+    asked = {bar.shortcut for bar in BARS if bar.world == world and bar.tower in ("", backbone)}
     told = any(bar.world == world and bar.shortcut == ORACLE for bar in BARS)
     others = _own(benchmarks.load(world), episodes) if told else {}
-    return shortcuts.measure(world, backbone, episodes=episodes, others=others)
+    given = {"only": tuple(asked)} if barred else {}
+    return shortcuts.measure(world, backbone, episodes=episodes, others=others, **given)
 
 
 def held(measured: pd.DataFrame) -> pd.DataFrame:

@@ -9,6 +9,7 @@ Legend: `V` videos of a split, `E` episodes, `W` way, `S` supports, `Q` queries,
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -129,8 +130,9 @@ def asked(manifest: Manifest, split: str, way: int, shot: int, episodes: int, se
 class Material:
     """What the shortcuts work with: the episodes and the ``traces`` of each split, those to learn from, and the tower.
 
-    ``learning`` are the episodes of the training split, ``train`` its traces. ``traces`` and ``asked`` hold val beside
-    the ``splits`` that were asked for, where there is one: the best single frame is chosen there.
+    ``learning`` are the episodes of the training split, ``train`` its traces, read when they are first asked for.
+    ``traces`` and ``asked`` hold val beside the ``splits`` that were asked for, where there is one: the best single
+    frame is chosen there.
     """
 
     manifest: Manifest
@@ -139,7 +141,37 @@ class Material:
     asked: dict[str, Asked]
     traces: dict[str, Traces]
     learning: Asked
-    train: Traces
+    frames: int
+    seed: int
+
+    @cached_property
+    def train(self) -> Traces:
+        return look(self.manifest, "train", self.learning.rows, self.tower, self.frames, may_fail=True)
+
+    @cached_property
+    def heads(self) -> dict[int, OrderedDifferences]:
+        """Ordered differences after each number of ``TRAINED`` episodes of ``learning``, on frozen features."""
+        return {number: _head(self, number) for number in TRAINED}
+
+
+def _head(material: Material, episodes: int) -> OrderedDifferences:
+    """Ordered differences after so many of ``material.learning`` on the training split's frozen features."""
+    train, learning = material.train, material.learning
+    read, text = set(train.read), torch.zeros(1, learning.sampler.way, 0)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(material.seed)
+        head = OrderedDifferences(material.tower, train.frames.shape[1])
+    optimizer = torch.optim.Adam(head.projection.parameters(), lr=RATE)
+    for episode in learning.episodes[:episodes]:
+        if not read >= {*episode.support.tolist(), *episode.query.tolist()}:
+            continue  # a video of it does not decode
+        support, query = ({"path": head.path(train.frames[r])[None]} for r in (episode.support, episode.query))
+        labels = torch.from_numpy(episode.support_labels)[None]
+        targets = Targets(*(torch.from_numpy(x)[None] for x in (episode.query_labels, episode.class_ids)), text)
+        optimizer.zero_grad()
+        head.match(support, labels, query, text, targets).loss.backward()
+        optimizer.step()
+    return head
 
 
 def gather(
@@ -154,7 +186,7 @@ def gather(
     frames: int = 8,
     seed: int = 0,
 ) -> Material:
-    """Read every video that the episodes use, once; arguments and errors as of ``measure``."""
+    """Read every video that the tested episodes use, once; arguments and errors as of ``measure``."""
     pretrained = pretrained or (backbone if backbone in base.SHIPPED else "")
     if not pretrained:
         raise UserError(f"pretrained: {backbone} has no weights of that name; give a tag of it, or a file")
@@ -176,9 +208,8 @@ def gather(
     fewer = min(way, len(manifest.classes("train")))
     learning = asked(manifest, "train", fewer, shot, max(TRAINED), seed)
     tower = few_shot.open_backbone(params)
-    train = look(manifest, "train", learning.rows, tower, frames, may_fail=True)
     seen = {split: look(manifest, split, one.rows, tower, frames) for split, one in meet.items()}
-    return Material(manifest, chosen, tower, meet, seen, learning, train)
+    return Material(manifest, chosen, tower, meet, seen, learning, frames, seed)
 
 
 def measure(
@@ -188,6 +219,7 @@ def measure(
     *,
     seed: int = 0,
     others: Mapping[str, Mapping[str, Tensor]] | None = None,
+    only: Sequence[str] = ("",),
     **settings: Any,
 ) -> pd.DataFrame:
     """Every shortcut on ``dataset`` (an embedded world, a benchmark that is here, ``folder:PATH``), a row per split.
@@ -198,14 +230,18 @@ def measure(
 
     ``pretrained``: the weights, by default those that ship under the backbone's name. ``seed``: of what is drawn here;
     the tested episodes are the house's. ``settings``: ``splits``, ``way``, ``shot``, ``episodes`` and ``frames`` of
-    ``gather``. ``others``: shortcut -> split -> similarity [V V], rows of one's own.
+    ``gather``. ``others``: shortcut -> split -> similarity [V V], rows of one's own. ``only``: how the names of the
+    shortcuts begin that are measured, all by default.
     UserError: unknown data or tower, episodes that do not fit, a video of ``splits`` that does not decode.
     """
     material = gather(dataset, backbone, pretrained, seed=seed, **settings)
     rows = []
     for split in material.splits:
         plain = None
-        for shortcut, note, result in _results(material, split, seed, others or {}):
+        for shortcut, note, work in _each(material, split, others or {}):
+            if not shortcut.startswith(tuple(only)):
+                continue
+            result = work()
             blind = shortcut in (*NAMES.values(), *(others or {}))
             row = {"shortcut": shortcut, "tower": "" if blind else backbone, "split": split}
             row |= {"accuracy": result.accuracy, "half": result.interval, "low": result.ends[0], "high": result.ends[1]}
@@ -215,37 +251,39 @@ def measure(
             rows.append(row | {"order_half": gap.interval if gap else np.nan, "note": note})
             plain = result
     table = pd.DataFrame(rows)
-    table.attrs |= {"dataset": dataset, "note": material.manifest.note, "lost": material.train.lost}
+    lost = material.train.lost if "train" in vars(material) else []
+    table.attrs |= {"dataset": dataset, "note": material.manifest.note, "lost": lost}
     table.attrs["checksums"] = {split: one.checksum for split, one in material.asked.items()}
     return table
 
 
-def _results(
-    material: Material, split: str, seed: int, others: Mapping[str, Mapping[str, Tensor]]
-) -> Iterator[tuple[str, str, Evaluation]]:
-    """Each shortcut's name, note and result; one with shuffled frames right after the same with frames in order."""
-    one, traces, train = material.asked[split], material.traces[split], material.train
+def _each(
+    material: Material, split: str, others: Mapping[str, Mapping[str, Tensor]]
+) -> Iterator[tuple[str, str, Callable[[], Evaluation]]]:
+    """Each shortcut's name, note and what measures it; one with shuffled frames right after it with frames in order."""
+    one, traces = material.asked[split], material.traces[split]
     shuffled = _shuffled(traces)
     for metric in METRICS:
         shortcut, note = f"frozen features, {metric}", "of random weights" if metric == "trx" else ""
-        yield shortcut, note, one.by_metric(metric, traces.frames, seed)
+        yield shortcut, note, partial(one.by_metric, metric, traces.frames, material.seed)
         if metric == "otam":
-            yield shortcut + SHUFFLED, note, one.by_metric(metric, shuffled, seed)
+            yield shortcut + SHUFFLED, note, partial(one.by_metric, metric, shuffled, material.seed)
     if material.tower.has_text:
-        yield "class texts alone", "no support", one.by_texts(traces.frames.mean(1), _texts(material, split))
+        yield "class texts alone", "no support", lambda: one.by_texts(traces.frames.mean(1), _texts(material, split))
     single = {name: _by_frame(material.asked[name], each.frames) for name, each in material.traces.items()}
     best, where = _best_frame(single, split)
-    yield "best single frame", f"frame {best + 1} of {traces.frames.shape[1]}, {where}", single[split][best]
-    for number, head in _heads(material.learning, train, material.tower, seed).items():
+    note = f"frame {best + 1} of {traces.frames.shape[1]}, {where}"
+    yield "best single frame", note, lambda: single[split][best]
+    for number in TRAINED:
         for order, features in (("", traces.frames), (SHUFFLED, shuffled)):
-            yield f"ordered differences, {number} episodes{order}", "", one.by_vectors(_paths(head, features))
-    yield "background alone", "", one.by_vectors(traces.background)
+            name = f"ordered differences, {number} episodes{order}"
+            yield name, "", lambda n=number, x=features: one.by_vectors(_paths(material.heads[n], x))
+    yield "background alone", "", partial(one.by_vectors, traces.background)
     for name, shortcut in NAMES.items():
-        scaled = _standardised(getattr(traces, name), getattr(train, name)[train.read])
-        yield shortcut, "", one.by_vectors(scaled, euclidean=True)
+        yield shortcut, "", lambda name=name: one.by_vectors(_standardised(traces, material.train, name), True)
     for shortcut, similarities in others.items():
         if split in similarities:
-            yield shortcut, "", one.by_similarity(similarities[split])
+            yield shortcut, "", partial(one.by_similarity, similarities[split])
 
 
 def _texts(material: Material, split: str) -> Tensor:
@@ -253,28 +291,6 @@ def _texts(material: Material, split: str) -> Tensor:
     names = [material.manifest.text(name) for name in material.manifest.classes(split)]
     with torch.no_grad():
         return material.tower.encode_text(names, RunParams().templates).float().cpu()
-
-
-def _heads(learning: Asked, train: Traces, tower: backbones.Backbone, seed: int) -> dict[int, OrderedDifferences]:
-    """Ordered differences after each number of ``TRAINED`` episodes on the training split's frozen features."""
-    read = set(train.read)
-    heads, text = {}, torch.zeros(1, learning.sampler.way, 0)
-    for number in TRAINED:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            head = OrderedDifferences(tower, train.frames.shape[1])
-        optimizer = torch.optim.Adam(head.projection.parameters(), lr=RATE)
-        for episode in learning.episodes[:number]:
-            if not read >= {*episode.support.tolist(), *episode.query.tolist()}:
-                continue  # a video of it does not decode
-            support, query = ({"path": head.path(train.frames[r])[None]} for r in (episode.support, episode.query))
-            labels = torch.from_numpy(episode.support_labels)[None]
-            targets = Targets(*(torch.from_numpy(x)[None] for x in (episode.query_labels, episode.class_ids)), text)
-            optimizer.zero_grad()
-            head.match(support, labels, query, text, targets).loss.backward()
-            optimizer.step()
-        heads[number] = head
-    return heads
 
 
 def _paths(head: OrderedDifferences, frames: Tensor) -> Tensor:
@@ -300,7 +316,8 @@ def _best_frame(single: Mapping[str, Sequence[Evaluation]], split: str) -> tuple
     return best, "chosen on val" if by == "val" else f"chosen on {split} itself, for there is no val"
 
 
-def _standardised(values: Tensor, train: Tensor) -> Tensor:
-    """``values`` [V N] less the mean of ``train`` [M N], over its deviation; over 1 where all of that are alike."""
-    deviation = train.std(dim=0, correction=0)
-    return (values - train.mean(dim=0)) / torch.where(deviation > 1e-6, deviation, torch.ones(()))
+def _standardised(traces: Traces, train: Traces, name: str) -> Tensor:
+    """``name`` of ``traces`` [V N] less the mean of ``train``'s, over its deviation; over 1 where all are alike."""
+    values, learned = getattr(traces, name), getattr(train, name)[train.read]
+    deviation = learned.std(dim=0, correction=0)
+    return (values - learned.mean(dim=0)) / torch.where(deviation > 1e-6, deviation, torch.ones(()))
