@@ -30,6 +30,7 @@ from vidlib.backbones.clip import CLIPBackbone
 from vidlib.backbones.images import ImageBackbone
 from vidlib.backbones.resnet import ResNetBackbone
 from vidlib.basics.words import nearest
+from vidlib.layers import quick
 
 Backbone = CLIPBackbone | ImageBackbone  # a ResNetBackbone is the second
 
@@ -55,7 +56,8 @@ def load(backbone: str, pretrained: str, freeze_bn: bool = True) -> Backbone:
     the BatchNorm of a timm model keeps its running statistics, and its scales and shifts, in training too.
     """
     backend = _backend(backbone)
-    return clip.load(backbone, pretrained) if backend is clip else backend.load(backbone, pretrained, freeze_bn)
+    tower = clip.load(backbone, pretrained) if backend is clip else backend.load(backbone, pretrained, freeze_bn)
+    return quick.quicken(tower)
 
 
 def outline(backbone: str) -> Backbone:

@@ -11,18 +11,23 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vidlib.layers import quick
 
-def block_attention(block: nn.Module, x: Tensor, inner: nn.Module | None = None, over_time: bool = False) -> Tensor:
-    """A ViT block's attention branch, ``ls_1(MSA(ln_1 x))``, ``[B N D] -> [B N D]``; the residual is the caller's.
+
+def block_attention(
+    block: nn.Module, x: Tensor, inner: nn.Module | None = None, over_time: bool = False, keep: int | None = None
+) -> Tensor:
+    """A ViT block's attention branch, ``ls_1(MSA(ln_1 x))``, ``[B N D] -> [B keep D]``; the residual is the caller's.
 
     ``inner``, if given, acts between norm and attention. ``block`` has ``ln_1``, ``attn`` and ``ls_1`` as open_clip's
     ResidualAttentionBlock. Temporal and local attention both come through here, with the same weights, so one hook on
     ``block.attn`` sees both. ``over_time``: the tokens are one place's at several times, and rotary positions, where
-    the tower has them, turn none.
+    the tower has them, turn none. ``keep``: only the first tokens are asked for.
     """
     x = block.ln_1(x) if inner is None else inner(block.ln_1(x))
-    still = {"turned": False} if over_time and getattr(block.attn, "turns", False) else {}
-    return block.ls_1(block.attn(x, x, x, need_weights=False, **still)[0])
+    given: dict = {"turned": False} if over_time and getattr(block.attn, "turns", False) else {}
+    given |= {"keep": keep} if isinstance(block.attn, quick.Attention) else {}
+    return block.ls_1(block.attn(x, x, x, need_weights=False, **given)[0][:, :keep])
 
 
 class TemporalTransformer(nn.Module):

@@ -10,6 +10,7 @@ import torch
 from vidlib import backbones
 from vidlib.basics.errors import UserError
 from vidlib.basics.words import suggest
+from vidlib.layers import quick
 from vidlib.methods import yours
 from vidlib.methods.actionclip import ActionCLIP
 from vidlib.methods.aim import AIM
@@ -302,7 +303,7 @@ def build(
     if lacking := [argument for argument in lacking if argument not in chosen]:
         raise UserError(f"method {name!r} needs {' and '.join(lacking)}; give {lacking[0]}=...")
     try:
-        return method(backbone, **chosen)
+        return quick.quicken(method(backbone, **chosen))
     except (UserError, TypeError, ValueError) as error:
         if not any(chosen[argument] is value for argument, value in paper.items()):
             raise

@@ -106,7 +106,7 @@ class AIM(FewShotMethod):
         tracks = rearrange(x, "(b t) n d -> (b n) t d", **time)
         y = layer.temporal(block_attention(block, tracks, layer.temporal_in, over_time=True))
         x = x + self.dropped(layer, rearrange(y, "(b n) t d -> (b t) n d", n=x.shape[1]))
-        x = x[:, :keep] + layer.spatial(block_attention(block, x)[:, :keep])
+        x = x[:, :keep] + layer.spatial(block_attention(block, x, keep=keep))
         z = block.ln_2(x)
         return x + block.ls_2(block.mlp(z)) + self.dropped(layer, self.scale * layer.joint(z))
 

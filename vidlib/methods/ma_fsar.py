@@ -214,7 +214,7 @@ class MAFSAR(FewShotMethod):
                 x = torch.cat([token, x[:, 1:]], dim=1)
         if text is not None:
             extra.append(repeat(text, "b d -> (b t) 1 d", **time))
-        y = block_attention(block, torch.cat([x, *extra], dim=1) if extra else x)[:, :keep]
+        y = block_attention(block, torch.cat([x, *extra], dim=1) if extra else x, keep=keep)
         x = x[:, :keep] + (layer.local(y) if adapters and layer.local is not None else y)
         z = block.ln_2(x)
         x = x + block.ls_2(block.mlp(z))
