@@ -49,6 +49,17 @@ def test_a_log_gets_sparse_lines(monkeypatch, capsys):
     assert list(progress.track(range(2), "reading")) == [0, 1] and capsys.readouterr().out == ""
 
 
+def test_what_takes_long_says_early_how_long(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "_say_why_slow", lambda: None)
+    clock = iter(range(0, 1000, 4))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    list(progress.track(range(6), "short"))
+    assert capsys.readouterr().out == ""
+    assert list(progress.track(range(12), "long")) == [*range(12)]
+    first, *later = capsys.readouterr().out.splitlines()
+    assert first == "long: 2 of 12, about 40 s left" and later == ["long: 10 of 12, about 8 s left"]
+
+
 def test_a_busy_machine_says_so_once(monkeypatch, capsys):
     monkeypatch.setattr(progress, "_said", set())
     monkeypatch.setattr(os, "getloadavg", lambda: (0.1, 0, 0))

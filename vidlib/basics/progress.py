@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 
 Item = TypeVar("Item")
 SPARSE_SECONDS = 30.0  # an hour's log stays short
+EARLY_SECONDS = 5.0  # what takes longer than that is told early how long
 BUSY = 1.5  # times as many processes want to run as there are cores: each waits for a third of its time or longer
 COUNTING = re.compile(r".+: \d+( of \d+)?(, about \d+ s left)?$")  # a line of ``track``
 _said: set[str] = set()
@@ -38,9 +39,11 @@ def track(items: Iterable[Item], label: str, total: int | None = None, start: in
         yield item
         done += 1
         now = time.monotonic()
-        if now - last >= SPARSE_SECONDS:
+        left = (total - done) * (now - began) / (done - start) if total else 0.0
+        early = show is None and now - began >= EARLY_SECONDS and left >= SPARSE_SECONDS
+        if early or now - last >= SPARSE_SECONDS:
             last = now
-            rest = f", about {(total - done) * (now - began) / (done - start):.0f} s left" if total else ""
+            rest = f", about {left:.0f} s left" if total else ""
             show = show or shower()
             show(f"{label}: {done}{f' of {total}' if total else ''}{rest}", False)
             _say_why_slow()
