@@ -171,8 +171,7 @@ def test_a_changed_table_fails_the_notebook(tmp_path):
     place = next(i for i, cell in enumerate(notebook.cells) if "published.table" in cell.source)
     notebook.cells = notebook.cells[: place + 1]
     data = notebook.cells[place].outputs[0].data
-    nbformat.write(notebook, target)
-    assert _nbval(target).returncode == 0
+    assert "83.4" in data["text/plain"]
     data["text/plain"] = data["text/plain"].replace("83.4", "93.4")
     nbformat.write(notebook, target)
     done = _nbval(target)
@@ -188,9 +187,18 @@ def test_notebook_runs(path, tmp_path, worlds):
 
 @pytest.mark.timeout(1800)
 def test_a_false_claim_fails_the_notebook(tmp_path, worlds):
-    """With the labels of two classes swapped in what the metric sees, ma_fsar.ipynb must not pass."""
+    """With the labels of two classes swapped in what the metric sees, ma_fsar.ipynb must not pass: its claims fail."""
     target = _prepare(ROOT / "notebooks" / "ma_fsar.ipynb", tmp_path)
     notebook = nbformat.read(target, as_version=4)
+    claimed = cells.under("ma_fsar", "## Claims")
+    needed = ("from_notebook(", "open_manifest(", "draw_episode(", "open_method(", "run_methods(")
+    notebook.cells = [
+        cell
+        for cell in notebook.cells
+        if cell.metadata.get("tags") == ["injected-parameters"]
+        or cell.id in claimed
+        or (cell.cell_type == "code" and (": str = " in cell.source or any(word in cell.source for word in needed)))
+    ]
     guard = next(i for i, cell in enumerate(notebook.cells) if "from_notebook" in cell.source)
     swap = """
 from vidlib.matching.base import Metric
@@ -209,13 +217,19 @@ for metric in METRICS.values():
     assert "AssertionError" in done.stdout, done.stdout[-3000:]
 
 
-@pytest.mark.parametrize("wrong", [{"shoot": 3}, {"way": 99}], ids=str)
-def test_a_wrong_parameter_stops_papermill_in_the_first_cells(wrong, tmp_path):
-    arguments = [part for name, value in wrong.items() for part in ("-p", name, str(value))]
+def test_a_wrong_parameter_stops_papermill_in_the_first_cells(tmp_path):
     out = tmp_path / "out.ipynb"
-    command = [sys.executable, "-m", "papermill", str(ROOT / "notebooks" / "ma_fsar.ipynb"), str(out), *arguments]
+    command = [
+        sys.executable,
+        "-m",
+        "papermill",
+        str(ROOT / "notebooks" / "ma_fsar.ipynb"),
+        str(out),
+        "-p",
+        "shoot",
+        "3",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, env=environment(tmp_path / "runs"), cwd=tmp_path)
-    assert done.returncode != 0
-    assert f"UserError: {'unknown parameter' if 'shoot' in wrong else 'way'}" in done.stderr
+    assert done.returncode != 0 and "UserError: unknown parameter" in done.stderr
     ran = [cell for cell in json.loads(out.read_text())["cells"] if cell.get("execution_count")]
     assert len(ran) <= 4, "it stopped in its first cells"
