@@ -92,6 +92,20 @@ def test_untrained_adapters_equal_the_towers_own_features(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_in_training_a_tower_gives_its_own_features_and_their_gradients(kind):
+    plain, x = tower(kind), clips()[0]
+    plain.unfreeze()
+    found = []
+    for training in (False, True):
+        features = plain.features(x, training)
+        gradients = torch.autograd.grad(features.square().sum(), [*plain.trunk.parameters()], allow_unused=True)
+        found.append([features, *(g for g in gradients if g is not None)])
+    assert len(found[0]) == len(found[1]) and found[0][0].std() > 1e-3
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4 * one.detach().abs().max().item())
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_extra_tokens_are_seen_and_untrained_adapters_change_no_bit_of_it(kind):
     x, text = clips(), torch.randn(2, 16)
     method = methods.build("ma_fsar", tower(kind), frames=3).eval()

@@ -77,6 +77,14 @@ def test_gmacs_of_a_function_with_keywords():
     assert cost.gmacs(product, torch.randn(10, 20), b=torch.randn(20, 30)) == pytest.approx(10 * 20 * 30 / 1e9)
 
 
+@pytest.mark.parametrize("groups", [1, 4])
+def test_the_gradients_of_a_convolution_cost_its_sum_twice(groups):
+    layer, x = nn.Conv2d(8, 12, 3, padding=1, groups=groups), torch.randn(2, 8, 5, 5, requires_grad=True)
+    once = 2 * 5 * 5 * 12 * (8 // groups) * 9 / 1e9
+    assert cost.gmacs(layer, x) == pytest.approx(once)
+    assert cost.gmacs(lambda: layer(x).sum().backward()) == pytest.approx(3 * once)
+
+
 # ---------------------------------------------------------------- parameters
 
 

@@ -25,8 +25,10 @@ from timm.layers import Attention, AttentionRope
 from timm.models import eva, vision_transformer
 from torch import Tensor, nn
 
+from vidlib.layers.attention import block_attention
+
 PARTS = ("blocks", "tokens", "ln_pre", "ln_post", "read", "class_token", "width", "pooled_dim", "layers", "heads")
-PARTS += ("grid", "prefix", "head", "has_class_token", "reads_class_token")
+PARTS += ("grid", "prefix", "head", "has_class_token", "reads_class_token", "trained_features")
 MAPS = ("stages", "pool", "map_dims")
 
 
@@ -39,6 +41,11 @@ class Adaptable:
             return getattr(vit, name)
         return super().__getattr__(name)
 
+    def features(self, x: Tensor, training: bool) -> Tensor:
+        """``[B 3 H W] -> [B C]``: ``encode_image``, without what no gradient reaches in ``training``."""
+        short = training and getattr(self, "reads_class_token", False)
+        return self.trained_features(x) if short else self.encode_image(x)
+
 
 class _ViT:
     """What both kinds do alike."""
@@ -46,6 +53,16 @@ class _ViT:
     def class_token(self, x: Tensor) -> Tensor:
         """``[B P+N D] -> [B D]``: what stands for a frame before it is read; see above."""
         return x[:, 0] if self.has_class_token else x[:, self.prefix :].mean(1)
+
+    def trained_features(self, x: Tensor) -> Tensor:
+        """``[B 3 H W] -> [B C]``: the tower's own feature where it reads its class token, by which alone the last block
+        is asked: all that training needs, with the same gradients."""
+        x = self.ln_pre(self.tokens(x))
+        *blocks, last = self.blocks
+        for block in blocks:
+            x = block(x)
+        x = x[:, :1] + block_attention(last, x, keep=1)
+        return self.read(x + last.ls_2(last.mlp(last.ln_2(x))))
 
     @property
     def map_dims(self) -> tuple[int, ...]:

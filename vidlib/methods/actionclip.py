@@ -161,7 +161,7 @@ class ActionCLIP(VideoTextMethod):
         x = rearrange(clips, "b t c h w -> (b t) c h w")
         if self.visual_prompt == "joint":
             return {"video": self.joint(x)}
-        frames = self.shifted(x) if self.visual_prompt == "shift" else self.backbone.encode_image(x)
+        frames = self.shifted(x) if self.visual_prompt == "shift" else self.backbone.features(x, self.training)
         return {"video": self.head(rearrange(frames, "(b t) c -> b t c", t=self.frames))}
 
     def joint(self, x: Tensor) -> Tensor:

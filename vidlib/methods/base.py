@@ -144,7 +144,7 @@ class FewShotMethod(nn.Module, ABC):
         self.check_frames(clips)
         if clips.ndim == 3:
             return clips
-        features = self.backbone.encode_image(rearrange(clips, "b t c h w -> (b t) c h w"))
+        features = self.backbone.features(rearrange(clips, "b t c h w -> (b t) c h w"), self.training)
         return rearrange(features, "(b t) c -> b t c", t=self.frames)
 
     def frame_maps(self, clips: Tensor) -> list[Tensor]:

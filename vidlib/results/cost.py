@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 
 from vidlib.basics.errors import UserError
 
@@ -77,9 +77,18 @@ def gmacs(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> float:
     multi-head attention, which eval mode takes under ``no_grad``, and takes with gradients too where a whole tower is
     frozen; it would lose a third of a ViT.
     """
-    with torch.enable_grad(), _unfused(), FlopCounterMode(display=False) as counter:
+    counter = FlopCounterMode(
+        display=False, custom_mapping={torch.ops.aten.convolution_backward: _convolution_backward}
+    )
+    with torch.enable_grad(), _unfused(), counter:
         fn(*args, **kwargs)
     return counter.get_total_flops() / 2e9
+
+
+def _convolution_backward(gradient, x, weight, *given, out_shape=None) -> int:  # noqa: ANN001, ANN002
+    """FLOPs of a convolution's gradients; torch's own count takes one in groups for a dense one."""
+    *_, transposed, _, _, wanted = given
+    return sum(wanted[:2]) * conv_flop_count(x, weight, gradient, transposed)
 
 
 @contextlib.contextmanager
