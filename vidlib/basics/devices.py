@@ -79,6 +79,13 @@ def exchange(fabric: Fabric, work: Callable[[], Found]) -> list[Found]:
     return [value for value, _ in every]
 
 
+def agree(fabric: Fabric, work: Callable[[], Found]) -> Found:
+    """``work()`` of this process, once no process has a ``UserError`` to tell (``exchange``)."""
+    own: list[Found] = []
+    exchange(fabric, lambda: own.append(work()))
+    return own[0]
+
+
 def place(fabric: Fabric, batch: Any) -> Any:
     """``batch`` (tensors, dataclasses or collections of them) on the device; in float64 where the run is.
 

@@ -8,6 +8,8 @@ of one is raised on all.
 import math
 import re
 import shutil
+import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -24,8 +26,9 @@ from vidlib.basics.progress import track
 
 ROUND = 16  # batches of a process
 AHEAD = 2  # items that each loader process has ready: a video in all its views, or an episode
-MEMORY = re.compile(r"Bus error|shared memory|/torch_\d+")  # what torch says where /dev/shm is full
-DIED = re.compile(r"DataLoader worker .*(?:killed by signal: ([\w ]+)|exited unexpectedly)|Caught (MemoryError)")
+MEMORY = re.compile(r"Bus error|shared memory (?:object|\(shm\))|/torch_\d+")  # what torch says where /dev/shm is full
+DIED = re.compile(r"killed by signal: ([\w ]+)|Caught (MemoryError)")
+ENDED = "exited unexpectedly"
 Item, Key = TypeVar("Item"), TypeVar("Key")
 Made = dict[Any, Tensor]  # key -> [videos ...]
 
@@ -89,9 +92,37 @@ def over(
     return found
 
 
-def shares(items: Sequence[Item], fabric: Fabric, every: int = ROUND) -> list[list[Item]]:
+def each(
+    items: Sequence[Item],
+    do: Callable[[Item], dict[Key, Any]],
+    fabric: Fabric,
+    *,
+    workers: int = 0,
+    label: str = "evaluation",
+) -> dict[Key, Any]:
+    """What ``do`` gives of every item, all in one dict on every process, each of which does its share."""
+    rounds, found = shares(items, fabric), {}
+    shown = iter(track([item for mine in rounds for item in mine], label) if fabric.is_global_zero else ())
+
+    def part(mine: list[Item]) -> dict[Key, Any]:
+        made: dict[Key, Any] = {}
+        with loading(workers):
+            for item in mine:
+                made |= do(item)
+                next(shown, None)
+        return made
+
+    with loading(workers):
+        for mine in rounds:
+            for made in exchange(fabric, partial(part, mine)):
+                found |= made
+    next(shown, None)
+    return found
+
+
+def shares(items: Sequence[Item], fabric: Fabric) -> list[list[Item]]:
     """This process's part of ``items``, every n-th of them, a list for each round; all processes have as many."""
-    step, rank = every * fabric.world_size, fabric.global_rank
+    step, rank = ROUND * fabric.world_size, fabric.global_rank
     rounds = [items[start : start + step] for start in range(0, len(items), step)]
     return [list(each[rank :: fabric.world_size]) for each in rounds]
 
@@ -123,8 +154,12 @@ class _Tests(Dataset):
         self.clips = clips
 
     def __getitem__(self, row: int) -> Tensor:
-        clip = self.clips.test(row)
-        return clip.share_memory_() if get_worker_info() else clip  # here, where an error is told
+        return shared(self.clips.test(row))
+
+
+def shared(clip: Tensor) -> Tensor:
+    """``clip``, moved to shared memory by a loader process itself: where that is full, it can say so."""
+    return clip.share_memory_() if get_worker_info() else clip
 
 
 class _Order:
@@ -169,15 +204,39 @@ def loading(workers: int) -> Iterator[None]:
         if not said.startswith("Caught "):
             raise
         raise UserError(said.strip().splitlines()[-1].split("Error: ", 1)[-1]) from None
-    except (RuntimeError, OSError, MemoryError) as error:
-        said = str(error)
+    except (RuntimeError, OSError, MemoryError, EOFError) as error:
+        said = _said(error)
+        if workers and isinstance(error, (ConnectionError, EOFError)):  # it cannot hand over what it has read
+            said += _ending()
         died, full = DIED.search(said), workers and MEMORY.search(said)
-        if not died and not full:
+        if not (died or full or ENDED in said):
             raise
-        how = next(filter(None, died.groups()), "it ended without a word").strip() if died else full[0]
+        how = full[0] if full else (died[1] or died[2]).strip() if died else ENDED
         free = f" of {shutil.disk_usage('/dev/shm').total / 1e9:.1f} GB" if full else ""
         why = f"the shared memory /dev/shm{free} is too small" if full else "as where the machine's memory runs out"
+        _let_go(error)
         raise UserError(
             f"a loader process died ({how}: {why}); give fewer workers than {workers}, or workers=0, which reads in "
             "the process itself, or more memory (/dev/shm of a container: docker run --shm-size=8g)"
         ) from None
+
+
+def _said(error: BaseException | None) -> str:
+    """The words of an error and of those that it came of."""
+    return f"{error}\n{_said(error.__context__)}" if error else ""
+
+
+def _ending() -> str:
+    """What torch says, when the signal comes, of a loader process that is about to end."""
+    try:
+        time.sleep(2.0)
+    except RuntimeError as error:
+        return str(error)
+    return ENDED
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Free what the frames of an error hold, a loader among it: torch would tell of its dead process again."""
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__context__
