@@ -10,10 +10,11 @@ import torch
 
 from tests.tiny import Tiny, TinyClips, sampler, texts
 from tests.training.labelled_child import Pictures, make
-from tests.training.small_store import params
+from tests.training.small_store import made, params
 from vidlib.basics import lock
 from vidlib.basics.devices import exchange, make_fabric
 from vidlib.basics.errors import UserError
+from vidlib.data import features
 from vidlib.params.video_text import VideoTextRunParams
 from vidlib.results.runs import Run
 from vidlib.training import few_shot, reading, video_text
@@ -39,11 +40,12 @@ def numbers() -> dict[str, np.ndarray]:
     return {name: np.asarray(value) for name, value in found.items()}
 
 
-def whole_runs(dataset: str, folder: Path) -> list[Run]:
-    """A run on episodes, which trains, selects and tests, and one on labelled clips."""
+def whole_runs(dataset: str, folder: Path, devices: int = 1) -> list[Run]:
+    """A run on episodes, which trains, selects and tests, and one on labelled clips; torchrun's number of devices
+    counts where it has started us."""
     labelled = {"dataset": dataset, "pretrained": "", "frames": 2, "batch": 4, "epochs": 1, "device": "cpu"}
     labelled |= {"val_every": 1, "select": True, "runs": str(folder), "options": {"visual_prompt": "meanp"}}
-    one = few_shot.run(params(dataset, runs=str(folder), devices=3))  # torchrun's number counts
+    one = few_shot.run(params(dataset, runs=str(folder), devices=devices))
     return [one, video_text.run(VideoTextRunParams.parse(labelled | {"test_clips": 3}))]
 
 
@@ -74,5 +76,7 @@ if __name__ == "__main__":
     dataset, out = sys.argv[1], Path(sys.argv[2])
     rank = os.environ["RANK"]
     np.savez(out / f"numbers{rank}.npz", **numbers())
-    done = whole_runs(dataset, out / "runs")
+    done = whole_runs(dataset, out / "runs", devices=3)
+    features.PER_SHARD = 5  # a process claims shards, whatever started it
+    made(dataset, views=1, out=str(out / "store"), workers=1)
     (out / f"said{rank}.json").write_text(json.dumps([refused(dataset, out / "runs"), [run.id for run in done]]))
