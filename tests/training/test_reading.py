@@ -21,9 +21,11 @@ from vidlib.basics.devices import make_fabric
 from vidlib.basics.errors import UserError
 from vidlib.data import clips as clips_module
 from vidlib.data import features, video
+from vidlib.data.clips import Clips
 from vidlib.data.clips import test_views as views_of
 from vidlib.data.features import Store
 from vidlib.data.manifest import Manifest, Row
+from vidlib.data.transforms import ClipTransform
 from vidlib.results import runs
 from vidlib.results.accuracy import Evaluation
 from vidlib.training import few_shot, reading
@@ -182,8 +184,12 @@ def test_thirty_views_come_from_one_decoding(tmp_path, monkeypatch):
     for small in (clips_module.SMALL, 0):  # a small file is decoded to know how short it is; a large one is not
         monkeypatch.setattr(clips_module, "SMALL", small)
         decoded.clear()
-        found = recognise(method, list(views_of(listed, "test", 3, 10, 3, look)), controls=True)
+        views = list(views_of(listed, "test", 3, 10, 3, look))
+        found = recognise(method, views, controls=True)
         assert sorted(decoded) == names and found[""].how == "30 views of each video"
-    one_by_one = [recognise(method, [view])[""].probabilities for view in views_of(listed, "test", 3, 10, 3, look)]
+    decoded.clear()
+    look = ClipTransform(**look, train=True), ClipTransform(**look, train=False)
+    assert Clips(listed, "test", 3, *look, 0).views(0, 4).shape[0] == 5 and decoded == names[:1], "a store's views"
+    one_by_one = [recognise(method, [view])[""].probabilities for view in views]
     assert np.abs(np.mean(one_by_one, 0) - found[""].probabilities).max() < 1e-6
     assert np.abs(found["frames_shuffled"].probabilities - found[""].probabilities).max() > 1e-4

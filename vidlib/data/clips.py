@@ -252,6 +252,7 @@ class Views:
 
     def __init__(self, looks: Sequence[Any]) -> None:
         self.looks, self.count = looks, len(looks)
+        self.manifest, self.split, self.rows = looks[0].manifest, looks[0].split, looks[0].rows
 
     def test(self, row: int) -> Tensor:
         first = self.looks[0]

@@ -35,7 +35,7 @@ class ShuffledFrames:
 
     def __init__(self, clips: Any, split: str):
         self.clips, self.manifest, self.split = clips, clips.manifest, split
-        self.by_episode = getattr(clips, "by_episode", False)
+        self.by_episode, self.in_memory = (getattr(clips, name, False) for name in ("by_episode", "in_memory"))
         self._names = [row.video for row in clips.manifest.videos(split)]
 
     def test(self, row: int) -> Tensor:

@@ -265,7 +265,7 @@ def evaluate_each_episode(
     began = time.perf_counter()
     source = EpisodeDataset(clips, sampler, text.cpu(), False, episodes)
     mine = [i for part in reading.shares(range(episodes), fabric) for i in part]
-    loaded = reading.ahead(source, mine, workers, fabric)
+    loaded = reading.ahead(source, mine, workers, fabric, clips)
 
     def scored(i: int) -> Scored:
         one = place(fabric, next(loaded))

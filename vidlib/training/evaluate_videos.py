@@ -24,7 +24,7 @@ from vidlib.training.controls import PERMUTED, SHUFFLED, permuted, shuffled, wor
 
 def recognise(
     method: VideoTextMethod,
-    views: Sequence[Clips],
+    views: Sequence[Clips] | Views,
     *,
     fabric: Fabric | None = None,
     label: str = "evaluation",
@@ -38,7 +38,8 @@ def recognise(
     """
     fabric = fabric or make_fabric()
     method = ready(fabric, method)
-    manifest, split, rows = views[0].manifest, views[0].split, views[0].rows
+    views = views if isinstance(views, Views) else Views(views)
+    manifest, split, rows = views.manifest, views.split, views.rows
     classes = manifest.classes(split)
     began = time.perf_counter()
     with torch.no_grad(), fabric.autocast():
@@ -59,7 +60,7 @@ def recognise(
         return {name: torch.cat(parts).unflatten(0, (len(some), -1)).mean(1) for name, parts in found.items()}
 
     every = range(len(rows))
-    scores = reading.over(Views(views), every, score, fabric, workers=workers, label=f"{label}: videos")
+    scores = reading.over(views, every, score, fabric, workers=workers, label=f"{label}: videos")
     seconds = time.perf_counter() - began
     number = {cls: i for i, cls in enumerate(classes)}
     key = f"{manifest.checksum(split)}\t{','.join(classes)}"
@@ -68,7 +69,7 @@ def recognise(
         "split": split,
         "classes": classes,
         "checksum": hashlib.sha256(key.encode()).hexdigest(),
-        "how": f"{len(views)} view{'s' if len(views) > 1 else ''} of each video",
+        "how": f"{views.count} view{'s' if views.count > 1 else ''} of each video",
     }
     return {
         name: Evaluation.of_videos(

@@ -73,8 +73,8 @@ def over(
     def read(chunks: list[list[int]], made: list[tuple[list[int], Made]]) -> list:
         with loading(workers):
             for chunk in chunks:
-                made += pieces(chunk, torch.stack([place(fabric, next(videos)) for _ in chunk]))
                 next(shown, None)
+                made += pieces(chunk, torch.stack([place(fabric, next(videos)) for _ in chunk]))
         return [(some, {key: (value.shape, value.dtype) for key, value in values.items()}) for some, values in made]
 
     found: Made = {}
@@ -108,8 +108,8 @@ def each(
         made: dict[Key, Any] = {}
         with loading(workers):
             for item in mine:
-                made |= do(item)
                 next(shown, None)
+                made |= do(item)
         return made
 
     with loading(workers):
@@ -174,24 +174,34 @@ class _Order:
         return len(self.order)
 
 
-def ahead(source: Dataset, order: Sequence[int], workers: int, fabric: Fabric, keeper: Any = None) -> Iterator[Any]:
-    """``source[i]`` for every i of ``order``, read ahead by ``workers`` processes, in this one by none.
+def ahead(source: Dataset, order: Sequence[int], workers: int, fabric: Fabric, clips: Any) -> Iterator[Any]:
+    """``source[i]`` of ``clips`` for every i of ``order``, read ahead by ``workers`` processes, in this one by none.
 
-    With a ``keeper``, the clips, its processes stay for its next pass, with what they remember; what lies in memory or
-    is mapped (``in_memory``) needs none.
+    Those that read test clips stay, with what they remember, while no other clips are read and nobody says ``release``.
+    What lies in memory or is mapped (``in_memory``) needs none.
     """
-    if not workers or getattr(keeper, "in_memory", False):
+    if not workers or getattr(clips, "in_memory", False):
         yield from (source[i] for i in order)
         return
-    kept = {} if keeper is None else vars(keeper)
-    if (loader := kept.get("_loader")) is None or loader.num_workers != workers:
+    key = id(clips), workers
+    loader = _kept.pop(key, None) if isinstance(source, _Tests) else None
+    release()  # a pass that ends in an error leaves none
+    if loader is None:
         own = torch.Generator()  # else the loader draws from the global one
         how = {"pin_memory": fabric.device.type == "cuda", "prefetch_factor": AHEAD, "persistent_workers": True}
         loader = DataLoader(source, batch_size=None, sampler=_Order(), num_workers=workers, generator=own, **how)
-    kept.pop("_loader", None)  # a pass that ends in an error leaves none
     loader.sampler.order = order
     yield from loader
-    kept["_loader"] = loader
+    if isinstance(source, _Tests):
+        _kept[key] = loader
+
+
+_kept: dict[tuple[int, int], DataLoader] = {}  # of the clips that were read last, and holding them: by how many
+
+
+def release() -> None:
+    """End the loader processes that stayed."""
+    _kept.clear()
 
 
 @contextmanager

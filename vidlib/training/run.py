@@ -28,7 +28,7 @@ from vidlib.params.few_shot import RunParams
 from vidlib.params.video_text import VideoTextRunParams
 from vidlib.results import cost, runs, trust
 from vidlib.results.identity import Identity, code_digest
-from vidlib.training import checkpoints, memory, micro_batches, processes
+from vidlib.training import checkpoints, memory, micro_batches, processes, reading
 from vidlib.training.loop import METRICS, WEIGHTS, Fit, fit
 
 AnyParams = RunParams | VideoTextRunParams
@@ -124,6 +124,7 @@ def run(work: Work) -> runs.Run:
         source = agree(fabric, lambda: work.source(method, (fabric.global_rank, fabric.world_size)))
         trained = _train(work, fabric, method, source, folder, record)
         tested = work.test(method, fabric, record)
+        reading.release()
         if record is None:  # another process than the first: its part is done
             return runs.Run(folder, folder, "finished", None)
         result = {"fit": asdict(trained) if trained else None, "cost": _cost(work, method, source[0], fabric)}

@@ -18,7 +18,7 @@ from vidlib import backbones, methods
 from vidlib.basics import paths
 from vidlib.basics.errors import UserError
 from vidlib.data.catalogue import benchmarks, official, readable
-from vidlib.data.clips import Clips, test_views
+from vidlib.data.clips import Clips, Views, test_views
 from vidlib.data.labelled import LabelledBatch, LabelledBatches, Sentences, vocabulary
 from vidlib.data.manifest import Manifest
 from vidlib.data.protocols import Plan, plan
@@ -222,7 +222,7 @@ class LabelledClips(running.Work):
     def validation(self, method: nn.Module, fabric: Fabric) -> Callable[[nn.Module], float] | None:
         if not self.params.select or (self.params.protocol == "zero_shot" and not method.uses_text):
             return None
-        val = open_views(self.params, method, self.manifest, "val")
+        val = Views(open_views(self.params, method, self.manifest, "val"))
         workers = self.params.workers
         return lambda trained: recognise(trained, val, fabric=fabric, label="val", workers=workers)[""].accuracy
 
