@@ -9,6 +9,7 @@ import pytest
 
 from tests.data.small import write_clip
 from vidlib.basics.devices import make_fabric
+from vidlib.basics.errors import UserError
 
 SLURM = {
     "SLURM_JOB_ID": "77",
@@ -40,6 +41,13 @@ def test_a_process_in_an_allocation_stands_alone(name: str, monkeypatch: pytest.
         monkeypatch.setenv(variable, value)
     fabric = make_fabric("cpu")
     assert (fabric.world_size, fabric.global_rank, fabric.is_global_zero) == (1, 0, True)
+
+
+def test_nodes_have_as_many_processes_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"TORCHELASTIC_RUN_ID": "1", "WORLD_SIZE": "3", "LOCAL_WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match="2 processes on this node of 3 in all; give every node as many"):
+        make_fabric("cpu")
 
 
 def test_predict_runs_in_an_allocation(tmp_path: Path) -> None:

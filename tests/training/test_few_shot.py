@@ -377,11 +377,10 @@ def test_a_video_that_stops_decoding_is_named_in_one_sentence(params, tmp_path, 
 def test_command_line_tells_one_sentence(tmp_path, monkeypatch):
     file = tmp_path / "bad.json"
     file.write_text('{"shoot": 3}')
-    monkeypatch.setattr("sys.argv", ["training", "--params", str(file)])
-    monkeypatch.setenv(apart.ERROR, str(tmp_path / "sentence"))
+    monkeypatch.setattr("sys.argv", ["training", "--params", str(file), "--trouble", str(tmp_path / "said")])
     with pytest.raises(SystemExit, match="unknown parameter 'shoot'"):
-        apart.main(RunParams, few_shot.run, "")
-    assert "unknown parameter 'shoot'" in (tmp_path / "sentence").read_text()
+        apart.main(RunParams, few_shot.work, few_shot.run, "")
+    assert "unknown parameter 'shoot'" in (tmp_path / "said").read_text(), "for who started the processes"
 
 
 def test_layers_learn_slower_the_further_they_lie_below():

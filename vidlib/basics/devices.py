@@ -1,17 +1,19 @@
 """Device and precision, chosen or given: the one place where a Fabric is made."""
 
 import os
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments import LightningEnvironment
+from lightning_fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 from lightning_fabric.plugins.precision import DoublePrecision
 from torch import nn
 
 from vidlib.basics.errors import UserError
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "64-true")
+Found = TypeVar("Found")
 
 
 def pick_device(device: str = "auto") -> str:
@@ -39,22 +41,49 @@ def make_fabric(device: str = "auto", precision: str = "auto") -> Fabric:
     """A launched Fabric on one device, or on this process's share of the devices where torchrun started us.
 
     Fabric gives the device, the autocast context, loss scaling and the collectives; processes are only ever started by
-    torchrun, never from inside a kernel. Without torchrun one process is one process: what a batch system (Slurm, LSF,
-    MPI) says of the allocation around it makes it no rank of several.
+    torchrun, on one node or several with as many processes each, never from inside a kernel. Without torchrun one
+    process is one process: what a batch system (Slurm, LSF, MPI) says of the allocation around it makes it no rank of
+    several.
     """
     torchrun = "TORCHELASTIC_RUN_ID" in os.environ
-    processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if torchrun else 1
-    nodes = int(os.environ.get("WORLD_SIZE", 1)) // processes if processes > 1 else 1
+    everywhere, here = (int(os.environ.get(name, 1)) if torchrun else 1 for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
+    if everywhere % here:
+        raise UserError(f"torchrun: {here} processes on this node of {everywhere} in all; give every node as many")
     fabric = Fabric(
         accelerator=pick_device(device),
-        devices=processes,
-        num_nodes=nodes,
-        strategy="ddp" if processes > 1 else "auto",
+        devices=here,
+        num_nodes=everywhere // here,
+        strategy="ddp" if everywhere > 1 else "auto",
         precision=pick_precision(precision, device),
-        plugins=[] if torchrun else [LightningEnvironment()],
+        plugins=[TorchElasticEnvironment() if torchrun else LightningEnvironment()],
     )
     fabric.launch()
     return fabric
+
+
+def exchange(fabric: Fabric, work: Callable[[], Found]) -> list[Found]:
+    """What ``work()`` gives on every process, in their order; a ``UserError`` of any of them is raised on all.
+
+    Every process must get here: so none waits for one that has given up.
+    """
+    if fabric.world_size == 1:
+        return [work()]
+    try:
+        found: tuple[Any, str] = (work(), "")
+    except UserError as error:
+        found = (None, str(error))
+    every: list[Any] = [None] * fabric.world_size
+    torch.distributed.all_gather_object(every, found)
+    if said := next((sentence for _, sentence in every if sentence), ""):
+        raise UserError(said)
+    return [value for value, _ in every]
+
+
+def agree(fabric: Fabric, work: Callable[[], Found]) -> Found:
+    """``work()`` of this process, once no process has a ``UserError`` to tell (``exchange``)."""
+    own: list[Found] = []
+    exchange(fabric, lambda: own.append(work()))
+    return own[0]
 
 
 def place(fabric: Fabric, batch: Any) -> Any:

@@ -4,12 +4,13 @@ In training another video of the class takes the place of one that does not deco
 average over several views of a video.
 """
 
+import copy
 import hashlib
 import warnings
 from collections.abc import Callable, Container, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -41,6 +42,7 @@ class Undecodable(UserError):
     cause = ""
 
 
+Read = TypeVar("Read")
 Transform = Callable[[np.ndarray, torch.Generator | None], Tensor]
 Pick = Callable[[int, int, np.random.Generator | None], np.ndarray]
 
@@ -102,16 +104,17 @@ class Clips:
 
     def test(self, row: int) -> Tensor:
         """The frames that ``pick`` takes without chance, through the test transform: deterministic."""
-        return self.transform_test(self._to_test(row, None), None)
+        return self.transform_test(self._tested(row, lambda path: self._frames(row, path, None)), None)
 
     def drawn(self, row: int, episode: int, slot: int, role: str) -> Tensor:
         """``test``, with frames at random where ``vary_test`` has the role: the same in every run of that episode."""
         rng, _ = chance("test", 0, episode, slot)  # no seed of a training: all methods meet the same clips
-        return self.transform_test(self._to_test(row, rng if role in self.vary_test else None), None)
+        rng = rng if role in self.vary_test else None
+        return self.transform_test(self._tested(row, lambda path: self._frames(row, path, rng)), None)
 
-    def _to_test(self, row: int, rng: np.random.Generator | None) -> np.ndarray:
+    def _tested(self, row: int, read: Callable[[Path], Read]) -> Read:
         try:
-            return self.raw(row, rng)
+            return self._decoded(row, read)
         except Undecodable as error:
             raise UserError(
                 f"{self.manifest.path(self.rows[row])} cannot be decoded ({error.cause}); {CONTROLLED}"
@@ -127,20 +130,38 @@ class Clips:
 
     def views(self, row: int, augmented: int) -> Tensor:
         """What ``test`` gives, then ``augmented`` training views, whose chance comes from (seed, video, number of the
-        view): [1 + augmented T C H W]. Nothing decoded is kept; ``Undecodable`` where it cannot be."""
-        looks = [self.transform_test(self.raw(row), None)]
-        for number in range(augmented):
-            rng, generator = chance("view", self.seed, self.rows[row].video, number)
-            looks.append(self.transform_train(self.raw(row, rng), generator))
+        view): [1 + augmented T C H W], from one decoding. Nothing decoded is kept; ``Undecodable`` where it cannot be.
+        """
+        of_view = [chance("view", self.seed, self.rows[row].video, number) for number in range(augmented)]
+        picks = [partial(self._pick_anew, rng) for rng, _ in of_view]
+        first, *rest = self._decoded(row, lambda path: self._several(row, path, [self._fixed, *picks]))
+        drawn = [self.transform_train(raw, generator) for raw, (_, generator) in zip(rest, of_view, strict=True)]
         self._forget()
-        return torch.stack(looks)
+        return torch.stack([self.transform_test(first, None), *drawn])
+
+    def seen(self, row: int, looks: Sequence["Clips"]) -> Tensor:
+        """What ``test`` of each of ``looks``, which are of the same split, gives of a video that is decoded once:
+        [V T C H W]."""
+        picks = [look._fixed for look in looks]
+        raws = self._tested(row, lambda path: self._several(row, path, picks))
+        return torch.stack([look.transform_test(raw, None) for look, raw in zip(looks, raws, strict=True)])
+
+    def _fixed(self, total: int) -> np.ndarray:
+        return self.pick(total, self.frames, None)
+
+    def _pick_anew(self, rng: np.random.Generator, total: int) -> np.ndarray:
+        return self.pick(total, self.frames, copy.deepcopy(rng))
 
     def raw(self, row: int, rng: np.random.Generator | None = None) -> np.ndarray:
         """Decoded frames uint8 [T H W C], at random with ``rng``, else the fixed ones."""
+        return self._decoded(row, lambda path: self._frames(row, path, rng))
+
+    def _decoded(self, row: int, read: Callable[[Path], Read]) -> Read:
+        """``read`` of the video's file, or ``Undecodable``."""
         path = self.manifest.path(self.rows[row])
         if row not in self._failed:
             try:
-                return self._frames(row, path, rng)
+                return read(path)
             except MemoryError:  # not the file's fault
                 raise
             except UserError as error:
@@ -169,29 +190,75 @@ class Clips:
         return frames
 
     def _frames(self, row: int, path: Path, rng: np.random.Generator | None) -> np.ndarray:
-        kept = self._prefetched(row, path)
-        if kept is not None:
-            return kept[self.pick(len(kept), self.frames, rng)]
-        if row in self._whole:
-            return self._whole[row][self.pick(len(self._whole[row]), self.frames, rng)]
         if rng is None and row in self._centres:
             return self._centres[row]
+        stays = self._at_hand(row, path)
+        if rng is None and stays is None:
+            (frames,) = self._several(row, path, [self._fixed])
+            if row not in self._whole and self._room_for(frames.nbytes):
+                self._centres[row] = frames
+                self._used += frames.nbytes
+            return frames
+        whole = self._whole_of(row, path) if stays is None else stays
+        if whole is not None:
+            return whole[self.pick(len(whole), self.frames, rng)]
         if row not in self._totals:
-            whole = _decoded_whole(path)
-            self._totals[row] = video.count_frames(path) if whole is None else len(whole)
-            if whole is not None and self._room_for(whole.nbytes):
-                self._whole[row] = whole
-                self._used += whole.nbytes
-                return self._frames(row, path, rng)
-        frames = video.read_frames(path, self.pick(self._totals[row], self.frames, rng))
-        if rng is None and self._room_for(frames.nbytes):
-            self._centres[row] = frames
-            self._used += frames.nbytes
-        return frames
+            self._totals[row] = video.count_frames(path)
+        return video.read_frames(path, self.pick(self._totals[row], self.frames, rng))
+
+    def _several(self, row: int, path: Path, picks: Sequence[Callable[[int], np.ndarray]]) -> list[np.ndarray]:
+        """The frames [T H W C] of each of ``picks``, total -> indices, which may be asked again; decoded once where the
+        header counts right."""
+        whole, frames = self._at_hand(row, path), None
+        whole = self._whole_of(row, path) if whole is None else whole
+        if whole is not None:
+            return [whole[pick(len(whole))] for pick in picks]
+        if row not in self._totals:
+            stated = video.stated_frames(path)
+            wanted = np.unique(np.concatenate([pick(stated or 1) for pick in picks]))
+            self._totals[row], frames = video.read_and_count(path, wanted, stated)
+        indices = [pick(self._totals[row]) for pick in picks]
+        if frames is None:
+            wanted = np.unique(np.concatenate(indices))
+            frames = video.read_frames(path, wanted)
+        return [frames[np.searchsorted(wanted, each)] for each in indices]
+
+    def _at_hand(self, row: int, path: Path) -> np.ndarray | None:
+        """All frames of a video that was prefetched or is remembered whole."""
+        kept = self._prefetched(row, path)
+        return self._whole.get(row) if kept is None else kept
+
+    def _whole_of(self, row: int, path: Path) -> np.ndarray | None:
+        """All frames of a video that has to be decoded to know whether it is short; then it is remembered."""
+        if row in self._totals:
+            return None
+        whole = _decoded_whole(path)
+        if whole is None:
+            return None
+        if not _short(whole):
+            self._totals[row] = len(whole)
+        elif self._room_for(whole.nbytes):
+            self._whole[row] = whole
+            self._used += whole.nbytes
+        return whole
 
     def _room_for(self, size: int) -> bool:
         worker = get_worker_info()
         return self._used + size <= self.cache_bytes // (worker.num_workers if worker else 1)
+
+
+class Views:
+    """Several looks at the videos of a split: ``test(row)`` is [V T C H W], of a video decoded once for all of them."""
+
+    def __init__(self, looks: Sequence[Any]) -> None:
+        self.looks, self.count = looks, len(looks)
+        self.manifest, self.split, self.rows = looks[0].manifest, looks[0].split, looks[0].rows
+
+    def test(self, row: int) -> Tensor:
+        first = self.looks[0]
+        if all(isinstance(look, Clips) for look in self.looks):
+            return first.seen(row, self.looks)
+        return torch.stack([look.test(row) for look in self.looks])
 
 
 class Replaced(NamedTuple):
@@ -257,7 +324,7 @@ def chance(what: str, seed: int, episode: int | str, slot: int) -> tuple[np.rand
 
 
 def _decoded_whole(path: Path) -> np.ndarray | None:
-    """All frames [N H W C] of a short, small video; None of another."""
+    """All frames [N H W C] of a small file, remembered where it is short; None of another."""
     stat = path.stat()
     if stat.st_size > SMALL:
         return None
@@ -265,8 +332,10 @@ def _decoded_whole(path: Path) -> np.ndarray | None:
     if key in _shared:
         return _shared[key]
     whole = video.read_all(path)
-    if len(whole) > SHORT or whole.nbytes > WHOLE:
-        return None
-    if sum(kept.nbytes for kept in _shared.values()) + whole.nbytes <= SHARED:
+    if _short(whole) and sum(kept.nbytes for kept in _shared.values()) + whole.nbytes <= SHARED:
         _shared[key] = whole
     return whole
+
+
+def _short(whole: np.ndarray) -> bool:
+    return len(whole) <= SHORT and whole.nbytes <= WHOLE

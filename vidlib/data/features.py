@@ -227,7 +227,7 @@ class Stored:
     or the test view where there are none. UserError (``Undecodable`` in training) for a video that did not decode.
     """
 
-    by_episode = False
+    by_episode, in_memory = False, True
 
     def __init__(self, store: Store, manifest: Manifest, split: str, seed: int) -> None:
         self.store, self.manifest, self.split, self.seed = store, manifest, split, seed

@@ -78,6 +78,18 @@ def count_frames(path: str | Path, timeout: float | None = TIMEOUT) -> int:
     return _guarded(timeout, _count_frames, path)
 
 
+def read_and_count(
+    path: str | Path, indices: Sequence[int] | np.ndarray, count: int, timeout: float | None = TIMEOUT
+) -> tuple[int, np.ndarray | None]:
+    """``count_frames`` and, where that is ``count`` as was thought, the frames at rising ``indices``: one decoding."""
+    return _guarded(timeout, _read_and_count, path, np.asarray(indices), count)
+
+
+def stated_frames(path: str | Path, timeout: float | None = TIMEOUT) -> int:
+    """How many frames the header says there are, 0 where it does not: no promise that they decode."""
+    return _guarded(timeout, _stated_frames, path)
+
+
 def probe(path: str | Path, timeout: float | None = TIMEOUT) -> Probe:
     """What the file holds; ``VideoError`` where not even one frame decodes: a quick check that a file is readable."""
     return _guarded(timeout, _probe, path)
@@ -122,6 +134,17 @@ def _count_frames(path: Path) -> int:
         known = _Known(stamp, _count_pyav(path) if count is None else count, count is not None)
         _known[path] = known
     return known.count
+
+
+def _read_and_count(path: Path, indices: np.ndarray, count: int) -> tuple[int, np.ndarray | None]:
+    kept, found = _decoded(path, set(indices.tolist()), whole=True)
+    return found, np.stack([kept[index] for index in indices.tolist()]) if found == count else None
+
+
+def _stated_frames(path: Path) -> int:
+    _stamp(path)
+    with _opened(path) as (_, stream):
+        return max(0, stream.frames)
 
 
 def _probe(path: Path) -> Probe:
@@ -190,10 +213,10 @@ def _picture(frame: Any, size: tuple[int, int], matrix: tuple[int, int, int, int
     return picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
 
 
-def _read_pyav(path: Path, indices: np.ndarray | None) -> np.ndarray:
-    """The reference: decode in order up to the last index (None: all), converting only what was asked for."""
+def _decoded(path: Path, wanted: set[int] | None, whole: bool) -> tuple[dict[int, np.ndarray], int]:
+    """The reference: decode in order, converting only the frames ``wanted`` (None: all), up to the last of them, or the
+    ``whole`` video: those frames by number, and how many came."""
     _stamp(path)
-    wanted = None if indices is None else set(indices.tolist())
     kept: dict[int, np.ndarray] = {}
     count, cause = 0, "it ends before the first frame"
     with _opened(path) as (container, stream):
@@ -205,13 +228,19 @@ def _read_pyav(path: Path, indices: np.ndarray | None) -> np.ndarray:
                 if wanted is None or count in wanted:
                     kept[count] = _picture(frame, size, matrix)
                 count += 1
-                if wanted is not None and len(kept) == len(wanted):
+                if not whole and wanted is not None and len(kept) == len(wanted):
                     break
         except av.FFmpegError as error:
             cause = error.strerror
     if not count:
         raise VideoError(f"{path}: not one frame decodes: {cause}")
-    if indices is None:
+    return kept, count
+
+
+def _read_pyav(path: Path, indices: np.ndarray | None) -> np.ndarray:
+    wanted = None if indices is None else set(indices.tolist())
+    kept, count = _decoded(path, wanted, whole=False)
+    if wanted is None:
         return np.stack(list(kept.values()))
     if len(kept) < len(wanted):
         raise VideoError(f"{path} has {count} frames that decode: there is no frame {indices.max()} (counted from 0)")
@@ -219,17 +248,7 @@ def _read_pyav(path: Path, indices: np.ndarray | None) -> np.ndarray:
 
 
 def _count_pyav(path: Path) -> int:
-    count, cause = 0, "it ends before the first frame"
-    with _opened(path) as (container, stream):
-        try:
-            for _ in container.decode(stream):
-                beat()
-                count += 1
-        except av.FFmpegError as error:
-            cause = error.strerror
-    if not count:
-        raise VideoError(f"{path}: not one frame decodes: {cause}")
-    return count
+    return _decoded(path, set(), whole=True)[1]
 
 
 def _sound(path: Path) -> int | None:

@@ -1,6 +1,7 @@
 """The controls of a test: frames in another order take time away, class texts of other classes take their meaning."""
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ class ShuffledFrames:
 
     def __init__(self, clips: Any, split: str):
         self.clips, self.manifest, self.split = clips, clips.manifest, split
-        self.by_episode = getattr(clips, "by_episode", False)
+        self.by_episode, self.in_memory = (getattr(clips, name, False) for name in ("by_episode", "in_memory"))
         self._names = [row.video for row in clips.manifest.videos(split)]
 
     def test(self, row: int) -> Tensor:
@@ -44,8 +45,19 @@ class ShuffledFrames:
         return self._shuffled(row, self.clips.drawn(row, *where))
 
     def _shuffled(self, row: int, clip: Tensor) -> Tensor:
-        seed = int.from_bytes(hashlib.sha256(self._names[row].encode()).digest()[:8], "big")
-        return clip[torch.from_numpy(_no_fixed_order(len(clip), seed))]
+        return clip[frame_order(self._names[row], len(clip))]
+
+
+def frame_order(video: str, frames: int) -> Tensor:
+    """The order [T] in which a video's frames are shown where they are shuffled."""
+    seed = int.from_bytes(hashlib.sha256(video.encode()).digest()[:8], "big")
+    return torch.from_numpy(_no_fixed_order(frames, seed))
+
+
+def shuffled(clips: Tensor, videos: Sequence[str], time: int) -> Tensor:
+    """``clips [B ...]`` of ``videos`` with each one's frames, which lie along ``time``, in its order."""
+    orders = (frame_order(video, clips.shape[time]).to(clips.device) for video in videos)
+    return torch.stack([clip.index_select(time - 1, order) for clip, order in zip(clips, orders, strict=True)])
 
 
 def permuted(text: Tensor) -> Tensor:

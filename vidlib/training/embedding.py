@@ -1,7 +1,8 @@
 """``vidlib data embed``: each video of a benchmark through a frozen tower, once; ``data.features`` says how it is kept.
 
-Every shard is claimed by one process, encoded, and written whole; so several commands may work on one store, and a
-killed one loses the shard that it was at. Loader processes decode.
+Every shard is claimed by one process, encoded, and written whole; so several commands, or the processes of ``torchrun
+-m vidlib.cli data embed``, may work on one store, and a killed one loses the shard that it was at. Loader processes
+decode.
 """
 
 import contextlib
@@ -34,7 +35,7 @@ from vidlib.data.manifest import Manifest, Row
 from vidlib.data.sampling import RULES
 from vidlib.params.few_shot import FewShotParams
 from vidlib.results import runs
-from vidlib.training import few_shot, stored
+from vidlib.training import few_shot, reading, stored
 
 SAMPLE = 4  # videos that say how long all will take
 FRAMES = 32  # frames through the tower at a time on a CPU, ten times as many on another device
@@ -129,8 +130,9 @@ def embed(wanted: Plan, workers: int = 0, dry_run: bool = False) -> Iterator[str
         runs.write_json(wanted.store.folder / features.HEAD, wanted.store.head)
     busy: list[str] = []
     try:
-        for shard, block, lost in track(_encoded(wanted, todo, workers, busy), "shards encoded", len(todo)):
-            _write(wanted, shard, block, lost)
+        with reading.loading(workers):
+            for shard, block, lost in track(_encoded(wanted, todo, workers, busy), "shards encoded", len(todo)):
+                _write(wanted, shard, block, lost)
     except KeyboardInterrupt:
         raise UserError("interrupted: the same command goes on where it stopped") from None
     store = features.Store(wanted.store.folder)
@@ -178,7 +180,8 @@ class _Looks(Dataset):
         name = shard.rpartition("-")[0]
         try:
             row, _ = _row(self.clips, shard, place)
-            return shard, place, self.clips[name].views(row, self.views if name in features.TRAINED else 0)
+            views = self.clips[name].views(row, self.views if name in features.TRAINED else 0)
+            return shard, place, reading.shared(views)
         except Undecodable as error:
             return shard, place, error.cause
 

@@ -7,13 +7,12 @@ import weakref
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from vidlib.basics.devices import place, ready
-from vidlib.basics.progress import track
+from vidlib.basics.devices import ready
 from vidlib.data.clips import Clips
+from vidlib.training import reading
 from vidlib.training.stored import weights_digest
 
 _kept: dict[int, dict[str, dict[int, Tensor]]] = {}  # a manifest -> a tower and how it sees videos -> row -> [T C]
@@ -22,7 +21,7 @@ _kept: dict[int, dict[str, dict[int, Tensor]]] = {}  # a manifest -> a tower and
 class Encoded:
     """``clips`` of which ``test(row)`` is what a tower made of the frames, [T C]."""
 
-    by_episode = False
+    by_episode, in_memory = False, True
 
     def __init__(self, clips: Clips, features: dict[int, Tensor]) -> None:
         self.manifest, self._features = clips.manifest, features
@@ -32,10 +31,10 @@ class Encoded:
 
 
 def shared(
-    method: nn.Module, clips: Any, episodes: Sequence[Any], fabric: Fabric, batch: int = 4, label: str = ""
+    method: nn.Module, clips: Any, episodes: Sequence[Any], fabric: Fabric, label: str = "", workers: int = 0
 ) -> Any:
     """``clips`` with every video that ``episodes`` use encoded, where ``method`` reads the features of a frozen tower
-    and nothing else (``from_features``); else ``clips`` as they are. ``batch`` as of ``embed_videos``."""
+    and nothing else (``from_features``); else ``clips`` as they are."""
     wants = getattr(method, "from_features", None)
     frozen = wants is not None and not wants.keys() - {"finetune"}
     frozen = frozen and not any(p.requires_grad for p in method.backbone.parameters())
@@ -49,11 +48,9 @@ def shared(
     features = _kept.setdefault(id(manifest), {}).setdefault(key, {})
     rows = {row for episode in episodes for row in (*episode.support.tolist(), *episode.query.tolist())}
     method, missing = ready(fabric, method), sorted(rows - features.keys())
-    batch *= 1 if fabric.device.type == "cpu" else 10
-    for start in track(range(0, len(missing), batch), f"{label or 'videos'}: frame features"):
-        chunk = missing[start : start + batch]
-        frames = place(fabric, torch.stack([clips.test(row) for row in chunk]))
-        with torch.no_grad(), fabric.autocast():
-            found = method.frame_features(frames)
-        features |= zip(chunk, found.cpu(), strict=True)
+    encode = lambda some, frames, most: {"": method.frame_features(frames)}  # noqa: E731
+    what = f"{label or 'videos'}: frame features"
+    if missing:
+        found = reading.over(clips, missing, encode, fabric, workers=workers, label=what)[""].cpu()
+        features |= {row: found[row].clone() for row in missing}
     return Encoded(clips, features)

@@ -6,7 +6,7 @@ Legend: `V` videos, `K` classes of the split, `E` episodes, `W` way, `S` support
 embedding. ``evaluate_each_episode`` is the literal evaluation, and the one where nothing can be embedded once: videos
 mix in the method (``whole_episode = True``), or a clip's frames vary by episode (``clips.by_episode``). Both give the
 same predictions except where the two best logits lie within ``accuracy.NEAR``: the size of the batches moves the last
-digits. Such near-ties are counted.
+digits. Such near-ties are counted. All processes take part (``reading``), and each has the result.
 """
 
 import time
@@ -21,12 +21,12 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from vidlib.basics.devices import make_fabric, place, ready
-from vidlib.basics.progress import track
 from vidlib.results.accuracy import Evaluation
-from vidlib.training import controls, encoded
+from vidlib.training import controls, encoded, reading
 
 GATHERED = 16 << 20  # bytes of features in one batch of episodes: more costs more to gather than it saves in matching
 
+Scored = dict[int, tuple[np.ndarray, dict[str, np.ndarray]]]  # episode -> logits [Q W], named parts
 Features = dict[str, dict[str, Tensor]]  # role -> name -> [V ...]; rows of videos that no episode uses are zero
 
 
@@ -43,6 +43,7 @@ def evaluate(
     control: str = "",
     keep_parts: bool = False,
     label: str = "evaluation",
+    workers: int = 0,
 ) -> Evaluation:
     """Accuracy of ``method`` on episodes 0..``episodes``-1 of ``sampler``.
 
@@ -51,18 +52,20 @@ def evaluate(
         text: [K D] raw text features of the split's classes.
         control: one of ``controls.CONTROLS``, as none by default.
         keep_parts: keep all logits, the method's named parts included, for ``Evaluation.remix``.
+        workers: loader processes of each process.
     """
     fabric = fabric or make_fabric(device, precision)
     listed = [sampler[i] for i in range(episodes)]
+    how: dict[str, Any] = {"fabric": fabric, "label": label}
     if not each_anew(method, clips):
-        clips = encoded.shared(method, clips, listed, fabric, label=label)
+        clips = encoded.shared(method, clips, listed, workers=workers, **how)
     clips, text = controls.applied(control, clips, text, sampler.split)
     if each_anew(method, clips):
-        result = evaluate_each_episode(method, clips, sampler, episodes, text, fabric=fabric, keep_parts=keep_parts)
+        how |= {"keep_parts": keep_parts, "workers": workers}
+        result = evaluate_each_episode(method, clips, sampler, episodes, text, **how)
     else:
-        features = embed_videos(method, clips, listed, text, fabric=fabric, label=label)
-        settings = {"fabric": fabric, "keep_parts": keep_parts, "label": label}
-        result = match_episodes(method, features, sampler, listed, text, **settings)
+        features = embed_videos(method, clips, listed, text, workers=workers, **how)
+        result = match_episodes(method, features, sampler, listed, text, keep_parts=keep_parts, **how)
     result.controls = controls.words(control)
     return result
 
@@ -82,30 +85,32 @@ def evaluate_outside(
 
 
 def evaluate_with_controls(
-    method: nn.Module, clips: Any, sampler: Any, episodes: int, text: Tensor, *, fabric: Fabric | None = None
+    method: nn.Module,
+    clips: Any,
+    sampler: Any,
+    episodes: int,
+    text: Tensor,
+    *,
+    fabric: Fabric | None = None,
+    workers: int = 0,
 ) -> dict[str, Evaluation]:
     """``evaluate`` under each of ``controls.CONTROLS``, that of the texts where ``method.uses_text``, by its name.
 
-    What a control leaves alone is reused.
+    A video is read once for all of them, and what a control leaves alone is reused.
     """
     fabric = fabric or make_fabric()
     names = [name for name in controls.CONTROLS if name != controls.PERMUTED or getattr(method, "uses_text", True)]
     if each_anew(method, clips):
         given = (method, clips, sampler, episodes, text)
-        return {name: evaluate(*given, fabric=fabric, control=name) for name in names}
+        return {name: evaluate(*given, fabric=fabric, control=name, workers=workers) for name in names}
     listed = [sampler[i] for i in range(episodes)]
-    clips = encoded.shared(method, clips, listed, fabric)
-    evaluations, own = {}, {}
+    clips = encoded.shared(method, clips, listed, fabric, workers=workers)
+    videos = clips.manifest.videos(sampler.split)
+    features = _embedded(method, clips, listed, text, names, videos, fabric=fabric, workers=workers)
+    evaluations = {}
     for name in names:
-        seen, texts = controls.applied(name, clips, text, sampler.split)
-        if name != controls.PERMUTED:
-            features = embed_videos(method, seen, listed, texts, fabric=fabric)
-            own = own or features
-        elif getattr(method, "support_text", False):
-            features = own | embed_videos(method, seen, listed, texts, fabric=fabric, wanted=("support",))
-        else:
-            features = own
-        evaluations[name] = match_episodes(method, features, sampler, listed, texts, fabric=fabric)
+        texts = controls.permuted(text) if name == controls.PERMUTED else text
+        evaluations[name] = match_episodes(method, features[name], sampler, listed, texts, fabric=fabric)
         evaluations[name].controls = controls.words(name)
     return evaluations
 
@@ -118,47 +123,76 @@ def embed_videos(
     *,
     fabric: Fabric | None = None,
     batch: int = 4,
-    wanted: Sequence[str] = ("support", "query"),
     label: str = "evaluation",
+    workers: int = 0,
 ) -> Features:
-    """Every video that ``episodes`` use, read once and embedded once per ``wanted`` role it plays: a support with its
-    own class's text where the method wants it, a query without. Stays on the device; V x what ``embed`` gives for one.
+    """Every video that ``episodes`` use, read once and embedded once per role it plays: a support with its own class's
+    text where the method wants it, a query without. Stays on the device; V x what ``embed`` gives for one.
 
     ``batch`` videos go through at a time; four keep two CPU cores busiest (measured), a GPU takes ten times as many."""
-    fabric = fabric or make_fabric()
+    how = {"fabric": fabric or make_fabric(), "batch": batch, "label": label, "workers": workers}
+    return _embedded(method, clips, episodes, text, ("",), **how)[""]
+
+
+def _embedded(
+    method: nn.Module,
+    clips: Any,
+    episodes: Sequence[Any],
+    text: Tensor,
+    names: Sequence[str],
+    videos: Sequence[Any] = (),
+    *,
+    fabric: Fabric,
+    workers: int,
+    batch: int = 4,
+    label: str = "evaluation",
+) -> dict[str, Features]:
+    """``embed_videos`` under each of the controls ``names``, from one reading; ``videos`` are all of the split."""
     method = ready(fabric, method)
     text = place(fabric, text)
-    batch *= 1 if fabric.device.type == "cpu" else 10
     roles: dict[str, dict[int, int]] = {"support": {}, "query": {}}
-    by_role = getattr(method, "by_role", True)
+    by_role, reads_text = getattr(method, "by_role", True), getattr(method, "support_text", False)
     for episode in episodes:
         for role, rows, labels in (
             ("support", episode.support, episode.support_labels),
             ("query", episode.query, episode.query_labels),
         ):
             roles[role].update(zip(rows.tolist(), episode.class_ids[labels].tolist(), strict=True))
-    roles = {role: roles[role] for role in wanted}
     rows = sorted(set().union(*roles.values()))
     if not by_role:
         roles = {"query": dict.fromkeys(rows, 0)}
-    features: Features = {role: {} for role in roles}
-    for start in track(range(0, len(rows), batch), f"{label}: embedding"):
-        chunk = rows[start : start + batch]
-        frames = place(fabric, torch.stack([clips.test(row) for row in chunk]))
-        for role, classes in roles.items():
-            mine = [i for i, row in enumerate(chunk) if row in classes]
+    made = [(name, role) for name in names for role in roles if name != controls.PERMUTED or role == "support"]
+    made = [(name, role) for name, role in made if name != controls.PERMUTED or reads_text]
+
+    def embed(some: list[int], frames: Tensor, most: int) -> reading.Made:
+        """(control, role, name) -> [B ...], zero of a video that does not play the role; absent where none does."""
+        found = {}
+        for name, role in made:
+            mine = [i for i, row in enumerate(some) if row in roles[role]]
             if not mine:
                 continue
-            own = [classes[chunk[i]] for i in mine]
-            texts = text[own] if role == "support" and getattr(method, "support_text", False) else None
-            with torch.no_grad(), fabric.autocast():
-                embedded = method.embed(frames[mine] if len(mine) < len(chunk) else frames, texts, role)
-            where = torch.tensor([chunk[i] for i in mine], device=frames.device)
-            for name, value in embedded.items():
-                if name not in features[role]:
-                    features[role][name] = value.new_zeros(rows[-1] + 1, *value.shape[1:])
-                features[role][name][where] = value
-    return features if by_role else {"support": features["query"], "query": features["query"]}
+            shown = frames
+            if name == controls.SHUFFLED:
+                shown = controls.shuffled(frames, [videos[row].video for row in some], 1)
+            texts = controls.permuted(text) if name == controls.PERMUTED else text
+            own = texts[[roles[role][some[i]] for i in mine]] if role == "support" and reads_text else None
+            embedded = method.embed(shown[mine] if len(mine) < len(some) else shown, own, role)
+            for key, value in embedded.items():
+                if len(mine) < len(some):
+                    padded = value.new_zeros(len(some), *value.shape[1:])
+                    padded[mine] = value
+                    value = padded
+                found[name, role, key] = value
+        return found
+
+    every = reading.over(clips, rows, embed, fabric, workers=workers, batch=batch, label=f"{label}: embedding")
+    features: dict[str, Features] = {}
+    for name in names:
+        own = {role: {k: v for (n, r, k), v in every.items() if (n, r) == (name, role)} for role in roles}
+        features[name] = (features[""] if name == controls.PERMUTED else {}) | {r: v for r, v in own.items() if v}
+        if not by_role and name != controls.PERMUTED:
+            features[name]["support"] = features[name]["query"]
+    return features
 
 
 def match_episodes(
@@ -187,12 +221,10 @@ def match_episodes(
     batches = []
     for (supports, queries, _), members in groups.items():
         size = supports * _row_bytes(features["support"]) + queries * _row_bytes(features["query"])
-        step = max(1, min(batch, GATHERED // max(1, size)))
+        step = max(1, min(batch, GATHERED // max(1, size), -(-len(members) // fabric.world_size)))
         batches += [members[start : start + step] for start in range(0, len(members), step)]
 
-    logits: list[np.ndarray] = [np.empty(0)] * len(episodes)
-    parts: list[dict[str, np.ndarray]] = [{}] * len(episodes)
-    for members in track(batches, f"{label}: matching"):
+    def scored(members: list[int]) -> Scored:
         support = _stack(episodes, members, "support", fabric)
         query = _stack(episodes, members, "query", fabric)
         with torch.no_grad(), fabric.autocast():
@@ -204,9 +236,10 @@ def match_episodes(
             )
         scores = match.logits.float().cpu().numpy()
         kept = {name: part.float().cpu().numpy() for name, part in match.parts.items()} if keep_parts else {}
-        for j, i in enumerate(members):
-            logits[i] = scores[j]
-            parts[i] = {name: part[j] for name, part in kept.items()}
+        return {i: (scores[j], {name: part[j] for name, part in kept.items()}) for j, i in enumerate(members)}
+
+    found = reading.each(batches, scored, fabric, label=f"{label}: matching")
+    logits, parts = ([found[i][which] for i in range(len(episodes))] for which in (0, 1))
     return Evaluation.of_episodes(
         sampler, episodes, logits, parts if keep_parts else None, "embed once", time.perf_counter() - began
     )
@@ -222,23 +255,28 @@ def evaluate_each_episode(
     fabric: Fabric | None = None,
     keep_parts: bool = False,
     label: str = "evaluation",
+    workers: int = 0,
 ) -> Evaluation:
     """The same by embedding all videos of every episode anew: the reference, slower by far."""
-    from vidlib.data.episodes import assemble
+    from vidlib.data.episodes import EpisodeDataset
 
     fabric = fabric or make_fabric()
     method = ready(fabric, method)
-    text = text.cpu()
     began = time.perf_counter()
-    listed = [sampler[i] for i in range(episodes)]
-    logits, parts = [], []
-    for episode in track(listed, f"{label}: episode by episode"):
-        one = place(fabric, assemble(clips, [episode], text, train=False))
-        one.targets = None
+    source = EpisodeDataset(clips, sampler, text.cpu(), False, episodes)
+    mine = [i for part in reading.shares(range(episodes), fabric) for i in part]
+    loaded = reading.ahead(source, mine, workers, fabric, clips)
+
+    def scored(i: int) -> Scored:
+        one = place(fabric, next(loaded))
         with torch.no_grad(), fabric.autocast():
             match = method(one)
-        logits.append(match.logits[0].float().cpu().numpy())
-        parts.append({name: part[0].float().cpu().numpy() for name, part in match.parts.items()})
+        kept = match.parts.items() if keep_parts else ()
+        return {i: (match.logits[0].float().cpu().numpy(), {n: part[0].float().cpu().numpy() for n, part in kept})}
+
+    found = reading.each(range(episodes), scored, fabric, workers=workers, label=f"{label}: episode by episode")
+    logits, parts = ([found[i][which] for i in range(episodes)] for which in (0, 1))
+    listed = [sampler[i] for i in range(episodes)]
     return Evaluation.of_episodes(
         sampler, listed, logits, parts if keep_parts else None, "each episode", time.perf_counter() - began
     )

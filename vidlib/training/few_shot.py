@@ -297,7 +297,8 @@ class Episodes(running.Work):
             return None
         val = self.split(method, "val")
         listed = (val.clips, val.sampler, self.params.val_episodes, val.text)
-        return lambda trained: evaluate(trained, *listed, fabric=fabric).accuracy
+        workers = self.params.workers
+        return lambda trained: evaluate(trained, *listed, fabric=fabric, label="val", workers=workers).accuracy
 
     def probe(self, method: nn.Module, batch: EpisodeBatch) -> tuple[running.Embed, Tensor]:
         clip = batch.query[0, :1]
@@ -306,14 +307,16 @@ class Episodes(running.Work):
             clip = clip.new_zeros(1, self.params.frames, 3, size, size)
         return lambda clips: method.embed(clips, None, "query"), clip
 
-    def test(self, method: nn.Module, fabric: Fabric, record: runs.Run) -> dict[str, Any]:
+    def test(self, method: nn.Module, fabric: Fabric, record: runs.Run | None) -> dict[str, Any]:
         report = self.params.report
         split = self.split(method, report)
         listed = (split.clips, split.sampler, self.params.test_episodes, split.text)
         result = {"overlap": self.manifest.overlap} if isinstance(self.manifest, Crossed) else {}
-        for name, tested in evaluate_with_controls(method, *listed, fabric=fabric).items():
-            record.count_reading(report, name or "report")
-            tested.save(record.path(f"{name or 'episodes'}.npz"))
+        evaluated = evaluate_with_controls(method, *listed, fabric=fabric, workers=self.params.workers)
+        for name, tested in evaluated.items():
+            if record:
+                record.count_reading(report, name or "report")
+                tested.save(record.path(f"{name or 'episodes'}.npz"))
             result[name or report] = tested.summary()
         return result
 
@@ -356,4 +359,5 @@ def open_trained(run: runs.Run, manifest: Manifest, split: str = "val") -> tuple
 
 
 if __name__ == "__main__":
-    processes.main(RunParams, run, "torchrun -m vidlib.training.few_shot --params FILE: one run from a parameter file.")
+    about = "torchrun -m vidlib.training.few_shot --params FILE: one run from a parameter file."
+    processes.main(RunParams, work, running.run, about)

@@ -23,12 +23,12 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from vidlib.basics import paths
-from vidlib.basics.devices import make_fabric
+from vidlib.basics.devices import exchange, make_fabric
 from vidlib.basics.errors import UserError
 from vidlib.basics.progress import track
 from vidlib.results import runs
 from vidlib.results.runs import METRICS, STATE, WEIGHTS
-from vidlib.training import checkpoints
+from vidlib.training import checkpoints, reading
 from vidlib.training.step import (
     BETAS,
     DECAYED,
@@ -115,8 +115,8 @@ def fit(
         clip_grad: largest norm of the gradient, 0 for no clipping.
         together: ``source[i]`` is this process's part of batch i, and a loss is that of the batch of all processes.
         fabric: a launched Fabric; default one on ``device`` with ``precision``.
-        validate: accuracy on val, asked every ``val_every`` steps and at the end; the best weights win (the earlier of
-            equals). Without it the last ones do.
+        validate: accuracy on val, asked every ``val_every`` steps and at the end, by all processes together; the best
+            weights win (the earlier of equals). Without it the last ones do.
         checkpoint_every: optimiser steps between checkpoints; it does not change the result.
         deterministic: deterministic kernels on a GPU. A CPU run repeats bit for bit with the same number of threads.
         unit: what a batch is called in metrics.jsonl and in errors, "episode" or "batch".
@@ -148,7 +148,7 @@ def fit(
     parts = fabric.world_size if together else 1
 
     method.train()
-    with deterministic_kernels(deterministic):
+    with deterministic_kernels(deterministic), reading.loading(workers):
         for step in track(range(done + 1, steps + 1), label, total=steps, start=done):
             began = time.perf_counter()
             last = min(step * batches_per_step, batches)
@@ -183,7 +183,7 @@ def fit(
 
             if validate is not None and (step % val_every == 0 or step == steps):
                 method.eval()
-                accuracy = fabric.broadcast(float(validate(method)) if fabric.is_global_zero else None)
+                accuracy = fabric.broadcast(float(validate(method)))
                 method.train()
                 record |= {"val_accuracy": accuracy, "selection_seconds": round(time.perf_counter() - trained, 6)}
                 if best["accuracy"] is None or accuracy > best["accuracy"]:
@@ -235,7 +235,8 @@ def _resume(fabric: Fabric, folder: Path, method: nn.Module, optimizers: Sequenc
             raise UserError(f"{folder / STATE} was written with settings {counters['settings']}: use another folder")
         done, best = counters["step"], counters["best"]
         fabric.strategy.precision.load_state_dict(counters["scaling"])
-    fabric.barrier()
+    if len(set(exchange(fabric, lambda: done))) > 1:
+        raise UserError(f"{folder} is not the same for all processes: put runs on a disk that all nodes share")
     if fabric.is_global_zero:
         kept = runs.keep_lines(folder / METRICS, lambda line: line.get("step") in range(1, done + 1))
         if [line.get("step") for line in kept] != [*range(1, done + 1)]:

@@ -11,11 +11,10 @@ from typing import Any
 
 import torch
 
+from vidlib.basics.devices import agree, make_fabric
 from vidlib.basics.errors import UserError
 from vidlib.basics.progress import COUNTING, shower
 from vidlib.params.base import Params
-
-ERROR = "VIDLIB_ERROR_FILE"  # where a process that another one started leaves the sentence of its UserError
 
 
 def is_child() -> bool:
@@ -26,10 +25,10 @@ def is_child() -> bool:
 def run_apart(params: Params, module: str, devices: int) -> None:
     """Have torchrun run ``module`` with ``params`` in ``devices`` processes, passing on what they print."""
     with tempfile.TemporaryDirectory() as folder:
-        file, trouble = Path(folder, "params.json"), Path(folder, "stderr")
+        file, trouble, sentence = (Path(folder, name) for name in ("params.json", "stderr", "sentence"))
         file.write_text(params.model_dump_json())
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={devices}"]
-        command += ["-m", module, "--params", str(file)]
+        command += ["-m", module, "--params", str(file), "--trouble", str(sentence)]
         headless = {name: value for name, value in os.environ.items() if name != "JPY_SESSION_NAME"}
         with open(trouble, "w") as errors:
             child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=headless)
@@ -41,26 +40,26 @@ def run_apart(params: Params, module: str, devices: int) -> None:
                 else:
                     print(line, end="", flush=True)
         if child.wait() != 0:
-            sentence = _error_file(file)
             if sentence.is_file():
                 raise UserError(sentence.read_text())
             print(trouble.read_text()[-4000:])
             raise UserError(f"devices: the run in {devices} processes ended with code {child.returncode}, see above")
 
 
-def main(kind: type[Params], run: Callable[[Any], Any], about: str) -> None:
-    """``torchrun -m MODULE --params FILE``: one run from a parameter file."""
+def main(kind: type[Params], open_work: Callable[[Any], Any], run: Callable[[Any], Any], about: str) -> None:
+    """``torchrun -m MODULE --params FILE``: one run from a parameter file, in the processes that torchrun started, on
+    one node or several; what one of them cannot open ends all."""
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--params", required=True, help="a recipe (YAML) or a run's params.json")
-    file = Path(parser.parse_args().params)
+    parser.add_argument("--trouble", help="a file that takes the sentence of an error")
+    given = parser.parse_args()
     try:
-        run(kind.from_file(file))
+        params = kind.from_file(given.params)
+        if is_child():  # its devices are those that torchrun was told
+            run(agree(make_fabric(params.device, params.precision), lambda: open_work(params)))
+        else:
+            run(open_work(params))
     except UserError as error:
-        if place := os.environ.get(ERROR) or (is_child() and _error_file(file)):
-            Path(place).write_text(str(error))
+        if given.trouble:
+            Path(given.trouble).write_text(str(error))
         sys.exit(str(error))
-
-
-def _error_file(params_file: Path) -> Path:
-    """Where a child process leaves the sentence of its ``UserError`` for the one that started it."""
-    return params_file.with_suffix(".error")

@@ -17,7 +17,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from vidlib import backbones, methods
-from vidlib.basics.devices import make_fabric, pick_precision, place, ready
+from vidlib.basics.devices import agree, make_fabric, pick_precision, place, ready
 from vidlib.basics.digests import digest, file_digest, folder_digest
 from vidlib.basics.paths import atomic_write
 from vidlib.data import prefetched, protocols
@@ -28,7 +28,7 @@ from vidlib.params.few_shot import RunParams
 from vidlib.params.video_text import VideoTextRunParams
 from vidlib.results import cost, runs, trust
 from vidlib.results.identity import Identity, code_digest
-from vidlib.training import checkpoints, memory, micro_batches, processes
+from vidlib.training import checkpoints, memory, micro_batches, processes, reading
 from vidlib.training.loop import METRICS, WEIGHTS, Fit, fit
 
 AnyParams = RunParams | VideoTextRunParams
@@ -98,8 +98,9 @@ class Work(ABC):
         """How the method embeds test clips, and one clip [1 T C H W] of ``batch``."""
 
     @abstractmethod
-    def test(self, method: nn.Module, fabric: Fabric, record: runs.Run) -> dict[str, Any]:
-        """The reported splits with their controls: every trial into the run's folder, summaries for result.json."""
+    def test(self, method: nn.Module, fabric: Fabric, record: runs.Run | None) -> dict[str, Any]:
+        """The reported splits with their controls, by all processes: the one with the ``record`` writes every trial
+        into the run's folder; summaries for result.json."""
 
 
 def run(work: Work) -> runs.Run:
@@ -108,26 +109,28 @@ def run(work: Work) -> runs.Run:
     if params.devices > 1 and not processes.is_child():
         processes.run_apart(params, work.MODULE, params.devices)
         return recorded(work)
-    work.refuse_test_data()
     fabric = make_fabric(params.device, params.precision)
-    record = runs.open_run(identity(work), fresh=params.fresh) if fabric.is_global_zero else None
+    agree(fabric, work.refuse_test_data)
+    first = fabric.is_global_zero  # it alone owns and writes the folder, on a disk that all nodes share
+    record = agree(fabric, lambda: runs.open_run(identity(work), fresh=params.fresh) if first else None)
     folder, state = fabric.broadcast((record.folder, record.state) if record else None)
     if state == "finished":
         return record or runs.Run(folder, folder, state, None)
     with record or nullcontext():
-        method = micro_batches.split(work.build(), params.micro_batch)
+        method = agree(fabric, lambda: micro_batches.split(work.build(), params.micro_batch))
         if record and yours.is_file(params.method):
             with atomic_write(record.path(SOURCE)) as part:
                 part.write_bytes(yours.split(params.method)[0].read_bytes())
-        source = work.source(method, (fabric.global_rank, fabric.world_size))
+        source = agree(fabric, lambda: work.source(method, (fabric.global_rank, fabric.world_size)))
         trained = _train(work, fabric, method, source, folder, record)
+        tested = work.test(method, fabric, record)
+        reading.release()
         if record is None:  # another process than the first: its part is done
             return runs.Run(folder, folder, "finished", None)
         result = {"fit": asdict(trained) if trained else None, "cost": _cost(work, method, source[0], fabric)}
         result |= {"unsettled": method.unsettled(), "coverage": used.record(work.manifest, work.bases)}
         result |= work.remarks()
         result["replaced"] = trust.replaced(runs.read_lines(record.path(METRICS))) if trained else []
-        tested = work.test(method, fabric, record)
         uses = {"train": "train" if trained else "", "selection": "val" if _selected(trained) else ""}
         uses |= {split: split for split in tested if split in work.manifest.splits}
         files = [WEIGHTS] if trained else []
@@ -203,7 +206,8 @@ def _train(
     select = work.validation(method, fabric)
 
     def validate(trained: nn.Module) -> float:
-        record.count_reading("val", "selection")
+        if record:
+            record.count_reading("val", "selection")
         return select(trained)
 
     params = work.params

@@ -93,8 +93,8 @@ def _start(module: ModuleType, params: AnyParams, place: Path) -> subprocess.Pop
     file = place / "params.json"
     file.write_text(params.model_dump_json())
     own = {name: value for name, value in os.environ.items() if name != "JPY_SESSION_NAME"}
-    own |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", processes.ERROR: str(place / "error")}
-    command = [sys.executable, "-m", module.__name__, "--params", str(file)]
+    own |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", module.__name__, "--params", str(file), "--trouble", str(place / "trouble")]
     with open(place / "stderr", "w") as errors:
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=own)
 
@@ -110,7 +110,7 @@ def _end(process: subprocess.Popen, params: AnyParams, place: Path) -> None:
     """A UserError where a process did not end well: its own sentence, else its last words."""
     if process.returncode == 0:
         return
-    if (place / "error").is_file():
-        raise UserError((place / "error").read_text())
+    if (place / "trouble").is_file():
+        raise UserError((place / "trouble").read_text())
     print((place / "stderr").read_text()[-4000:])
     raise UserError(f"the process that trained {params.method} ended with code {process.returncode}, see above")

@@ -202,12 +202,7 @@ class Share:
     def of_step(self, step: int) -> Iterator[tuple[int, Any]]:
         """(number, batch) of this process's batches of ``step``; steps must be asked for in order."""
         for number in self.numbers[step]:
-            try:
-                batch = next(self.loaded)
-            except UserError as error:  # from a loader process it comes wrapped in a traceback
-                sentence = str(error).strip().splitlines()[-1]
-                raise UserError(sentence.split("Error: ", 1)[-1]) from None
-            yield number, place(self.fabric, batch)
+            yield number, place(self.fabric, next(self.loaded))
 
 
 class _Items(Dataset):

@@ -18,7 +18,7 @@ from vidlib import backbones, methods
 from vidlib.basics import paths
 from vidlib.basics.errors import UserError
 from vidlib.data.catalogue import benchmarks, official, readable
-from vidlib.data.clips import Clips, test_views
+from vidlib.data.clips import Clips, Views, test_views
 from vidlib.data.labelled import LabelledBatch, LabelledBatches, Sentences, vocabulary
 from vidlib.data.manifest import Manifest
 from vidlib.data.protocols import Plan, plan
@@ -222,13 +222,14 @@ class LabelledClips(running.Work):
     def validation(self, method: nn.Module, fabric: Fabric) -> Callable[[nn.Module], float] | None:
         if not self.params.select or (self.params.protocol == "zero_shot" and not method.uses_text):
             return None
-        val = open_views(self.params, method, self.manifest, "val")
-        return lambda trained: recognise(trained, val, fabric=fabric, label="val")[""].accuracy
+        val = Views(open_views(self.params, method, self.manifest, "val"))
+        workers = self.params.workers
+        return lambda trained: recognise(trained, val, fabric=fabric, label="val", workers=workers)[""].accuracy
 
     def probe(self, method: nn.Module, batch: LabelledBatch) -> tuple[running.Embed, Tensor]:
         return method.embed, batch.clips[:1]  # not one video's own: it may not decode
 
-    def test(self, method: nn.Module, fabric: Fabric, record: runs.Run) -> dict[str, Any]:
+    def test(self, method: nn.Module, fabric: Fabric, record: runs.Run | None) -> dict[str, Any]:
         """Of base_to_novel also the novel classes, and the harmonic mean."""
         params, manifest = self.params, self.manifest
         result: dict[str, Any] = {"said": self.planned.said, "overlap": self.planned.overlap}
@@ -237,10 +238,12 @@ class LabelledClips(running.Work):
             if split not in manifest.splits or (split == novel and not method.uses_text):
                 continue
             test_views = open_views(params, method, manifest, split)
-            for name, tested in recognise(method, test_views, fabric=fabric, controls=True).items():
-                record.count_reading(params.report, f"{split} {name or 'report'}")
+            evaluated = recognise(method, test_views, fabric=fabric, controls=True, workers=params.workers)
+            for name, tested in evaluated.items():
                 key = f"{split}_{name}" if name else split
-                tested.save(record.path(f"{key}.npz"))
+                if record:
+                    record.count_reading(params.report, f"{split} {name or 'report'}")
+                    tested.save(record.path(f"{key}.npz"))
                 result[key] = tested.summary() | _by_standard_split(params, manifest, tested)
         if novel in result:
             result["harmonic"] = harmonic(result[trained]["accuracy"], result[novel]["accuracy"])
@@ -293,4 +296,4 @@ def open_trained(run: runs.Run) -> tuple[VideoTextRunParams, Opened]:
 
 if __name__ == "__main__":
     about = "torchrun -m vidlib.training.video_text --params FILE: one run from a parameter file."
-    processes.main(VideoTextRunParams, run, about)
+    processes.main(VideoTextRunParams, work, running.run, about)
