@@ -38,8 +38,7 @@ def test_embedding_and_training_are_those_of_the_uncompiled_method(tmp_path):
 
 
 def test_a_run_says_what_was_compiled_and_is_a_run_of_its_own(tmp_path, monkeypatch):
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))  # traced, which takes no compiler
-    monkeypatch.setattr(compiling, "check", lambda device: None)
+    monkeypatch.setattr(compiling, "compiled", partial(compiling.compiled, backend="eager"))
     given = {"dataset": f"folder:{write_folder(tmp_path / 'videos', classes=8, clips=4)}", "runs": str(tmp_path)}
     given |= {"method": "aim", "way": 2, "frames": 2, "train_episodes": 2, "val_episodes": 0, "test_episodes": 2}
     params = RunParams.parse(given | {"device": "cpu"})

@@ -17,13 +17,16 @@ from vidlib.basics.words import first_line
 M = TypeVar("M", bound=nn.Module)
 
 
-def compiled(method: M, wanted: bool, device: str) -> M:
-    """``method`` with ``embed`` compiled where ``wanted``; UserError where ``device`` ("cpu", ...) has no compiler."""
+def compiled(method: M, wanted: bool, device: str, backend: str = "inductor") -> M:
+    """``method`` with ``embed`` compiled where ``wanted``; UserError where ``device`` ("cpu", ...) has no compiler.
+
+    ``backend``: torch.compile's; "eager" traces alone, which takes no compiler."""
     if wanted:
-        check(device)
+        if backend != "eager":
+            check(device)
         torch._dynamo.reset()  # counts are this method's
         torch._dynamo.utils.counters.clear()
-        method.embed = torch.compile(method.embed)
+        method.embed = torch.compile(method.embed, backend=backend)
     return method
 
 
