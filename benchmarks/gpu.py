@@ -48,7 +48,6 @@ class Bench:
         self.twins, self.backend = (TINY, "eager") if tiny else (TWINS, "inductor")
         self.name = next(iter(self.twins))
         self.pretrained = self.name if tiny else ""
-        self.dtype = torch.bfloat16
         self.found: dict[str, Any] = {}
         self.left_out: dict[str, str] = {}
 
@@ -56,7 +55,7 @@ class Bench:
         return self.ends - time.perf_counter()
 
     def autocast(self, wanted: bool = True) -> torch.autocast:
-        return torch.autocast(self.device, self.dtype, enabled=wanted)
+        return torch.autocast(self.device, torch.bfloat16, enabled=wanted)
 
     def wait(self) -> None:
         if self.device == "cuda":
@@ -82,8 +81,7 @@ class Bench:
 
         tower = self.tower()
         torch.manual_seed(0)
-        given = {"drop_path": 0.0} if name == "aim" else {}
-        return methods.build(name, tower, frames=self.frames, **given).to(self.device)
+        return methods.build(name, tower, frames=self.frames).to(self.device)
 
     def batch(self, method: nn.Module, seed: int = 0) -> Any:
         """An episode with one support and one query of each class, or as many labelled clips."""
@@ -109,7 +107,7 @@ def peak(b: Bench) -> dict[str, Any]:
     """TFLOP/s of a product of square matrices, in bf16 and in float32, and what the maker says."""
     size = 256 if b.tiny else 8192
     found: dict[str, Any] = {}
-    for name, dtype in (("bf16", b.dtype), ("float32", torch.float32)):
+    for name, dtype in (("bf16", torch.bfloat16), ("float32", torch.float32)):
         one, other = torch.randn(2, size, size, device=b.device, dtype=dtype)
         found[name] = 2 * size**3 / b.seconds(lambda: one @ other) / 1e12  # noqa: B023
     card = cards.named(torch.cuda.get_device_name()) if b.device == "cuda" else None
@@ -138,12 +136,8 @@ def embedding(b: Bench, compiled: bool = False) -> dict[str, Any]:
             with torch.no_grad(), b.autocast():
                 speed = videos / b.seconds(lambda: work(frames))  # noqa: B023
             rate, nominal = speed * flops / 1e12, b.found["peak"]["nominal_bf16"]
-            found[f"{name}, {kind}"] = {
-                "videos_per_second": speed,
-                "gflop_per_video": flops / 1e9,
-                "share": rate / b.found["peak"]["bf16"],
-                "of_nominal": rate / nominal if nominal else None,
-            }
+            said = {"videos_per_second": speed, "gflop_per_video": flops / 1e9, "share": rate / b.found["peak"]["bf16"]}
+            found[f"{name}, {kind}"] = said | {"of_nominal": rate / nominal if nominal else None}
     return found
 
 
@@ -190,15 +184,15 @@ def matching(b: Bench) -> dict[str, Any]:
     found = {}
     for name in ("otam", "bimhm", "trx"):
         metric = build_metric(name, dim=width, frames=b.frames).to(b.device).eval()
-        with torch.no_grad(), b.autocast():
+
+        def match(metric: Any = metric) -> None:
             features = metric.prepare(frames)
-            b.wait()
-            began = time.perf_counter()
             for part in rows.split(at_once):
                 support, query = ({key: value[part[:, i]] for key, value in features.items()} for i in (0, 1))
                 metric.compare(support, labels, query, WAY)
-            b.wait()
-        found[name] = {"episodes": episodes, "seconds": time.perf_counter() - began}
+
+        with torch.no_grad(), b.autocast():
+            found[name] = {"episodes": episodes, "seconds": b.seconds(match)}
     return found
 
 
@@ -224,20 +218,13 @@ def _trained(b: Bench, folder: str, until: int = -1) -> dict[str, Tensor]:
     return {name: value.detach().cpu().clone() for name, value in method.trainable().items()}
 
 
-def _apart(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
-    return max(float((one[name] - other[name]).abs().max()) for name in one)
-
-
 def repeated(b: Bench) -> dict[str, Any]:
     """Four episodes of MA-FSAR: twice with ``deterministic``; once broken off after two, then gone on with."""
     with tempfile.TemporaryDirectory() as folder:
         first, second = (_trained(b, f"{folder}/{name}") for name in ("first", "second"))
         broken, resumed = (_trained(b, f"{folder}/broken", until) for until in (2, -1))
-    return {
-        "deterministic_apart": _apart(first, second),
-        "resumed_apart": _apart(first, resumed),
-        "broken_off_apart": _apart(first, broken),
-    }
+    others = {"deterministic": second, "resumed": resumed, "broken_off": broken}
+    return {f"{name}_apart": max(float((first[n] - v).abs().max()) for n, v in x.items()) for name, x in others.items()}
 
 
 def precision(b: Bench) -> dict[str, Any]:
@@ -254,11 +241,9 @@ def precision(b: Bench) -> dict[str, Any]:
                     pair.append(method(batch).logits.float())
         found.append(pair)
     full, half = (torch.cat(each) for each in zip(*found, strict=True))
-    agree = (full.argmax(-1) == half.argmax(-1)).float().mean()
-    return {"largest_difference": float((full - half).abs().max()), "largest_logit": float(full.abs().max())} | {
-        "argmax_agrees": float(agree),
-        "queries": full.shape[:-1].numel(),
-    }
+    agree = float((full.argmax(-1) == half.argmax(-1)).float().mean())
+    said = {"largest_difference": float((full - half).abs().max()), "largest_logit": float(full.abs().max())}
+    return said | {"argmax_agrees": agree, "queries": full.shape[:-1].numel()}
 
 
 def loading(b: Bench) -> dict[str, Any]:

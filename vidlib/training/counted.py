@@ -51,9 +51,14 @@ class _Answers(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # noqa: ANN001, ANN204 - torch's own signature
         if func is torch.ops.aten._local_scalar_dense.default:
             return 1
-        if func is torch.ops.aten.nonzero.default:
-            return args[0].new_empty(args[0].numel(), args[0].ndim, dtype=torch.int64)
+        if "index" in func.name() and isinstance(args[1], list | tuple):  # a mask among indices
+            places = [[x] if x is None or x.dtype != torch.bool else [_all(x)] * x.ndim for x in args[1]]
+            args = (args[0], [x for each in places for x in each], *args[2:])
         return func(*args, **(kwargs or {}))
+
+
+def _all(mask: Tensor) -> Tensor:
+    return mask.new_zeros(mask.numel(), dtype=torch.int64)
 
 
 def published(dataset: str, split: int = 1) -> Manifest:
@@ -84,25 +89,23 @@ def count(params: AnyRun, precision: str) -> Counted:
         given = {name: getattr(params, name) for name in ("train_per_class", "seed", "remove_overlap", "select")}
         planned = plan(sets[0], params.protocol, other=sets[1] if len(sets) > 1 else None, **given)
         work = video_text.LabelledClips(params, planned)
+        method = work.build()
+        parts, videos = [_clips(params, work.opened)] * 2, [params.batch, 1]
     else:
         sets = [published(name) for name in (params.dataset, params.test_dataset) if name]
-        work = few_shot.Episodes(
-            params.model_copy(update={"features": "never"}), across.opened(sets, params.remove_overlap, params.texts)
-        )
-    method, manifest = work.build(), work.manifest
-    shots = params.shot, params.query
-    parts = (
-        [_clips(params, work.opened)] * 2
-        if labelled
-        else [_episode(params, method, manifest, *each) for each in (few_shot._train_shape(params), shots)]
-    )
-    shapes = FakeTensorMode(allow_non_fake_inputs=True)
-    parts = [{name: shapes.from_tensor(value) for name, value in part.items()} for part in parts]
-    method = micro_batches.split(_faked(method, shapes), params.micro_batch)
+        lists = across.opened(sets, params.remove_overlap, params.texts)
+        work = few_shot.Episodes(params.model_copy(update={"features": "never"}), lists)
+        method, shapes = work.build(), (few_shot._train_shape(params), (params.shot, params.query))
+        parts = [_episode(params, method, lists, *shape) for shape in shapes]
+        videos = [params.way * sum(shape) for shape in shapes]
+    manifest = work.manifest
+    fake = FakeTensorMode(allow_non_fake_inputs=True)
+    parts = [{name: fake.from_tensor(value) for name, value in part.items()} for part in parts]
+    method = micro_batches.split(_faked(method, fake), params.micro_batch)
     trained = bool((params.epochs if labelled else params.train_episodes) and method.trainable())
     fabric = make_fabric("cpu", "bf16-mixed" if "mixed" in precision else precision)
     flops, taken = 0.0, (0.0, 0.0)
-    with shapes, _Answers():
+    with fake, _Answers():
         learn, test = (_batch(part) for part in parts)
         if trained:
             method.train()
@@ -122,24 +125,23 @@ def count(params: AnyRun, precision: str) -> Counted:
     if labelled:
         said |= {"kept": 4 * len(manifest.classes("test")), "whole": False}
         said |= {"steps_per_epoch": len(manifest.videos("train")) // params.batch}
-        return Counted(flops, embed, 0.0, params.batch, 1, said, manifest)
+        return Counted(flops, embed, 0.0, *videos, said, manifest)
     whole = getattr(method, "whole_episode", False) or params.test_frames != "fixed"
     said |= {name: getattr(method, name, default) for name, default in DEFAULTS.items()}
     said |= {"kept": 40 * params.way * params.query, "whole": whole, "steps_per_epoch": 0}
-    videos = [params.way * sum(each) for each in (few_shot._train_shape(params), shots)]
     if whole:
         return Counted(flops, episode, 0.0, *videos, said, manifest)
     return Counted(flops, embed, max(0.0, episode - videos[1] * embed), videos[0], 1, said, manifest)
 
 
-def _faked(method: nn.Module, shapes: FakeTensorMode) -> nn.Module:
+def _faked(method: nn.Module, fake: FakeTensorMode) -> nn.Module:
     """``method`` with every weight and buffer replaced by its shape; one that has two names stays one."""
     seen: dict[int, Tensor] = {}
     for module in method.modules():
         for held in (module._parameters, module._buffers):
             for name, value in held.items():
                 if value is not None and id(value) not in seen:
-                    made = shapes.from_tensor(value.detach())
+                    made = fake.from_tensor(value.detach())
                     learned = isinstance(value, nn.Parameter)
                     seen[id(value)] = nn.Parameter(made, requires_grad=value.requires_grad) if learned else made
                 held[name] = None if value is None else seen[id(value)]
