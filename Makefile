@@ -8,7 +8,7 @@ export JUPYTER_PREFER_ENV_PATH := 1
 # Threads that wait for work sleep, so that a shared machine is not slowed down; a person's own choice stays.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test test-notebooks test-browser tables book bench lab lint clean
+.PHONY: demo test test-notebooks test-browser tables book bench bench-gpu lab lint clean
 
 demo: $(STAMP)
 	PATH="$(CURDIR)/$(BIN):$$PATH" papermill notebooks/ma_fsar.ipynb out.ipynb -p shot 1
@@ -40,6 +40,10 @@ book: $(STAMP)
 # make bench NAMES="heads otam" runs those two.
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks $(NAMES)
+
+# On a GPU, at most eight minutes: one JSON, kept in bench_gpu.json (benchmarks/gpu.py says what it needs).
+bench-gpu: $(STAMP)
+	$(BIN)/python -m benchmarks.gpu
 
 # An ignored working copy: playing in JupyterLab writes outputs, and those must not land in notebooks/.
 lab: $(STAMP)

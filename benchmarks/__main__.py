@@ -4,7 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-NAMES = sorted(p.stem for p in Path(__file__).parent.glob("*.py") if not p.stem.startswith("_") and p.stem != "measure")
+OTHERS = ("measure", "gpu")  # what they share, and what has a command of its own (make bench-gpu)
+NAMES = sorted(p.stem for p in Path(__file__).parent.glob("[a-z]*.py") if p.stem not in OTHERS)
 
 
 def main(wanted: list[str]) -> int:

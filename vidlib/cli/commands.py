@@ -59,6 +59,10 @@ def _add_runs(commands: Any) -> None:
     sweep.set_defaults(do=_sweep)
     estimate = commands.add_parser("estimate", help="memory, hours and disk of a recipe, from ten of its episodes")
     _add_recipe(estimate)
+    estimate.add_argument("--on", default="", metavar="CARD", help="a card that is not here, as in 'RTX 4090' or h100")
+    estimate.add_argument("--share", type=float, metavar="S", help="of that card's peak that is reached, default 0.5")
+    estimate.add_argument("--cores", type=int, metavar="N", help="cores beside that card that decode, default 16")
+    estimate.add_argument("--decoded", type=float, metavar="V", help="videos that one core decodes in a second")
     estimate.set_defaults(do=_estimate)
 
 
@@ -134,7 +138,17 @@ def _say(line: str) -> None:
 
 
 def _estimate(given: argparse.Namespace) -> list[str]:
+    from vidlib.cli import cards
+
     request = _requested(given)
+    chosen = {name: getattr(given, name) for name in ("share", "cores", "decoded") if getattr(given, name) is not None}
+    if given.on:
+        cards.card(given.on)  # a wrong name is said before torch is loaded
+        from vidlib.cli import estimate_on
+
+        return estimate_on.estimate(request, given.on, **chosen)
+    if chosen:
+        raise UserError(f"--{next(iter(chosen))} belongs to --on CARD; without it a run is measured here")
     from vidlib.cli import estimate as estimating
     from vidlib.cli import run as running
 

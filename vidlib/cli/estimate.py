@@ -17,6 +17,7 @@ from vidlib.basics.errors import UserError
 from vidlib.basics.paths import atomic_write
 from vidlib.cli.run import command, main_runs, runs_folder
 from vidlib.data.episodes import EpisodeSampler
+from vidlib.data.manifest import Manifest
 from vidlib.params.few_shot import RunParams
 from vidlib.params.notebooks import Request
 from vidlib.params.video_text import VideoTextRunParams
@@ -96,20 +97,22 @@ def keep(request: Request, params: AnyRun, measured: Measured) -> Path:
 # ---------------------------------------------------------------- extrapolated
 
 
-def extrapolate(params: AnyRun, measured: Measured) -> Cost:
-    """Hours and bytes of one whole run, from what ten episodes took."""
+def extrapolate(params: AnyRun, measured: Measured, manifest: Manifest | None = None) -> Cost:
+    """Hours and bytes of one whole run, from what ten episodes took; ``manifest`` where the videos are not here."""
     if isinstance(params, RunParams):
-        train, select, test, tests = _few_shot_seconds(params, measured)
+        train, select, test, tests = _few_shot_seconds(params, measured, manifest or few_shot.open_manifest(params))
         steps = math.ceil(params.train_episodes / params.episodes_per_step)
     else:
-        train, select, test, tests = _labelled_seconds(params, measured)
+        train, select, test, tests = _labelled_seconds(
+            params, measured, manifest or video_text.open_plan(params).manifest
+        )
         steps = math.ceil(params.epochs * measured.steps_per_epoch / params.accumulate)
     end = measured.weights + measured.line * steps + measured.kept * tests
     return Cost(train / 3600, select / 3600, test / 3600, end, end + measured.state)
 
 
-def _few_shot_seconds(params: RunParams, measured: Measured) -> tuple[float, float, float, float]:
-    manifest, text = few_shot.open_manifest(params), measured.uses_text
+def _few_shot_seconds(params: RunParams, measured: Measured, manifest: Manifest) -> tuple[float, float, float, float]:
+    text = measured.uses_text
 
     def of(split: str, episodes: int) -> tuple[float, float]:
         if not episodes:
@@ -128,8 +131,9 @@ def _few_shot_seconds(params: RunParams, measured: Measured) -> tuple[float, flo
     return train, select, embed * passes + match * (2 + text), params.test_episodes * (2 + text)
 
 
-def _labelled_seconds(params: VideoTextRunParams, measured: Measured) -> tuple[float, float, float, float]:
-    manifest = video_text.open_plan(params).manifest
+def _labelled_seconds(
+    params: VideoTextRunParams, measured: Measured, manifest: Manifest
+) -> tuple[float, float, float, float]:
     batches = params.epochs * measured.steps_per_epoch if measured.trained else 0
     looks = math.ceil(params.epochs / params.val_every) if params.select and batches else 0
     val = len(manifest.videos("val")) if "val" in manifest.splits else 0

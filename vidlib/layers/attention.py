@@ -115,7 +115,8 @@ def capture_attention(method: nn.Module) -> Iterator[dict[tuple[int, str], Tenso
         for i, attention in enumerate(attentions)
     ]
     try:
-        yield maps
+        with torch.compiler.set_stance("force_eager"):  # a compiled graph has no hooks
+            yield maps
     finally:
         for handle in handles:
             handle.remove()

@@ -262,6 +262,7 @@ class PlaceParams(Params):
     devices: int = Field(1, ge=1, description="number of devices")
     precision: Precision = "auto"
     deterministic: bool = Field(False, description="deterministic kernels on a GPU")
+    compile: bool = Field(False, description="torch.compile of the towers: faster on a GPU after minutes of compiling")
     workers: int = Field(0, ge=0, description="loader processes, 0 loads in the training process")
     micro_batch: int = Field(0, ge=0, description="videos embedded at once in training, for less memory, 0 for all")
     runs: Annotated[str, AbsolutePath] = Field("", description="folder of the run records, empty for the default")
@@ -272,5 +273,5 @@ class PlaceParams(Params):
     )
 
     def determining(self) -> dict[str, Any]:
-        """Everything that the result depends on: all but where and how often it runs."""
-        return {name: value for name, value in self if name not in self.PLACE}
+        """Everything that the result depends on: all but where and how often it runs; ``compile`` where it is on."""
+        return {name: value for name, value in self if name not in self.PLACE and (value or name != "compile")}

@@ -166,7 +166,7 @@ def _held_bytes(module: nn.Module | None, beside: Iterable[torch.Tensor]) -> int
     if module is not None:
         tensors += [*module.parameters(), *module.buffers()]
         tensors += [p.grad for p in module.parameters() if p.grad is not None]
-    storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
+    storages = {t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in tensors}
     return sum(storages.values())
 
 

@@ -28,7 +28,7 @@ from vidlib.params.few_shot import RunParams
 from vidlib.params.video_text import VideoTextRunParams
 from vidlib.results import cost, runs, trust
 from vidlib.results.identity import Identity, code_digest
-from vidlib.training import checkpoints, memory, micro_batches, processes, reading
+from vidlib.training import checkpoints, compiling, memory, micro_batches, processes, reading
 from vidlib.training.loop import METRICS, WEIGHTS, Fit, fit
 
 AnyParams = RunParams | VideoTextRunParams
@@ -117,7 +117,7 @@ def run(work: Work) -> runs.Run:
     if state == "finished":
         return record or runs.Run(folder, folder, state, None)
     with record or nullcontext():
-        method = agree(fabric, lambda: micro_batches.split(work.build(), params.micro_batch))
+        method = agree(fabric, lambda: _built(work, fabric))
         if record and yours.is_file(params.method):
             with atomic_write(record.path(SOURCE)) as part:
                 part.write_bytes(yours.split(params.method)[0].read_bytes())
@@ -135,6 +135,8 @@ def run(work: Work) -> runs.Run:
         uses |= {split: split for split in tested if split in work.manifest.splits}
         files = [WEIGHTS] if trained else []
         files += [runs.trials(name, found, params.report) for name, found in tested.items() if _is_test(found)]
+        if params.compile:
+            result["cost"]["compiled"] = compiling.counts()
         record.finish(result | {"labels": protocols.labelled(work.manifest, uses)} | tested, files)
     return record
 
@@ -171,6 +173,12 @@ def identity(work: Work) -> Identity:
     )
     recorded = params.model_dump() | {"precision": determining["precision"]}
     return Identity(values["method"], values, contents, recorded, params.runs or None)
+
+
+def _built(work: Work, fabric: Fabric) -> nn.Module:
+    """The untrained method, compiled and in micro-batches where the parameters say so."""
+    method = compiling.compiled(work.build(), work.params.compile, fabric.device.type)
+    return micro_batches.split(method, work.params.micro_batch)
 
 
 def _is_test(found: Any) -> bool:

@@ -18,7 +18,7 @@ from vidlib.basics.devices import make_fabric, place, ready
 from vidlib.params.few_shot import RunParams
 from vidlib.params.video_text import VideoTextRunParams
 from vidlib.results import cost, runs
-from vidlib.training import evaluate_episodes, few_shot, loop, memory, micro_batches, video_text
+from vidlib.training import compiling, evaluate_episodes, few_shot, loop, memory, micro_batches, video_text
 from vidlib.training.evaluate_videos import recognise
 from vidlib.training.run import Work
 
@@ -66,9 +66,13 @@ def embeddings(episodes: Any, by_role: bool) -> int:
     return len(roles[0]) + len(roles[1]) if by_role else len(roles[0] | roles[1])
 
 
+def _built(work: Work, fabric: Fabric) -> Any:
+    return compiling.compiled(work.build(), work.params.compile, fabric.device.type)
+
+
 def _few_shot(params: RunParams, fabric: Fabric) -> Measured:
     work = few_shot.work(params)
-    method = micro_batches.split(work.build(), params.micro_batch)
+    method = micro_batches.split(_built(work, fabric), params.micro_batch)
     trained = bool(params.train_episodes and method.trainable())
     taken: dict[str, Any] = {"train": 0.0, "train_memory": 0.0, "weights": 0, "state": 0, "line": 0.0}
     if trained:
@@ -105,7 +109,7 @@ def _few_shot(params: RunParams, fabric: Fabric) -> Measured:
 
 def _labelled(params: VideoTextRunParams, fabric: Fabric) -> Measured:
     work = video_text.work(params)
-    method = micro_batches.split(work.build(), params.micro_batch)
+    method = micro_batches.split(_built(work, fabric), params.micro_batch)
     batches = work.source(method, (0, 1))
     trained = bool(params.epochs and method.trainable())
     taken: dict[str, Any] = {"train": 0.0, "train_memory": 0.0, "weights": 0, "state": 0, "line": 0.0}
