@@ -159,6 +159,7 @@ def run(found: Sequence[Cell], jobs: int, say: Callable[[str], None]) -> Path:
                     say(f"{cell.name}: waits for a run that another cell is making")
                     continue
                 waiting, held = held + waiting, []
+                running.note(cell.request, cell.why)
                 _keep(found, csv, say)
                 done = sum(cell.state in ("finished", "skipped", "failed") for cell in found)
                 why = f", {cell.why}" if cell.why else ""
@@ -208,11 +209,11 @@ def _end(cell: Cell) -> None:
     if cell.process.returncode:
         cell.state = "failed"
         code = cell.process.returncode
-        cell.why = _killed(code) or _last(cell) or f"it ended with code {code}"
+        cell.why = killed(code) or _last(cell) or f"it ended with code {code}"
     cell.log.close()
 
 
-def _killed(code: int) -> str:
+def killed(code: int) -> str:
     """By which signal a process ended, itself (-9) or what it had started, as a shell says it (137); else empty."""
     number = -code if code < 0 else code - 128
     if number not in {*signal.Signals}:
