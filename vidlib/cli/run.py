@@ -72,17 +72,21 @@ def main_runs(request: Request) -> list[RunParams | VideoTextRunParams]:
 
 def recorded(request: Request) -> "list[Run | None]":
     """The finished run of each of ``main_runs``, or None."""
+    if not (own := main_runs(request)):
+        return []
     from vidlib.training import run
 
-    return [run.recorded(_work(params)) for params in main_runs(request)]
+    return [run.recorded(_work(params)) for params in own]
 
 
 def homes(request: Request) -> list[Path]:
     """The folder of each of ``main_runs``, whether it is there or not."""
+    if not (own := main_runs(request)):
+        return []
     from vidlib.results import runs
     from vidlib.training import run
 
-    return [runs.home_of(run.identity(_work(params))) for params in main_runs(request)]
+    return [runs.home_of(run.identity(_work(params))) for params in own]
 
 
 def _work(params: RunParams | VideoTextRunParams) -> "Work":

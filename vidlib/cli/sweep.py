@@ -25,7 +25,6 @@ from vidlib.basics.digests import digest
 from vidlib.basics.errors import UserError
 from vidlib.basics.paths import atomic_write
 from vidlib.basics.progress import COUNTING
-from vidlib.cli import estimate
 from vidlib.cli import run as running
 from vidlib.params.notebooks import Request, request
 from vidlib.results.accuracy import seed_interval
@@ -94,6 +93,8 @@ def cells(
 
 def expected(cell: Cell) -> tuple[float | None, str]:
     """Hours of a cell's own runs that have no record yet, and from what: an estimate or earlier runs; else None."""
+    from vidlib.cli import estimate  # here, because it loads torch and a job of Slurm that waits needs none
+
     hours, source = 0.0, "its runs, which are recorded"
     own = running.main_runs(cell.request)
     if not own:
