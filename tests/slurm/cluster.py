@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -53,6 +54,12 @@ def lacking() -> list[str]:
 
 def _path() -> str:
     return f"{os.environ['PATH']}:/usr/sbin"
+
+
+def refusal() -> str:
+    """Why there can be no cluster here, with what installs it; else empty."""
+    names = ", ".join(lacking())
+    return f"Slurm is not installed here ({names} not found): {INSTALL}" if names else ""
 
 
 class Cluster:
@@ -130,12 +137,14 @@ class Cluster:
         killed = []
         if node in self._processes and self.up(node):
             killed.append(self._processes[node].pid)
-        for number in killed + (self.children(node) if jobs else []):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(number, signal.SIGKILL)
-                killed.append(number)
-        if node in self._processes:
+            self._processes[node].kill()
             self._processes[node].wait()
+        while jobs and (left := self.children(node)):  # one that starts another meanwhile leaves that
+            for number in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(number, signal.SIGKILL)
+            killed += left
+            time.sleep(0.05)
         return len({*killed})
 
     def children(self, node: str) -> list[int]:
@@ -177,3 +186,7 @@ def _ports(count: int) -> list[int]:
             except OSError:
                 continue
     raise RuntimeError("no free ports")
+
+
+if __name__ == "__main__":
+    sys.exit(refusal())

@@ -40,6 +40,7 @@ class Small:
     def started(self, *words: str, runs: str = "runs", program: str = "") -> subprocess.Popen:
         """``vidlib`` with ``words`` (or another ``program``), one thread; what it prints comes in a pipe."""
         own = {"PYTHONPATH": str(self.folder), "VIDLIB_RUNS": str(self.folder.parent / runs), "OMP_NUM_THREADS": "1"}
+        own["VIDLIB_DATA"] = str(self.folder.parent / "data")
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM", "PYTEST"))}
         return subprocess.Popen(
             [sys.executable, *(["-c", program] if program else ["-m", "vidlib.cli"]), *words],

@@ -76,7 +76,7 @@ def recorded(request: Request) -> "list[Run | None]":
         return []
     from vidlib.training import run
 
-    return [run.recorded(_work(params)) for params in own]
+    return [run.recorded(work_of(params)) for params in own]
 
 
 def homes(request: Request) -> list[Path]:
@@ -86,10 +86,11 @@ def homes(request: Request) -> list[Path]:
     from vidlib.results import runs
     from vidlib.training import run
 
-    return [runs.home_of(run.identity(_work(params))) for params in own]
+    return [runs.home_of(run.identity(work_of(params))) for params in own]
 
 
-def _work(params: RunParams | VideoTextRunParams) -> "Work":
+def work_of(params: RunParams | VideoTextRunParams) -> "Work":
+    """The run that ``params`` name, not yet done."""
     from vidlib.training import few_shot, video_text
 
     return few_shot.work(params) if isinstance(params, RunParams) else video_text.work(params)

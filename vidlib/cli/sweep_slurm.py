@@ -192,7 +192,7 @@ def stores(found: Sequence[sweeping.Cell], views: int) -> list[list[str]]:
     commands: dict[str, None] = {}
     for params in (params for cell in found for params in running.main_runs(cell.request)):
         if isinstance(params, RunParams) and params.features == "auto" and not methods.reads_frames(params):
-            there = stored.find(params)
+            there = stored.find(params, running.work_of(params).manifest)
             if there is None or there.store.views < views:
                 commands[stored.command(params, views)] = None
     return [shlex.split(command)[1:] for command in commands]
