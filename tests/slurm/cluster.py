@@ -4,12 +4,13 @@ import contextlib
 import getpass
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+import psutil
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
 INSTALL = "sudo apt-get install slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge"
@@ -41,25 +42,20 @@ KillWait=5
 MpiDefault=none
 AccountingStorageType=accounting_storage/none
 JobAcctGatherType=jobacct_gather/none
-NodeName=n[1-3] NodeHostname={host} NodeAddr=127.0.0.1 Port=[{ports[1]}-{ports[3]}] CPUs=2 Boards=1 SocketsPerBoard=1 \
-CoresPerSocket=2 ThreadsPerCore=1 RealMemory=4000
+NodeName=n[1-3] NodeHostname={host} NodeAddr=127.0.0.1 Port=[{ports[1]},{ports[2]},{ports[3]}] \
+CPUs=2 Boards=1 SocketsPerBoard=1 CoresPerSocket=2 ThreadsPerCore=1 RealMemory=4000
 PartitionName=p Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
 
 
-def lacking() -> list[str]:
-    """The programs that are not here."""
-    return [name for name in PROGRAMS if not shutil.which(name, path=_path())]
+def refusal() -> str:
+    """Why there can be no cluster here, with what installs it; else empty."""
+    lacking = [name for name in PROGRAMS if not shutil.which(name, path=_path())]
+    return f"Slurm is not installed here ({', '.join(lacking)} not found): {INSTALL}" if lacking else ""
 
 
 def _path() -> str:
     return f"{os.environ['PATH']}:/usr/sbin"
-
-
-def refusal() -> str:
-    """Why there can be no cluster here, with what installs it; else empty."""
-    names = ", ".join(lacking())
-    return f"Slurm is not installed here ({names} not found): {INSTALL}" if names else ""
 
 
 class Cluster:
@@ -100,12 +96,10 @@ class Cluster:
             process.kill()
             process.wait()
 
-    def _start(self, *command: str, name: str = "") -> None:
+    def _start(self, *command: str, node: str = "") -> None:
         with open(self.folder / "daemons.log", "a") as log:
-            environment = os.environ | self.environment
-            self._processes[name or command[0]] = subprocess.Popen(
-                command, env=environment, stdout=log, stderr=log, start_new_session=True
-            )
+            process = subprocess.Popen(command, env=os.environ | self.environment, stdout=log, stderr=log)
+        self._processes[node or command[0]] = process
 
     def _until(self, true, what: str, seconds: float = 60) -> None:
         end = time.monotonic() + seconds
@@ -126,7 +120,7 @@ class Cluster:
 
     def start(self, node: str) -> None:
         """Bring up a node's daemon (again)."""
-        self._start("slurmd", "-D", "-N", node, name=node)
+        self._start("slurmd", "-D", "-N", node, node=node)
 
     def up(self, node: str) -> bool:
         """Whether the node's daemon runs."""
@@ -134,58 +128,36 @@ class Cluster:
 
     def kill(self, node: str, jobs: bool = True) -> int:
         """SIGKILL to the node's daemon, with ``jobs`` to all that it had started; how many processes that were."""
-        killed = []
-        if node in self._processes and self.up(node):
-            killed.append(self._processes[node].pid)
+        number = int(node in self._processes and self.up(node))
+        if number:
             self._processes[node].kill()
             self._processes[node].wait()
         while jobs and (left := self.children(node)):  # one that starts another meanwhile leaves that
-            for number in left:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(number, signal.SIGKILL)
-            killed += left
-            time.sleep(0.05)
-        return len({*killed})
+            for process in left:
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
+            psutil.wait_procs(left, 10)
+            number += len(left)
+        return number
 
-    def children(self, node: str) -> list[int]:
-        """The processes of the node's jobs, and of this cluster's alone: Slurm's own, and what those have started."""
-        parents = {number: _stat(number) for number in (int(p.name) for p in Path("/proc").glob("[0-9]*"))}
-        found = set()
-        for number in parents:
-            with contextlib.suppress(OSError):
-                said = Path(f"/proc/{number}/environ").read_bytes().split(b"\0")
-                if f"SLURMD_NODENAME={node}".encode() in said and self._ours(said):
-                    found.add(number)
-        for number in [*found]:  # the daemon of the step stands above
-            above = parents.get(number)
-            if above and above[1] in parents and parents[above[1]] and parents[above[1]][0] == "slurmstepd":
-                found.add(above[1])
-        return sorted(found)
-
-    def _ours(self, said: list[bytes]) -> bool:
-        return f"SLURM_CONF={self.environment['SLURM_CONF']}".encode() in said
-
-
-def _stat(number: int) -> tuple[str, int] | None:
-    """A process's name and its parent."""
-    try:
-        name, _, rest = Path(f"/proc/{number}/stat").read_text().partition("(")[2].rpartition(") ")
-    except OSError:
-        return None
-    return name, int(rest.split()[1])
+    def children(self, node: str) -> list[psutil.Process]:
+        """What runs for the node's jobs: Slurm's own processes and those of the jobs, of this cluster alone."""
+        wanted = {"SLURMD_NODENAME": node, "SLURM_CONF": self.environment["SLURM_CONF"]}.items()
+        found = [one for one in psutil.process_iter(["environ"]) if wanted <= (one.info["environ"] or {}).items()]
+        above = set()  # the daemons of steps, whose environment says nothing; first, else they report a job's end
+        for one in found:
+            with contextlib.suppress(psutil.Error, AttributeError):
+                above |= {one.parent()} if one.parent().name() == "slurmstepd" else set()
+        return [*above, *found]
 
 
 def _ports(count: int) -> list[int]:
-    """Free ports in a row."""
-    for first in range(16800, 32000, 10):
-        with contextlib.ExitStack() as held:
-            try:
-                for port in range(first, first + count):
-                    held.enter_context(socket.socket()).bind(("127.0.0.1", port))
-                return [*range(first, first + count)]
-            except OSError:
-                continue
-    raise RuntimeError("no free ports")
+    """Free ports."""
+    with contextlib.ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return sorted(each.getsockname()[1] for each in sockets)
 
 
 if __name__ == "__main__":
