@@ -2,8 +2,8 @@
 without Slurm. ``python -m tests.slurm.campaign FOLDER [CELLS KILLS]`` prints one JSON; it takes an hour or so.
 
 Every second kill takes the daemon of a node alone, so that its jobs live on; the others everything on the node. A
-node comes back some time after Slurm has taken it for dead, which ends what lived on there. Slurm lets a requeued job
-wait two minutes: here most need not wait so long.
+node comes back some time later, which ends what lived on there. Slurm lets a requeued job wait two minutes: here it is
+the next to start, so that it meets the one before it.
 """
 
 import json
@@ -40,35 +40,45 @@ def _table(said: str) -> pd.DataFrame:
     return pd.read_csv(re.search(r"(/\S+\.csv)", said)[1])
 
 
-def on_slurm(small: Small, cluster: Cluster, cells: int, kills: int, seed: int = 0) -> tuple[pd.DataFrame, dict]:
+def on_slurm(small: Small, cluster: Cluster, cells: int, kills: int) -> tuple[pd.DataFrame, dict]:
     """The table of the cells made by Slurm while nodes die, and what happened."""
-    drawn, log, folder = random.Random(seed), [], small.folder.parent
     said = small.vidlib(*sweep(grid(cells), "--slurm", "time=240", "array_parallelism=2"))
     print(said, file=sys.stderr)
-    back: dict[str, float] = {}
-    csv, began = Path(re.search(r"(/\S+\.csv)", said)[1]), time.monotonic()
-    done = len(list(folder.glob("runs/*/result.json")))
-    while cluster.ask("squeue", "--noheader") and time.monotonic() - began < LONGEST:
-        time.sleep(drawn.uniform(1, 8))
-        now = len(list(folder.glob("runs/*/result.json")))
-        busy = [node for node in NODES if cluster.up(node) and cluster.children(node)]
-        alive = [node for node in NODES if cluster.up(node)]
-        if len(log) < kills and busy and len(alive) == len(NODES) and now >= done:
-            node, whole = drawn.choice(busy), len(log) % 2 == 1
-            log.append({"second": round(time.monotonic() - began), "node": node, "all": whole, "finished": now})
-            log[-1]["processes"] = cluster.kill(node, jobs=whole)
-            log[-1]["left"] = len(cluster.children(node))
-            done = now + (cells - now) // (kills + 2 - len(log)) - 1  # spread over the cells
-            print(log[-1], file=sys.stderr, flush=True)
-        for node in NODES:
-            if not cluster.up(node) and cluster.ask("sinfo", "--noheader", f"--nodes={node}", "--format=%T") == "down*":
-                if time.monotonic() > back.setdefault(node, time.monotonic() + drawn.uniform(0, 100)):
-                    cluster.start(node)
-                    del back[node]
-        for job in cluster.ask("squeue", "--noheader", "--array", "--states=PENDING", "--format=%i %r").splitlines():
-            if job.endswith("BeginTime") and drawn.random() < 0.2:
-                cluster.ask("scontrol", "update", f"JobId={job.split()[0]}", "StartTime=now")
+    began = time.monotonic()
+    log = disturb(cluster, small.folder.parent / "runs", kills)
+    csv = re.search(r"(/\S+\.csv)", said)[1]
     return pd.read_csv(csv), {"minutes": round((time.monotonic() - began) / 60, 1), "kills": log}
+
+
+def disturb(cluster: Cluster, folder: Path, kills: int, seed: int = 0) -> list[dict]:
+    """Kill nodes at random moments until nothing is queued; what was done, a dict for each kill."""
+    drawn, log, seen, down, began = random.Random(seed), [], set(), "", time.monotonic()
+    then = began + drawn.uniform(5, 90)  # of the next deed: a kill, or the return of the node that is ``down``
+    while cluster.ask("squeue", "--noheader") and time.monotonic() - began < LONGEST:
+        time.sleep(1)
+        busy = [node for node in NODES if cluster.up(node) and cluster.children(node)]
+        if time.monotonic() < then:
+            pass
+        elif down and cluster.ask("sinfo", "--noheader", f"--nodes={down}", "--format=%T") == "down*":
+            cluster.start(down)
+            down, then = "", time.monotonic() + drawn.uniform(5, 60)
+        elif not down and busy and len(log) < kills:
+            down, then = drawn.choice(busy), time.monotonic() + drawn.uniform(30, 120)
+            done = len([*folder.glob("*/result.json")])
+            log.append(
+                {"second": round(time.monotonic() - began), "node": down, "all": len(log) % 2 == 1, "runs": done}
+            )
+            log[-1]["processes"] = cluster.kill(down, jobs=log[-1]["all"])
+            log[-1]["left"] = len(cluster.children(down))
+            if drawn.random() < 0.5:  # as a site's health check would; else Slurm finds it out, in half a minute
+                cluster.ask("scontrol", "update", f"NodeName={down}", "State=DOWN", "Reason=killed")
+            print(log[-1], file=sys.stderr, flush=True)
+        pending = cluster.ask("squeue", "--noheader", "--array", "--states=PENDING", "--Format=JobArrayID,RestartCnt")
+        for job, times in (line.split() for line in pending.splitlines()):
+            if times != "0" and (job, times) not in seen:  # at once and first, so that it meets the one before it
+                seen.add((job, times))
+                cluster.ask("scontrol", "update", f"JobId={job}", "StartTime=now", "Priority=4294901800")
+    return log
 
 
 def counted(small: Small) -> dict:
