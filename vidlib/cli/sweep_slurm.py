@@ -77,7 +77,10 @@ class CellJob(_Again):
                 print("the cell is finished", flush=True)
                 return
             if sweeping.BUSY in last:  # it, or a run that it shares with another cell
+                home = re.search(f"run folder (.+?) {sweeping.BUSY}", last)
                 time.sleep(WAIT_SECONDS)
+                while home and Lock(Path(home[1], "lock.json")).holder():
+                    time.sleep(WAIT_SECONDS)
                 continue
             running.note(asked, sweeping.killed(code) or last or f"it ended with code {code}")
             sys.exit(1)
