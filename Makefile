@@ -8,7 +8,7 @@ export JUPYTER_PREFER_ENV_PATH := 1
 # Threads that wait for work sleep, so that a shared machine is not slowed down; a person's own choice stays.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test test-notebooks test-browser tables book bench bench-gpu lab lint clean
+.PHONY: demo test test-notebooks test-browser test-slurm tables book bench bench-gpu lab lint clean
 
 demo: $(STAMP)
 	PATH="$(CURDIR)/$(BIN):$$PATH" papermill notebooks/ma_fsar.ipynb out.ipynb -p shot 1
@@ -26,6 +26,11 @@ test-notebooks: $(STAMP)
 test-browser: $(STAMP)
 	@$(BIN)/python -m tests.browser.finding
 	VIDLIB_BROWSER=all $(BIN)/python -m pytest -q tests/browser
+
+# Sweeps on a real Slurm of three virtual nodes on this machine. `make test` runs the shortest where Slurm is installed.
+test-slurm: $(STAMP)
+	@$(BIN)/python -m tests.slurm.cluster
+	VIDLIB_SLURM=all $(BIN)/python -m pytest -q tests/slurm
 
 # Store anew what the notebooks keep and their tests compare: their parameters, as the models have them, and tables.
 tables: $(STAMP)
@@ -60,7 +65,7 @@ lint: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "vidlib needs Python 3.11 or newer; $(PYTHON) is older. Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,slurm]'
 	@mkdir -p $(VENV)/etc/ipython  # a kernel warns of its own transport at each start, to nobody's use
 	@echo "c.IPKernelApp.log_level = 40" > $(VENV)/etc/ipython/ipython_kernel_config.py
 	@touch $@

@@ -14,6 +14,7 @@ import socket
 import tempfile
 import threading
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 from vidlib.basics import paths
@@ -21,10 +22,11 @@ from vidlib.basics.errors import UserError
 
 HEARTBEAT = 15.0  # seconds
 SILENT = 300.0  # twenty missed heartbeats: another host's process is taken for dead
+SINCE = datetime.now(UTC).isoformat(timespec="seconds")  # for people; the process began about then
 
 
 def _me() -> dict:
-    return {"host": _host(), "pid": os.getpid(), "started": _started(os.getpid())}
+    return {"host": _host(), "pid": os.getpid(), "started": _started(os.getpid()), "since": SINCE}
 
 
 def _started(pid: int) -> str | None:
@@ -82,6 +84,17 @@ class Lock:
         self._stop = threading.Event()
         threading.Thread(target=self._beat, args=(self._stop,), daemon=True).start()
         return self
+
+    def holder(self) -> str:
+        """Who holds it, in words; empty where nobody does, or only who is gone or silent. Nothing is taken over."""
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            if owner := self._owner():
+                age, here = self._age(), owner["host"] == _host()
+                if age <= SILENT if not here else _started(owner["pid"]) == owner["started"]:
+                    since = f"since {owner['since']}, " if isinstance(owner.get("since"), str) else ""
+                    host = owner["host"].split(" ")[0]
+                    return f"process {owner['pid']} on {host} ({since}heartbeat {max(0, age):.0f} s ago)"
+        return ""
 
     def release(self) -> None:
         if self._stop is not None:

@@ -56,6 +56,13 @@ def _add_runs(commands: Any) -> None:
     _add_recipe(sweep)
     sweep.add_argument("--grid", nargs="+", action="extend", required=True, metavar="NAME=VALUE,VALUE", help="the grid")
     sweep.add_argument("--jobs", type=int, default=1, metavar="N", help="how many cells run at the same time")
+    sweep.add_argument("--status", action="store_true", help="say how far each cell is, and start nothing")
+    sweep.add_argument(
+        "--slurm", nargs="*", action="extend", metavar="KEY=VALUE", help="as jobs of Slurm: partition=p time=60 gpus=1"
+    )
+    sweep.add_argument(
+        "--embed", type=int, metavar="VIEWS", help="with --slurm: encode the videos first, with so many augmented views"
+    )
     sweep.set_defaults(do=_sweep)
     estimate = commands.add_parser("estimate", help="memory, hours and disk of a recipe, from ten of its episodes")
     _add_recipe(estimate)
@@ -114,11 +121,29 @@ def _sweep(given: argparse.Namespace) -> Iterator[str]:
 
     if given.jobs < 1:
         raise UserError(f"jobs: {given.jobs} is not at least 1")
+    if given.slurm is not None and given.jobs > 1:
+        raise UserError("jobs: with --slurm give array_parallelism=N there instead")
+    if given.embed is not None and (given.slurm is None or given.embed < 0):
+        raise UserError("embed: give 0 or more augmented views, and --slurm; without it, vidlib data embed does it")
     read.find_recipe(given.recipe)  # a wrong name is said before torch is loaded
     from vidlib.cli import sweep as sweeping
 
-    found = sweeping.cells(given.recipe, sweeping.grid(given.grid), read.settings(given.set), given.notebook)
+    words = None
+    if given.slurm is not None and not given.status:
+        from vidlib.cli import sweep_slurm
+
+        words = sweep_slurm.parameters(given.slurm)
+    asked = (given.recipe, sweeping.grid(given.grid), read.settings(given.set), given.notebook)
+    found = sweeping.cells(*asked)
+    if given.status:
+        from vidlib.cli import sweep_status
+
+        yield from sweep_status.lines(found)
+        return
     sweeping.skip_finished(found)
+    if words is not None:
+        yield from sweep_slurm.submit(found, sweep_slurm.TableJob(*asked), words, given.embed)
+        return
     yield from sweeping.plan(found, given.jobs)
     for number in (signal.SIGTERM, signal.SIGHUP):  # a closed terminal is a Ctrl-C: no cell runs on unseen
         signal.signal(number, signal.default_int_handler)

@@ -4,6 +4,7 @@
 source of vidlib. While it runs, and where it failed, it is ``<notebook>-<id>.unfinished.ipynb``; a whole one stays.
 """
 
+import contextlib
 import logging
 import os
 import re
@@ -28,6 +29,7 @@ from vidlib.results.intervals import cell
 
 if TYPE_CHECKING:
     from vidlib.results.runs import Run
+    from vidlib.training.run import Work
 
 LAST = 12  # lines of a traceback that are printed
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -70,12 +72,28 @@ def main_runs(request: Request) -> list[RunParams | VideoTextRunParams]:
 
 def recorded(request: Request) -> "list[Run | None]":
     """The finished run of each of ``main_runs``, or None."""
+    if not (own := main_runs(request)):
+        return []
+    from vidlib.training import run
+
+    return [run.recorded(work_of(params)) for params in own]
+
+
+def homes(request: Request) -> list[Path]:
+    """The folder of each of ``main_runs``, whether it is there or not."""
+    if not (own := main_runs(request)):
+        return []
+    from vidlib.results import runs
+    from vidlib.training import run
+
+    return [runs.home_of(run.identity(work_of(params))) for params in own]
+
+
+def work_of(params: RunParams | VideoTextRunParams) -> "Work":
+    """The run that ``params`` name, not yet done."""
     from vidlib.training import few_shot, video_text
 
-    return [
-        few_shot.recorded(params) if isinstance(params, RunParams) else video_text.recorded(params)
-        for params in main_runs(request)
-    ]
+    return few_shot.work(params) if isinstance(params, RunParams) else video_text.work(params)
 
 
 def runs_folder(request: Request) -> Path:
@@ -97,6 +115,20 @@ def finished(request: Request) -> bool:
 def unfinished(target: Path) -> Path:
     """The name of an executed copy that is not whole."""
     return target.with_suffix(".unfinished.ipynb")
+
+
+def failure(request: Request) -> Path:
+    """The file that tells why the last try failed, where a sweep made it; a whole copy has none beside it."""
+    return executed(request).with_suffix(".failed")
+
+
+def note(request: Request, why: str) -> None:
+    """Keep why a try failed for ``vidlib sweep --status``; empty: it did not. A full disk keeps nothing."""
+    with contextlib.suppress(OSError, UserError):
+        if why:
+            failure(request).write_text(why + "\n")
+        else:
+            failure(request).unlink(missing_ok=True)
 
 
 def run(request: Request, say: Callable[[str], None]) -> Path:

@@ -25,7 +25,6 @@ from vidlib.basics.digests import digest
 from vidlib.basics.errors import UserError
 from vidlib.basics.paths import atomic_write
 from vidlib.basics.progress import COUNTING
-from vidlib.cli import estimate
 from vidlib.cli import run as running
 from vidlib.params.notebooks import Request, request
 from vidlib.results.accuracy import seed_interval
@@ -94,6 +93,8 @@ def cells(
 
 def expected(cell: Cell) -> tuple[float | None, str]:
     """Hours of a cell's own runs that have no record yet, and from what: an estimate or earlier runs; else None."""
+    from vidlib.cli import estimate  # here, because it loads torch and a job of Slurm that waits needs none
+
     hours, source = 0.0, "its runs, which are recorded"
     own = running.main_runs(cell.request)
     if not own:
@@ -159,6 +160,7 @@ def run(found: Sequence[Cell], jobs: int, say: Callable[[str], None]) -> Path:
                     say(f"{cell.name}: waits for a run that another cell is making")
                     continue
                 waiting, held = held + waiting, []
+                running.note(cell.request, cell.why)
                 _keep(found, csv, say)
                 done = sum(cell.state in ("finished", "skipped", "failed") for cell in found)
                 why = f", {cell.why}" if cell.why else ""
@@ -208,11 +210,11 @@ def _end(cell: Cell) -> None:
     if cell.process.returncode:
         cell.state = "failed"
         code = cell.process.returncode
-        cell.why = _killed(code) or _last(cell) or f"it ended with code {code}"
+        cell.why = killed(code) or _last(cell) or f"it ended with code {code}"
     cell.log.close()
 
 
-def _killed(code: int) -> str:
+def killed(code: int) -> str:
     """By which signal a process ended, itself (-9) or what it had started, as a shell says it (137); else empty."""
     number = -code if code < 0 else code - 128
     if number not in {*signal.Signals}:

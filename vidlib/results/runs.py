@@ -179,7 +179,7 @@ def open_run(identity: Identity, *, fresh: bool = False, say: Callable[[str], No
 
     Raises ``UserError`` where another process owns the run.
     """
-    home = _home(identity)
+    home = home_of(identity)
     repeat = _repetition(home)
     if done := finished(repeat):  # killed before it took its place: it is the one that was asked for
         lock = Lock(repeat / "lock.json").acquire()
@@ -227,7 +227,7 @@ def _begin(identity: Identity, folder: Path, home: Path, lock: Lock, say: Callab
 
 def find(identity: Identity) -> Run | None:
     """The finished run that ``open_run`` would reuse, or None; nothing is made or locked."""
-    home = _home(identity)
+    home = home_of(identity)
     folder = next((folder for folder in (_repetition(home), home) if finished(folder)), None)
     return Run(folder, home, "finished", None) if folder else None
 
@@ -254,7 +254,8 @@ def _repetition(home: Path) -> Path:
     return home.with_name(home.name + ".fresh")
 
 
-def _home(identity: Identity) -> Path:
+def home_of(identity: Identity) -> Path:
+    """Where the run of that identity lies, or would."""
     return Path(identity.root or paths.runs_dir()) / identity.id
 
 

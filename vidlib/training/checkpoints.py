@@ -7,6 +7,7 @@ A checksum of the tensors and the counters lies in the file itself: a byte that 
 
 import errno
 import json
+import math
 import os
 import re
 import zlib
@@ -114,6 +115,17 @@ def load_state(
         where = "cpu" if key == "step" else parameter.device  # Adam counts its steps on the CPU
         owner[parameter].state[parameter][key] = value.to(where)
     return counters, _under(tensors, "best")
+
+
+def progress(path: str | Path) -> tuple[int, int]:
+    """Optimiser steps done and of how many, of a state that ``save_state`` wrote; its tensors are not read."""
+    try:
+        with safe_open(path, "pt") as file:
+            meta = json.loads(file.metadata()[META])
+        settings = meta["settings"]
+        return meta["step"], math.ceil(settings["batches"] / settings["batches_per_step"])
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"checkpoint {path} cannot be read ({error}): {RESTART}") from None
 
 
 def read(path: str | Path, sealed: bool = False) -> tuple[dict[str, Tensor], dict[str, Any]]:
