@@ -67,7 +67,8 @@ def test_lists_without_videos_have_the_published_numbers():
 
 def test_what_cannot_be_estimated_is_a_sentence(capsys):
     assert cards.card("4090")[0] == "RTX 4090" and cards.named("NVIDIA H100 80GB HBM3") is cards.CARDS["H100"]
-    assert cards.named("NVIDIA L40S") is None
+    assert cards.named("NVIDIA A100-SXM4-80GB").half == 312 and cards.named("NVIDIA GeForce RTX 3090").memory == 24
+    assert cards.named("NVIDIA L40S") is None and cards.named("NVIDIA H100 PCIe") is None
     with pytest.raises(UserError, match="no card 'rtx4080'.*did you mean 'RTX 4090'"):
         cards.card("rtx4080")
     asked = request("ma_fsar", {"precision": "bf16-mixed"})

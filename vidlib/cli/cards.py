@@ -47,6 +47,9 @@ def card(name: str) -> tuple[str, Card]:
 
 
 def named(device: str) -> Card | None:
-    """The card that a driver calls ``device`` ("NVIDIA H100 80GB HBM3"), None where the table has none."""
-    words = device.split()
-    return next((found for name, found in CARDS.items() if all(word in words for word in name.split())), None)
+    """The card that a driver calls ``device`` ("NVIDIA H100 80GB HBM3"); None where the table has none, or another
+    build."""
+    words = set(device.replace("-", " ").split())
+    if words & {"PCIe", "NVL", "Laptop", "D"}:
+        return None
+    return next((found for name, found in CARDS.items() if words >= set(name.split())), None)
