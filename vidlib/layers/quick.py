@@ -2,11 +2,11 @@
 
 ``quicken(module)`` gives every plain ``nn.Linear`` and ``nn.MultiheadAttention`` inside the classes below, in place.
 
-On a CPU a float32 product goes to oneDNN, forward and backward, which uses the widest registers of every x86 CPU where
-the library behind ``@`` (MKL) keeps to narrower ones on those that Intel did not make: 2.2 times the rate on an AMD
-EPYC with AVX-512. Attention over few tokens (``SHORT``) is plain products there, its gradients written where the
-packed projection needs them: torch's fused kernel is made for long sequences. Everything else (other devices and
-precisions, autocast, torch.compile, small products, masks) is as torch does it.
+On a CPU with AVX-512 a float32 product goes to oneDNN, forward and backward, which uses those registers on every make
+where the library behind ``@`` (MKL) keeps to narrower ones on CPUs that Intel did not make: 2.2 times the rate on one
+AMD EPYC. On every CPU attention over few tokens (``SHORT``) is plain products, its gradients written where the packed
+projection needs them: torch's fused kernel is made for long sequences. Everything else (other devices and precisions,
+autocast, torch.compile, small products, masks) is as torch does it.
 
 `B` sequences, `N` tokens, `D` width, `H` heads, `d` width of a head.
 """
@@ -19,14 +19,15 @@ from torch.utils.flop_counter import register_flop_formula
 
 LARGE = 2**20  # multiply-adds from which a call of oneDNN pays for itself
 SHORT = 3  # attention maps are kept where they take no more room than queries, keys and values: N <= 3 d
+FEW = 16  # numbers in a row up to which torch's softmax spends its time between the rows
 
 _onednn = None
-if torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+if torch.backends.cpu.get_cpu_capability() == "AVX512" and hasattr(torch.ops.mkldnn, "_linear_pointwise"):
     _onednn = torch.ops.mkldnn._linear_pointwise
 
     @register_flop_formula(_onednn)
     def _flops(x_shape, w_shape, *_args, out_shape=None, **_kwargs) -> int:
-        return 2 * x_shape.numel() * w_shape[0]  # shapes are torch.Size
+        return 2 * x_shape.numel() * w_shape[0]
 
 
 def _times(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -94,7 +95,10 @@ class _Attention(torch.autograd.Function):
         q, k, v = packed.view(b, n, 3, heads, d).permute(2, 0, 3, 1, 4).reshape(3, b * heads, n, d)
         scores = q.new_empty(len(q), keep, n)
         torch.baddbmm(scores, q[:, :keep], k.transpose(1, 2), beta=0, alpha=d**-0.5, out=scores)
-        torch.softmax(scores, -1, out=scores)
+        if n > FEW:
+            torch.softmax(scores, -1, out=scores)
+        else:
+            scores.sub_(scores.amax(-1, keepdim=True)).exp_().div_(scores.sum(-1, keepdim=True))
         ctx.save_for_backward(q, k, v, scores)
         ctx.heads = heads
         return torch.bmm(scores, v).view(b, heads, keep, d).transpose(1, 2).reshape(b, keep, -1)
@@ -109,7 +113,10 @@ class _Attention(torch.autograd.Function):
         of_q, of_k, of_v = found
         torch.bmm(weights.transpose(1, 2), y, out=of_v)
         of_scores = torch.bmm(y, v.transpose(1, 2))
-        of_scores = torch._softmax_backward_data(of_scores, weights, -1, weights.dtype)
+        if n > FEW:
+            of_scores = torch._softmax_backward_data(of_scores, weights, -1, weights.dtype)
+        else:
+            of_scores = of_scores.sub_((of_scores * weights).sum(-1, keepdim=True)).mul_(weights)
         of_q[:, :keep] = torch.bmm(of_scores, k).mul_(d**-0.5)
         of_q[:, keep:] = 0
         torch.baddbmm(of_k, of_scores.transpose(1, 2), q[:, :keep], beta=0, alpha=d**-0.5, out=of_k)
