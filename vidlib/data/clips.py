@@ -192,14 +192,14 @@ class Clips:
     def _frames(self, row: int, path: Path, rng: np.random.Generator | None) -> np.ndarray:
         if rng is None and row in self._centres:
             return self._centres[row]
-        stays = self._at_hand(row, path)
-        if rng is None and stays is None:
+        if rng is None:
             (frames,) = self._several(row, path, [self._fixed])
-            if row not in self._whole and self._room_for(frames.nbytes):
+            stays = row in self._whole or (self.kept is not None and self.rows[row].video in self.kept.kept)
+            if not stays and self._room_for(frames.nbytes):
                 self._centres[row] = frames
                 self._used += frames.nbytes
             return frames
-        whole = self._whole_of(row, path) if stays is None else stays
+        whole = self._whole_of(row, path)
         if whole is not None:
             return whole[self.pick(len(whole), self.frames, rng)]
         if row not in self._totals:
@@ -209,8 +209,7 @@ class Clips:
     def _several(self, row: int, path: Path, picks: Sequence[Callable[[int], np.ndarray]]) -> list[np.ndarray]:
         """The frames [T H W C] of each of ``picks``, total -> indices, which may be asked again; decoded once where the
         header counts right."""
-        whole, frames = self._at_hand(row, path), None
-        whole = self._whole_of(row, path) if whole is None else whole
+        whole, frames = self._whole_of(row, path), None
         if whole is not None:
             return [whole[pick(len(whole))] for pick in picks]
         if row not in self._totals:
@@ -223,21 +222,16 @@ class Clips:
             frames = video.read_frames(path, wanted)
         return [frames[np.searchsorted(wanted, each)] for each in indices]
 
-    def _at_hand(self, row: int, path: Path) -> np.ndarray | None:
-        """All frames of a video that was prefetched or is remembered whole."""
-        kept = self._prefetched(row, path)
-        return self._whole.get(row) if kept is None else kept
-
     def _whole_of(self, row: int, path: Path) -> np.ndarray | None:
-        """All frames of a video that has to be decoded to know whether it is short; then it is remembered."""
-        if row in self._totals:
-            return None
+        """All frames of a video that was prefetched, is remembered, or had to be decoded to know how short it is."""
+        whole = self._prefetched(row, path)
+        whole = self._whole.get(row) if whole is None else whole
+        if whole is not None or row in self._totals:
+            return whole
         whole = _decoded_whole(path)
-        if whole is None:
-            return None
-        if not _short(whole):
+        if whole is not None and not _short(whole):
             self._totals[row] = len(whole)
-        elif self._room_for(whole.nbytes):
+        elif whole is not None and self._room_for(whole.nbytes):
             self._whole[row] = whole
             self._used += whole.nbytes
         return whole

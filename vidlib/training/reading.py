@@ -221,8 +221,8 @@ def loading(workers: int) -> Iterator[None]:
         died, full = DIED.search(said), workers and MEMORY.search(said)
         if not (died or full or ENDED in said):
             raise
-        how = full[0] if full else (died[1] or died[2]).strip() if died else ENDED
-        free = f" of {shutil.disk_usage('/dev/shm').total / 1e9:.1f} GB" if full else ""
+        how = (died[1] or died[2]).strip() if died else "no room" if full else ENDED
+        free = f" of {shutil.disk_usage('/dev/shm').total / 1e9:.2f} GB" if full else ""
         why = f"the shared memory /dev/shm{free} is too small" if full else "as where the machine's memory runs out"
         _let_go(error)
         raise UserError(
