@@ -18,7 +18,7 @@ with open(folder / f"begun{seed}", "a") as file:
 while not (folder / f"go{seed}").exists():
     time.sleep(0.2)"""
 EVERY = pytest.mark.skipif(os.environ.get("VIDLIB_SLURM") != "all", reason="make test-slurm runs it: minutes")
-SECONDS = 240  # for anything to happen on a busy machine
+SECONDS = 600  # for anything to happen on a busy machine
 
 
 @pytest.fixture(scope="module")
@@ -100,12 +100,12 @@ def test_features_then_a_run_on_two_devices_then_the_table(cluster, small, tmp_p
         *("sweep", "few_shot", "--grid", "seed=0", "--set", *size),
         *("--slurm", "partition=p", "time=60", "cpus=2", "array_parallelism=1", "--embed", "0"),
     )
-    assert "1 stores of features" in said and ": 2 cells; " in said
+    assert "1 stores of features" in said and ": 1 cells; " in said
     until(lambda: not cluster.ask("squeue", "--noheader"), "the table")
     (csv,) = (tmp_path / "runs" / "notebooks").glob("sweep-*.csv")
-    assert list(pd.read_csv(csv)["state"]) == ["finished"] * 2
+    assert list(pd.read_csv(csv)["state"]) == ["finished"]
     homes = [tmp_path / "runs" / names for names in pd.read_csv(csv)["runs"]]
-    assert [runs.read(home).params["devices"] for home in homes] == [2, 2]
+    assert [runs.read(home).params["devices"] for home in homes] == [2]
     assert {runs.read(home).result["features"]["store"] for home in homes} == {
         file.parent.name for file in (tmp_path / "data" / "features").glob("*/head.json")
     }
