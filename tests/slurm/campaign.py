@@ -2,8 +2,8 @@
 without Slurm. ``python -m tests.slurm.campaign FOLDER [CELLS KILLS]`` prints one JSON; it takes an hour or so.
 
 Every second kill takes the daemon of a node alone, so that its jobs live on; the others everything on the node. A
-node comes back some time later, which ends what lived on there. Slurm lets a requeued job wait two minutes: here it is
-the next to start, so that it meets the one before it.
+node comes back some time later, which ends what lived on there. Slurm lets a requeued job wait two minutes; here it is
+the next to start.
 """
 
 import json
@@ -45,13 +45,16 @@ def on_slurm(small: Small, cluster: Cluster, cells: int, kills: int) -> tuple[pd
     said = small.vidlib(*sweep(grid(cells), "--slurm", "time=240", "array_parallelism=2"))
     print(said, file=sys.stderr)
     began = time.monotonic()
-    log = disturb(cluster, small.folder.parent / "runs", kills)
+    log = disturb(cluster, re.search(r"job (\d+): \d+ cells", said)[1], small.folder.parent / "runs", kills)
     csv = re.search(r"(/\S+\.csv)", said)[1]
     return pd.read_csv(csv), {"minutes": round((time.monotonic() - began) / 60, 1), "kills": log}
 
 
-def disturb(cluster: Cluster, folder: Path, kills: int, seed: int = 0) -> list[dict]:
-    """Kill nodes at random moments until nothing is queued; what was done, a dict for each kill."""
+def disturb(cluster: Cluster, array: str, folder: Path, kills: int, seed: int = 0) -> list[dict]:
+    """Kill nodes at random moments until nothing is queued; what was done, a dict for each kill.
+
+    Two cells run at once, and two more while a node is down, so that a requeued job meets the one before it.
+    """
     drawn, log, seen, down, began = random.Random(seed), [], set(), "", time.monotonic()
     then = began + drawn.uniform(5, 90)  # of the next deed: a kill, or the return of the node that is ``down``
     while cluster.ask("squeue", "--noheader") and time.monotonic() - began < LONGEST:
@@ -61,6 +64,7 @@ def disturb(cluster: Cluster, folder: Path, kills: int, seed: int = 0) -> list[d
             pass
         elif down and cluster.ask("sinfo", "--noheader", f"--nodes={down}", "--format=%T") == "down*":
             cluster.start(down)
+            cluster.ask("scontrol", "update", f"JobId={array}", "ArrayTaskThrottle=2")
             down, then = "", time.monotonic() + drawn.uniform(5, 60)
         elif not down and busy and len(log) < kills:
             down, then = drawn.choice(busy), time.monotonic() + drawn.uniform(30, 120)
@@ -70,6 +74,7 @@ def disturb(cluster: Cluster, folder: Path, kills: int, seed: int = 0) -> list[d
             )
             log[-1]["processes"] = cluster.kill(down, jobs=log[-1]["all"])
             log[-1]["left"] = len(cluster.children(down))
+            cluster.ask("scontrol", "update", f"JobId={array}", "ArrayTaskThrottle=4")
             if drawn.random() < 0.5:  # as a site's health check would; else Slurm finds it out, in half a minute
                 cluster.ask("scontrol", "update", f"NodeName={down}", "State=DOWN", "Reason=killed")
             print(log[-1], file=sys.stderr, flush=True)

@@ -18,7 +18,7 @@ with open(folder / f"begun{seed}", "a") as file:
 while not (folder / f"go{seed}").exists():
     time.sleep(0.2)"""
 EVERY = pytest.mark.skipif(os.environ.get("VIDLIB_SLURM") != "all", reason="make test-slurm runs it: minutes")
-SECONDS = 240  # for anything to happen on a busy machine
+SECONDS = 600  # for anything to happen on a busy machine
 
 
 @pytest.fixture(scope="module")
@@ -93,19 +93,16 @@ def test_a_requeued_job_goes_on_and_nothing_is_done_twice(cluster, small, tmp_pa
 
 @EVERY
 def test_features_then_a_run_on_two_devices_then_the_table(cluster, small, tmp_path):
-    size = ["method=ordered_differences", *SIZE[1:], "val_episodes=0", "device=cpu", "devices=2"]
-    size.remove("val_episodes=4")
-    size.remove("val_every=3")
+    size = [pair for pair in SIZE[1:] if not pair.startswith("val_")]
     said = small.vidlib(
-        *("sweep", "few_shot", "--grid", "seed=0", "--set", *size),
-        *("--slurm", "partition=p", "time=60", "cpus=2", "array_parallelism=1", "--embed", "0"),
+        *("sweep", "few_shot", "--grid", "seed=0", "--set", "method=ordered_differences", *size, "val_episodes=0"),
+        *("device=cpu", "devices=2", "--slurm", "partition=p", "time=60", "cpus=2", "--embed", "0"),
     )
-    assert "1 stores of features" in said and ": 2 cells; " in said
+    assert "1 stores of features" in said and ": 1 cells; " in said
     until(lambda: not cluster.ask("squeue", "--noheader"), "the table")
     (csv,) = (tmp_path / "runs" / "notebooks").glob("sweep-*.csv")
-    assert list(pd.read_csv(csv)["state"]) == ["finished"] * 2
-    homes = [tmp_path / "runs" / names for names in pd.read_csv(csv)["runs"]]
-    assert [runs.read(home).params["devices"] for home in homes] == [2, 2]
-    assert {runs.read(home).result["features"]["store"] for home in homes} == {
-        file.parent.name for file in (tmp_path / "data" / "features").glob("*/head.json")
-    }
+    (row,) = pd.read_csv(csv).to_dict("records")
+    run = runs.read(tmp_path / "runs" / row["runs"])
+    assert row["state"] == "finished" and run.params["devices"] == 2
+    (store,) = (tmp_path / "data" / "features").glob("*/head.json")
+    assert run.result["features"]["store"] == store.parent.name

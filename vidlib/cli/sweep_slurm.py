@@ -36,8 +36,9 @@ SHORTEST = 5  # minutes; Slurm warns a job 90 s before its end
 OTHER = "are another process's work still"  # of vidlib data embed
 # Words of submitit's and shorter ones -> sbatch's.
 SHORT = {"cpus": "cpus_per_task", "gpus": "gpus_per_node", "timeout_min": "time", "mem_gb": "mem"}
-OURS = {"array", "chdir", "dependency", "error", "help", "input", "job_name", "no_kill", "no_requeue", "ntasks"}
-OURS |= {"ntasks_per_node", "open_mode", "output", "parsable", "requeue", "signal", "usage", "version", "wait", "wrap"}
+OURS = {"array", "chdir", "dependency", "error", "help", "input", "job_name", "kill_on_invalid_dep", "no_kill"}
+OURS |= {"no_requeue", "ntasks", "ntasks_per_node", "open_mode", "output", "parsable", "requeue", "signal", "usage"}
+OURS |= {"version", "wait", "wrap"}
 COUNTS = {"time": SHORTEST, "array_parallelism": 1, "nodes": 1}
 
 
@@ -64,11 +65,11 @@ class CellJob(_Again):
     def __call__(self) -> None:
         asked = request(self.recipe, self.changes, self.notebook)
         lock = Lock(running.executed(asked).with_suffix(".lock"))
-        told = ""
+        told = False
         while not running.finished(asked):
             if holder := lock.holder():
-                if not told:
-                    print(told := f"waiting for {holder}", flush=True)
+                print(end="" if told else f"waiting for {holder}\n", flush=True)
+                told = True
                 time.sleep(WAIT_SECONDS)
                 continue
             running.note(asked, "")
@@ -223,14 +224,15 @@ def submit(
         yield f"job {_first(before)}: {len(wanted)} stores of features"
     asked = [cell.request for cell in todo]
     jobs = [CellJob(one.recipe, dict(one.changes), one.notebook if one.chosen else "") for one in asked]
-    ids = _array(jobs, given, folder, before)
+    after = {"dependency": f"afterok:{_first(before)}", "kill_on_invalid_dep": "yes"} if before else {}
+    ids = _array(jobs, given | after, folder)  # not without its store, which would be another run
     for cell, number in zip(todo, ids, strict=True):
         running.note(cell.request, "")
         running.executed(cell.request).with_suffix(".job").write_text(number + "\n")
     yield f"job {_first(ids[0])}: {len(todo)} cells; each prints into {folder}"
     sweeping.write(found, csv)
     small = {word: value for word, value in given.items() if not re.match("gpus|gres|cpus_per_gpu|mem_per_gpu", word)}
-    last = _array([table], small, folder, ids[0])[0]
+    last = _array([table], small | {"dependency": f"afterany:{_first(ids[0])}"}, folder)[0]
     yield f"job {last}: the table of all cells, written when they have ended -> {csv}"
     yield "the same command with --status tells how far they are; without it, it submits what has failed"
 
@@ -245,14 +247,13 @@ def _first(job: str) -> str:
     return job.partition("_")[0]
 
 
-def _array(jobs: Sequence[Any], given: Mapping[str, Any], folder: Path, before: str = "") -> list[str]:
-    """Hand over one array, to start when the array of job ``before`` has ended; Slurm's number of each job."""
+def _array(jobs: Sequence[Any], given: Mapping[str, Any], folder: Path) -> list[str]:
+    """Hand over one array; Slurm's number of each job."""
     submitit = _submitit()
     executor = submitit.SlurmExecutor(folder, max_num_timeout=TIMES)
     more = {word: value for word, value in given.items() if word not in ("time", "array_parallelism")}
     own = {"job_name": NAME, "time": given["time"], "additional_parameters": more | {"requeue": True}}
     own |= {"array_parallelism": given["array_parallelism"]} if "array_parallelism" in given else {}
-    own |= {"dependency": f"afterany:{_first(before)}"} if before else {}
     if cores := given.get("cpus_per_task"):  # since Slurm 22.05 a step does not inherit it
         own["srun_args"] = [f"--cpus-per-task={cores}"]
     executor.update_parameters(**own)

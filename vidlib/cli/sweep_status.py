@@ -4,6 +4,7 @@ import collections
 from collections.abc import Sequence
 from pathlib import Path
 
+from vidlib.basics.errors import UserError
 from vidlib.basics.lock import Lock
 from vidlib.cli import run as running
 from vidlib.cli.sweep import Cell
@@ -53,9 +54,12 @@ def _far(home: Path) -> str:
         return f"run {home.name} finished"
     if not home.is_dir():
         return ""
-    steps = runs.read_lines(home / runs.METRICS)
-    said = f"step {steps[-1]['step']}" if steps else "begun"
-    if not (home / runs.STATE).is_file():
-        return f"run {home.name}: {said}, no checkpoint yet"
-    done, total = checkpoints.progress(home / runs.STATE)
+    try:
+        steps = runs.read_lines(home / runs.METRICS)
+        said = f"step {steps[-1]['step']}" if steps else "begun"
+        if not (home / runs.STATE).is_file():
+            return f"run {home.name}: {said}, no checkpoint yet"
+        done, total = checkpoints.progress(home / runs.STATE)
+    except UserError as error:  # of this run; the others are told
+        return str(error)
     return f"run {home.name}: {said} of {total}, checkpoint at {done}"
