@@ -91,16 +91,14 @@ def counted(small: Small) -> dict:
     folder = small.folder.parent / "runs"
     every = [home for home in folder.iterdir() if home.name != "notebooks"]
     printed = [file.read_text() for file in folder.glob("notebooks/*.slurm/*.out")]
-    readings = [
-        [line for line in runs.read_lines(home / "readings.jsonl") if line["split"] == "test"] for home in every
-    ]
+    purposes = [[line["purpose"] for line in runs.read_lines(home / "readings.jsonl")] for home in every]
     steps = [[line["step"] for line in runs.read_lines(home / runs.METRICS)] for home in every]
     return {
         "run folders": len(every),
         "finished": sum(runs.finished(home) for home in every),
         "made anew beside another": sum("." in home.name for home in every),
         "runs whose steps are not 1..n once each": sum(own != [*range(1, len(own) + 1)] for own in steps),
-        "readings of test as the result": [own.count("report") for own in readings].count(1),
+        "runs that read test once for their result": sum(own.count("report") == 1 for own in purposes),
         "notebooks": len([*folder.glob("notebooks/few_shot-*[0-9a-f].ipynb")]),
         "jobs that finished a cell": sum(text.count("the cell is finished") for text in printed),
         "jobs that found it finished": sum(text.count("the cell was finished already") for text in printed),
