@@ -94,6 +94,8 @@ def test_it_goes_on_after_a_failure_says_why_and_skips_what_is_finished(does, tm
     table = summary(tmp_path)
     assert list(table["state"]) == ["finished", "failed", "finished"] and table["why"][1] == "seed 1 cannot be"
     assert table["command"][2] == "vidlib run worlds --set seed=2"
+    assert sweep("--status") == 0
+    assert capsys.readouterr().out.splitlines()[1] == "seed=1: failed, seed 1 cannot be"
 
     started = does()
     assert sweep() == 0

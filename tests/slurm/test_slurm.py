@@ -6,7 +6,7 @@ import time
 import pandas as pd
 import pytest
 
-from tests.slurm.cluster import NODES, Cluster, refusal
+from tests.slurm.cluster import INSTALL, NODES, Cluster, refusal
 from tests.slurm.small import SIZE, Small
 from vidlib.results import runs
 
@@ -28,6 +28,11 @@ def cluster(tmp_path_factory):
         pytest.skip(refusal())
     with Cluster(tmp_path_factory.mktemp("slurm") / "c") as cluster:
         yield cluster
+
+
+def test_what_is_missing_is_named_with_what_installs_it(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert "sbatch" in refusal() and refusal().endswith(INSTALL)
 
 
 @pytest.fixture
