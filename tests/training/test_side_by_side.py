@@ -38,5 +38,5 @@ def test_runs_beside_each_other_equal_runs_one_after_another(given, tmp_path, ca
 def test_a_process_that_fails_ends_all_with_a_sentence(given):
     """A module that knows no ``--params``: of a UserError the sentence is left (``processes.main``)."""
     failing = SimpleNamespace(__name__="json.tool", videos=few_shot.videos, recorded=lambda *_: None)
-    with pytest.raises(UserError, match="trained protonet ended with code 2"):
+    with pytest.raises(UserError, match="json.tool in a process of its own ended with code 2"):
         side_by_side.run_all(failing, [given, given.model_copy(update={"seed": 1})])

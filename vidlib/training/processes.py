@@ -1,11 +1,13 @@
-"""A run in several processes: torchrun starts them, never a fork of this one, and their errors come back as one."""
+"""Runs in processes of their own, one of several by torchrun: never a fork of this one; an error comes back as one."""
 
 import argparse
 import os
+import queue
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,26 +26,70 @@ def is_child() -> bool:
 
 def run_apart(params: Params, module: str, devices: int) -> None:
     """Have torchrun run ``module`` with ``params`` in ``devices`` processes, passing on what they print."""
+    run_each([params], module, 1, ("torch.distributed.run", "--standalone", f"--nproc-per-node={devices}"))
+
+
+def run_each(wanted: Sequence[Params], module: str, at_once: int, by: Sequence[str] = (), **environment: str) -> None:
+    """``module``, by way of another one's words ``by``, with each of ``wanted``, ``at_once`` at a time in processes of
+    their own, passing on what they print. The first that fails ends all, with the sentence of its UserError."""
+    said: queue.Queue[tuple[int, str | None]] = queue.Queue()  # of a process a line; None at its end
+    words = [*by, "-m", module] if by else [module]
+    waiting, active, counts = list(range(len(wanted))), dict[int, subprocess.Popen](), dict[int, str]()
+    show = None
     with tempfile.TemporaryDirectory() as folder:
-        file, trouble, sentence = (Path(folder, name) for name in ("params.json", "stderr", "sentence"))
-        file.write_text(params.model_dump_json())
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={devices}"]
-        command += ["-m", module, "--params", str(file), "--trouble", str(sentence)]
-        headless = {name: value for name, value in os.environ.items() if name != "JPY_SESSION_NAME"}
-        with open(trouble, "w") as errors:
-            child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=headless)
-            show = None
-            for line in child.stdout:
-                if COUNTING.fullmatch(line.strip()):
+        places = [Path(folder, str(number)) for number in waiting]
+        try:
+            while waiting or active:
+                while waiting and len(active) < at_once:
+                    number = waiting.pop(0)
+                    places[number].mkdir()
+                    active[number] = _start(
+                        wanted[number], [*by, *["-m"] * bool(by), module], places[number], environment
+                    )
+                    threading.Thread(target=_read, args=(active[number], number, said), daemon=True).start()
+                number, line = said.get()
+                if line is None:
+                    counts.pop(number, None)
+                    _end(active.pop(number), module, places[number])
+                elif COUNTING.fullmatch(line):
+                    counts[number] = line
                     show = show or shower()
-                    show(line.strip(), False)
-                else:
-                    print(line, end="", flush=True)
-        if child.wait() != 0:
-            if sentence.is_file():
-                raise UserError(sentence.read_text())
-            print(trouble.read_text()[-4000:])
-            raise UserError(f"devices: the run in {devices} processes ended with code {child.returncode}, see above")
+                    show("; ".join(counts[each] for each in sorted(counts)), False)
+                elif line:
+                    print(line, flush=True)
+        finally:
+            for process in active.values():
+                process.terminate()
+            for process in active.values():
+                process.wait()
+
+
+def _start(params: Params, words: Sequence[str], place: Path, environment: Mapping[str, str]) -> subprocess.Popen:
+    file = place / "params.json"
+    file.write_text(params.model_dump_json())
+    command = [sys.executable, "-m", *words, "--params", str(file), "--trouble", str(place / "trouble")]
+    headless = {name: value for name, value in os.environ.items() if name != "JPY_SESSION_NAME"}
+    with open(place / "stderr", "w") as errors:
+        return subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=errors, text=True, env={**headless, **environment}
+        )
+
+
+def _read(process: subprocess.Popen, number: int, said: queue.Queue) -> None:
+    for line in process.stdout:
+        said.put((number, line.strip()))
+    process.wait()
+    said.put((number, None))
+
+
+def _end(process: subprocess.Popen, module: str, place: Path) -> None:
+    """A UserError where a process did not end well: its own sentence, else its last words are printed."""
+    if process.returncode == 0:
+        return
+    if (place / "trouble").is_file():
+        raise UserError((place / "trouble").read_text())
+    print((place / "stderr").read_text()[-4000:])
+    raise UserError(f"{module} in a process of its own ended with code {process.returncode}, see above")
 
 
 def main(kind: type[Params], open_work: Callable[[Any], Any], run: Callable[[Any], Any], about: str) -> None:
