@@ -43,9 +43,7 @@ def run_each(wanted: Sequence[Params], module: str, at_once: int, by: Sequence[s
                 while waiting and len(active) < at_once:
                     number = waiting.pop(0)
                     places[number].mkdir()
-                    active[number] = _start(
-                        wanted[number], [*by, *["-m"] * bool(by), module], places[number], environment
-                    )
+                    active[number] = _start(wanted[number], words, places[number], environment)
                     threading.Thread(target=_read, args=(active[number], number, said), daemon=True).start()
                 number, line = said.get()
                 if line is None:
@@ -77,7 +75,7 @@ def _start(params: Params, words: Sequence[str], place: Path, environment: Mappi
 
 def _read(process: subprocess.Popen, number: int, said: queue.Queue) -> None:
     for line in process.stdout:
-        said.put((number, line.strip()))
+        said.put((number, line.rstrip()))
     process.wait()
     said.put((number, None))
 
