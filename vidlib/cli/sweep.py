@@ -194,6 +194,7 @@ def command_of(cell: Cell) -> list[str]:
 
 def _start(cell: Cell, jobs: int) -> None:
     headless = {name: value for name, value in os.environ.items() if name != "JPY_SESSION_NAME"}
+    headless["PYTHONUNBUFFERED"] = "1"  # its last line is to be what it said last
     if jobs > 1:
         headless["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // jobs))
     cell.log = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")

@@ -120,6 +120,7 @@ class TableJob(_Again):
 def _do(*words: str) -> tuple[int, str]:
     """``vidlib`` with ``words`` in a process of its own, printing as it goes: its exit code, and the last line."""
     environment = {name: value for name, value in os.environ.items() if name != "JPY_SESSION_NAME"}
+    environment["PYTHONUNBUFFERED"] = "1"  # its last line is to be what it said last
     cores = environment.get("SLURM_CPUS_PER_TASK") or environment.get("SLURM_CPUS_ON_NODE")
     if cores:
         environment.setdefault("OMP_NUM_THREADS", cores)
