@@ -26,6 +26,7 @@ def run_all(module: ModuleType, wanted: Sequence[AnyParams], opened: Any = None)
     apart = [params for params in wanted if _long(module, params, opened)]
     if len(apart) < 2 or _cores() < 2 or processes.is_child():
         return [module.run(params, opened) for params in wanted]
+    apart.sort(key=lambda params: module.videos(params, opened), reverse=True)  # the longest first, a short one last
     together = min(_cores(), len(apart))
     print(f"{len(apart)} trainings in processes of one thread, {together} at a time", flush=True)
     processes.run_each(apart, module.__name__, together, OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
