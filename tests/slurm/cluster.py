@@ -161,4 +161,4 @@ def _ports(count: int) -> list[int]:
 
 
 if __name__ == "__main__":
-    sys.exit(refusal())
+    sys.exit(refusal() or 0)

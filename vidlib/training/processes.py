@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ def run_each(wanted: Sequence[Params], module: str, at_once: int, by: Sequence[s
     said: queue.Queue[tuple[int, str | None]] = queue.Queue()  # of a process a line; None at its end
     words = [*by, "-m", module] if by else [module]
     waiting, active, counts = list(range(len(wanted))), dict[int, subprocess.Popen](), dict[int, str]()
-    show = None
+    show, began = None, time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         places = [Path(folder, str(number)) for number in waiting]
         try:
@@ -60,6 +61,8 @@ def run_each(wanted: Sequence[Params], module: str, at_once: int, by: Sequence[s
                 process.terminate()
             for process in active.values():
                 process.wait()
+    if show:
+        show(f"{len(wanted)} run{'s' * (len(wanted) > 1)} in {(time.monotonic() - began) / 60:.1f} min", True)
 
 
 def _start(params: Params, words: Sequence[str], place: Path, environment: Mapping[str, str]) -> subprocess.Popen:

@@ -1,7 +1,7 @@
 """Several runs of a study: long trainings on a CPU beside each other, each in a process of one thread.
 
-Two threads make one small training little faster (by a third here), two trainings make full use of two cores. What is
-short, or not on a CPU, is done one after another in this process.
+Two threads make one small training little faster, two trainings keep two cores busy. What is short, or not on a CPU,
+is done one after another in this process.
 """
 
 import os
