@@ -183,14 +183,14 @@ def estimate(request: Request) -> list[str]:
         f"on: {where}, {precision}, one device",
         f"\nmeasured, on {TEN} training {many} and {TEN} tests of {params.method} on {data}",
         *(f"  {word:<26}{said}" for word, said, there in found if there),
-        f"\nextrapolated, to {_amount(params, measured)}",
+        f"\nextrapolated, to {amount_said(params, measured)}",
         *(f"  {word:<26}{said}" for word, said, there in extrapolated if there),
         "not counted: methods beside it, ablations and figures of the notebook; videos that stay in memory read faster",
         f"kept in {kept} for vidlib sweep",
     ]
 
 
-def _amount(params: AnyRun, measured: Measured) -> str:
+def amount_said(params: AnyRun, measured: Measured) -> str:
     if isinstance(params, RunParams):
         return f"{params.train_episodes:,} training and {params.test_episodes:,} test episodes"
     return f"{params.epochs} epochs of {measured.steps_per_epoch:,} batches of {params.batch}"

@@ -8,7 +8,7 @@ alone and with frames at hand; training has more that is no matrix product. Half
 from vidlib import backbones, methods
 from vidlib.basics.errors import UserError
 from vidlib.cli import cards
-from vidlib.cli.estimate import MIB, _amount, extrapolate
+from vidlib.cli.estimate import MIB, amount_said, extrapolate
 from vidlib.cli.run import command, main_runs
 from vidlib.params.few_shot import RunParams
 from vidlib.params.notebooks import Request
@@ -63,7 +63,7 @@ def estimate(request: Request, on: str, share: float = 0.5, cores: int = 16, dec
         f"estimate for: {command(request)}",
         f"on: one {name}, {precision}, which is not here: an estimate from counted FLOPs, nothing was run",
         f"at: {share:g} of its {card.peak(precision):g} TFLOP/s (--share)",
-        f"\ncounted, and extrapolated to {_amount(params, measured)}",
+        f"\ncounted, and extrapolated to {amount_said(params, measured)}",
         *(f"  {word:<26}{said}" for word, said, there in found if there),
         "not counted: methods beside it, figures, videos on disk; small towers reach less of the peak",
     ]
