@@ -1,5 +1,6 @@
 """Device and precision, chosen or given: the one place where a Fabric is made."""
 
+import atexit
 import os
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -57,8 +58,17 @@ def make_fabric(device: str = "auto", precision: str = "auto") -> Fabric:
         precision=pick_precision(precision, device),
         plugins=[TorchElasticEnvironment() if torchrun else LightningEnvironment()],
     )
+    first = not torch.distributed.is_initialized()
     fabric.launch()
+    if first and torch.distributed.is_initialized():
+        atexit.register(_leave)
     return fabric
+
+
+def _leave() -> None:
+    """Leave the process group before the interpreter ends: gloo's threads, still running then, abort the process."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def exchange(fabric: Fabric, work: Callable[[], Found]) -> list[Found]:
