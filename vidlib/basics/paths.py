@@ -54,6 +54,14 @@ def runs_dir() -> Path:
     return root / "runs" if root else Path(platformdirs.user_data_dir("vidlib")) / "runs"
 
 
+def records_dir() -> Path | None:
+    """Records of finished runs that come with vidlib: ``$VIDLIB_RECORDS``, else ``records/`` in the checkout; None
+    where there are none."""
+    root = checkout()
+    place = os.environ.get("VIDLIB_RECORDS", root and root / "records")
+    return Path(place) if place and Path(place).is_dir() else None
+
+
 def absolute(path: str | Path) -> Path:
     """A user's path, relative to the kernel's working folder, made absolute (``~`` expanded, links kept)."""
     return Path(os.path.abspath(Path(path).expanduser()))

@@ -210,6 +210,13 @@ class RunParams(FewShotParams):
     options: base.Options = {}
     ablation: base.Ablation = ""
     report: base.Report = "test"
+    also_shots: Annotated[list[int], base.AsYAML] = Field(
+        [], description="further shots that it is tested at, as in [5]"
+    )
+
+    def determining(self) -> dict[str, Any]:
+        """As of every run; ``also_shots`` where there are any."""
+        return {name: value for name, value in super().determining().items() if value or name != "also_shots"}
 
 
 BY_SHOTS = {"prototype": "frames", "distance": "distances"}  # MA-FSAR's argument ``shots`` -> the rule

@@ -45,9 +45,9 @@ UNKNOWN = float("nan")  # an interval for which the file keeps too little
 class Evaluation:
     """Accuracy of one method on one list of trials; fractions, not percent.
 
-    ``truth``, ``predicted`` (numbers of the class in ``classes``), both [R], hold every answer; ``per_trial [N]`` each
-    trial's accuracy. ``checksum`` is that of the list: two evaluations with the same one can be paired. ``how`` the
-    trials were embedded: once or in each episode; the views of each video.
+    ``truth``, ``predicted`` (numbers of the class in ``classes``; -1: another, a record keeps no more), both
+    [R], hold every answer; ``per_trial [N]`` each trial's accuracy. ``checksum`` is that of the list: two evaluations
+    with the same one can be paired. ``how`` the trials were embedded: once or in each episode; the views of each video.
 
     Of episodes there are ``episode``, ``margin`` (best two logits apart) and ``query`` (the video asked, a row of
     ``manifest.videos(split)``; None in files of earlier days), all [R], and when asked for ``logits`` and ``parts``
@@ -176,16 +176,17 @@ class Evaluation:
 
     @property
     def confusion(self) -> np.ndarray:
-        """Counts [K K]: true class by predicted class."""
+        """Counts [K K]: true class by predicted class; a ``UserError`` where only right and wrong were kept."""
+        if (self.predicted < 0).any():
+            raise UserError("a record keeps which answers were right, not what else was answered: run it anew to see")
         counts = np.zeros((len(self.classes),) * 2, dtype=np.int64)
         np.add.at(counts, (self.truth, self.predicted), 1)
         return counts
 
     def per_class(self) -> pd.DataFrame:
         """One row per class of the split: queries (or videos) asked and accuracy (NaN where none was)."""
-        counts = self.confusion
-        number = counts.sum(1)
-        share = np.divide(counts.diagonal(), number, out=np.full(len(number), np.nan), where=number > 0)
+        number, right = (np.bincount(self.truth, w, len(self.classes)) for w in (None, self.hits))
+        share = np.divide(right, number, out=np.full(len(number), np.nan), where=number > 0)
         return pd.DataFrame({"class": self.classes, ASKED[self.trial]: number, "accuracy": share})
 
     def remix(self, mix: Callable[[dict[str, np.ndarray]], np.ndarray]) -> Evaluation:

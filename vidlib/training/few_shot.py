@@ -318,6 +318,15 @@ class Episodes(running.Work):
                 record.count_reading(report, name or "report")
                 tested.save(record.path(f"{name or 'episodes'}.npz"))
             result[name or report] = tested.summary()
+        for shot in self.params.also_shots:
+            name, p = f"{report}_{shot}shot", self.params
+            sampler = EpisodeSampler(self.manifest, report, p.way, shot, p.query, EVALUATION_SEED)
+            listed = (split.clips, sampler, p.test_episodes, split.text)
+            tested = evaluate(method, *listed, fabric=fabric, label=name, workers=p.workers)
+            if record:
+                record.count_reading(report, name)
+                tested.save(record.path(f"{name}.npz"))
+            result[name] = tested.summary()
         return result
 
 
