@@ -6,6 +6,7 @@ answer at once. A mistake of the user's is one sentence on stderr and exit code 
 
 import argparse
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -31,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     checkpoint.set_defaults(do=_checkpoint)
     _add_reports(kinds)
     _add_runs(commands)
+    _add_evidence(commands.add_parser("evidence", help="make the shipped records anew, all, by parts, or one of them"))
     _add_predict(commands.add_parser("predict", help="guess the classes of videos, by texts or by example videos"))
     data.add_commands(commands.add_parser("data", help="benchmarks: what they are, what of them lies here"))
     for stream in (sys.stdout, sys.stderr):  # a terminal that has not all letters is no reason to stop
@@ -71,6 +73,31 @@ def _add_runs(commands: Any) -> None:
     estimate.add_argument("--cores", type=int, metavar="N", help="cores beside that card that decode, default 16")
     estimate.add_argument("--decoded", type=float, metavar="V", help="videos that one core decodes in a second")
     estimate.set_defaults(do=_estimate)
+
+
+def _add_evidence(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "names", nargs="*", metavar="PART|RECORD", help="parts, or the name of one record; without, all"
+    )
+    parser.add_argument("--jobs", type=int, default=2, metavar="N", help="processes of one thread, default 2")
+    parser.set_defaults(do=_evidence)
+
+
+def _evidence(given: argparse.Namespace) -> Iterator[str]:
+    if given.jobs < 1:
+        raise UserError(f"jobs: {given.jobs} is not at least 1")
+    from vidlib.studies import evidence
+
+    if given.names and re.search("-[0-9a-f]{16}$", given.names[0]):
+        for name in given.names:
+            evidence.again(name, _say)
+        return
+    root = evidence.folder()
+    yield evidence.hours()
+    failed = evidence.run(given.names, given.jobs, root, _say)
+    if failed:
+        raise UserError("\n".join(failed))
+    yield f"records  {root}"
 
 
 def _add_reports(kinds: Any) -> None:

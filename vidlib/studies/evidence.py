@@ -1,90 +1,126 @@
-"""All trainings that the suite's claims rest on, in processes of one thread: what is finished is skipped.
+"""``vidlib evidence``: all trainings that the suite's claims rest on, in processes of one thread, packed into records.
 
-A part is a list of chains; a chain gives its runs in rounds, the next once those before have finished.
+A part is a list of chains; a chain gives its runs in rounds, the next once those before have finished. What is finished
+in the runs folder is not run again, so the same command goes on after a kill.
 """
 
+import functools
 import heapq
 import multiprocessing
-import sys
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from pathlib import Path
 
 import torch
 
+from vidlib.basics import paths
 from vidlib.basics.errors import UserError
+from vidlib.basics.words import closest
 from vidlib.params.few_shot import RunParams
-from vidlib.studies import ladder
+from vidlib.studies import ladder, records
 from vidlib.training import few_shot
 
 Chain = Iterator[list[RunParams]]
+Say = Callable[[str], None]
 
 
-def parts() -> dict[str, list[Chain]]:
-    """The chains of each part, in the order of their worth."""
-    methods = {ladder.FROZEN: (*ladder.FLOORS, *ladder.METRICS, *ladder.TRAINED)}
-    methods |= {
-        ladder.RESNET: (*ladder.FLOORS, *ladder.TRAINED, *ladder.METRICS),
-        ladder.TUNED: (*ladder.TRAINED, *ladder.METRICS),
-    }
-    return {
-        column: [ladder.chain(method, column) for method in methods[column] if ladder.has(method, column)]
-        for column in ladder.COLUMNS
-    }
+def parts() -> dict[str, Callable[[], list[Chain]]]:
+    """What gives the chains of each part, in the order of their worth."""
+    columns = {"frozen": ladder.FROZEN, "resnet": ladder.RESNET, "tuned": ladder.TUNED}
+    return {name: functools.partial(ladder.chains, column) for name, column in columns.items()}
 
 
-def run(wanted: list[str], at_once: int) -> list[str]:
-    """Do the parts; the complaints of the runs that failed."""
-    waiting: list[tuple[tuple[int, int, int], RunParams, Chain]] = []
-    left: dict[int, int] = {}
-    failed, count = [], 0
+def hours() -> str:
+    """What all of it costs, from the shipped records of those who did it."""
+    took = [(record.result["fit"] or {}).get("seconds", 0.0) for record in records.load()]
+    if not took:
+        return "no records are here to tell how long it takes"
+    return f"{len(took)} runs are on record; their trainings took {sum(took) / 3600:.1f} hours of one process there"
 
-    def more(place: int, chain: Chain) -> None:
-        nonlocal count
-        try:
-            batch = next(chain, [])
-        except UserError as error:
-            failed.append(str(error))
-            return
-        left[id(chain)] = len(batch)
-        for params in batch:
-            count += 1
-            world = -1 if params.report == "val" else ladder.WORLDS.index(params.dataset)
-            heapq.heappush(waiting, ((world, place, count), params, chain))
 
-    begin = multiprocessing.get_context("spawn")
+def run(wanted: Sequence[str], at_once: int, root: Path, say: Say) -> list[str]:
+    """Do the parts of these names, all without any, ``at_once`` runs at a time, each packed into the records in
+    ``root``; the complaints of the runs that failed."""
+    known = parts()
     for name in wanted:
-        for place, chain in enumerate(parts()[name]):
-            more(place, chain)
-        active: dict[Future, tuple] = {}
-        with ProcessPoolExecutor(at_once, mp_context=begin, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            while waiting or active:
-                while waiting and len(active) < at_once:
-                    (_, place, _), params, chain = heapq.heappop(waiting)
-                    active[pool.submit(_one, params)] = (place, params, chain)
-                for future in wait(active, return_when=FIRST_COMPLETED).done:
-                    place, params, chain = active.pop(future)
-                    try:
-                        said = future.result()
-                    except Exception as error:
-                        said = f"failed: {type(error).__name__}: {error}"
-                        failed.append(f"{params.method} on {params.dataset}: {error}")
-                    print(f"{time.strftime('%H:%M:%S')} {name}: {said} ({len(waiting)} waiting)", flush=True)
-                    left[id(chain)] -= 1
-                    if not left[id(chain)]:
-                        more(place, chain)
+        if name not in known:
+            raise UserError(f"part '{name}' is not one of {', '.join(known)}{closest(name, list(known))}")
+    failed: list[str] = []
+    settings = {"mp_context": multiprocessing.get_context("spawn"), "initializer": _alone}
+    with ProcessPoolExecutor(at_once, **settings) as pool:
+        for name in wanted or known:
+            failed += _part(name, known[name](), pool, at_once, root, say)
     return failed
 
 
-def _one(params: RunParams) -> str:
+def _part(name: str, chains: list[Chain], pool: ProcessPoolExecutor, at_once: int, root: Path, say: Say) -> list[str]:
+    waiting: list[tuple[tuple[int, int, int], RunParams]] = []
+    left, active, failed = dict.fromkeys(range(len(chains)), 0), dict[Future, tuple[int, RunParams]](), []
+
+    def more(place: int) -> None:
+        try:
+            batch = next(chains[place], [])
+        except UserError as error:
+            failed.append(f"{name}: {error}")
+            return
+        left[place] = len(batch)
+        for number, params in enumerate(batch):
+            world = -1 if params.report == "val" else ladder.WORLDS.index(params.dataset)
+            heapq.heappush(waiting, ((world, place, number), params))
+
+    for place in left:
+        more(place)
+    while waiting or active:
+        while waiting and len(active) < at_once:
+            (_, place, _), params = heapq.heappop(waiting)
+            active[pool.submit(one, params, root)] = (place, params)
+        for future in wait(active, return_when=FIRST_COMPLETED).done:
+            place, params = active.pop(future)
+            try:
+                said = future.result()
+            except UserError as error:
+                said = f"{params.method} on {params.dataset} failed: {error}"
+                failed.append(said)
+            say(f"{time.strftime('%H:%M:%S')} {name}: {said} ({len(waiting)} waiting)")
+            left[place] -= 1
+            if not left[place]:
+                more(place)
+    return failed
+
+
+def one(params: RunParams, root: Path) -> str:
+    """Do one run, or find it finished, and pack it; what came out, in words."""
     began = time.monotonic()
     run = few_shot.run(params)
+    records.pack(run, root)
     result = run.result[params.report]
-    what = f"{params.method} {params.ablation} {params.dataset} lr {params.lr:.0e} scale {params.metric_scale:.2g}"
-    return (
-        f"{what} seed {params.seed} {params.report}: {100 * result['accuracy']:.1f} in {time.monotonic() - began:.0f} s"
-    )
+    what = f"{params.method} {params.ablation} on {params.dataset}, seed {params.seed}".replace("  ", " ")
+    took = f"{time.monotonic() - began:.0f} s"
+    return f"{what}, lr {params.lr:.1e}, scale {params.metric_scale:.3g}: {100 * result['accuracy']:.1f} in {took}"
 
 
-if __name__ == "__main__":
-    print("\n".join(run(sys.argv[2:] or list(parts()), int(sys.argv[1]))))
+def again(name: str, say: Say) -> None:
+    """Do a record's run anew here, and say both results."""
+    then = next((record for record in records.load() if record.id == name), None)
+    if then is None:
+        raise UserError(f"no shipped record is called '{name}'{closest(name, [r.id for r in records.load()])}")
+    say(f"on record ({records.made_by(then)}): {then.result[then.params['report']]['accuracy']:.4f}")
+    now = few_shot.run(RunParams.parse(then.params | {"runs": ""}))
+    say(f"here, run {now.id}: {now.result[then.params['report']]['accuracy']:.4f}")
+
+
+def folder() -> Path:
+    """Where records are written: those at hand, else ``records/`` of the checkout."""
+    root = paths.checkout()
+    found = paths.records_dir() or (root and root / "records")
+    if not found:
+        raise UserError("records: there is no checkout to write them into; set VIDLIB_RECORDS to a folder")
+    return Path(found)
+
+
+def _alone() -> None:
+    """One thread for a process that has another beside it."""
+    os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    torch.set_num_threads(1)

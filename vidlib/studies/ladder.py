@@ -12,7 +12,9 @@ from vidlib import methods
 from vidlib.basics.errors import UserError
 from vidlib.params.by_recipe import ORDERED, by_recipe
 from vidlib.params.few_shot import RunParams
+from vidlib.studies import records
 from vidlib.training import few_shot
+from vidlib.training import run as running
 
 WORLDS = ("motion", "words", "scene")
 TRAINED = ("ma_fsar", "sloshnet", "gghm", "clip_fsar", "aim", "trx", "strm", "hyrsm", "molo", ORDERED)
@@ -22,7 +24,7 @@ FROZEN, TUNED, RESNET = "clip-mini frozen", "clip-mini tuned", "resnet-mini tune
 COLUMNS = {FROZEN: "clip-mini", RESNET: "resnet-mini", TUNED: "clip-mini"}
 RATES = {FROZEN: (3e-4, 1e-3, 3e-3), RESNET: (1e-4, 3e-4, 1e-3), TUNED: (1e-4, 3e-4, 1e-3)}
 SCALES = (1 / 3, 3.0)  # beside 1, of the recipe's own
-EPISODES, TRY_EPISODES = 600, 300
+EPISODES, TRY_EPISODES = 400, 200
 SEEDS = 3
 
 
@@ -47,7 +49,7 @@ def run_params(method: str, column: str, world: str, **changes: Any) -> RunParam
     """A run of the ladder; None where the method has no place in the column."""
     if (own := settings(method, column)) is None:
         return None
-    size = {"train_episodes": EPISODES, "val_episodes": 200, "val_every": EPISODES // 4, "test_episodes": 10_000}
+    size = {"train_episodes": EPISODES, "val_episodes": 200, "val_every": EPISODES // 2, "test_episodes": 10_000}
     given = {"dataset": world, "shot": 1, "way": 5, "query": 1, "also_shots": [5], **own, **size, **changes}
     params = by_recipe(method, given)
     try:
@@ -77,10 +79,17 @@ def _best(tried: list[RunParams]) -> RunParams:
 
 
 def had(params: RunParams) -> Any:
-    """The finished run of ``params``; a UserError where there is none."""
-    if (run := few_shot.recorded(params)) is None:
+    """The finished run of ``params``, one's own or the shipped record; a UserError where there is none."""
+    work = few_shot.work(params)
+    run = running.recorded(work) or records.find(running.identity(work))
+    if run is None:
         raise UserError(f"{params.method} has no run on {params.dataset} yet: make evidence does it")
     return run
+
+
+def chains(column: str) -> list[Iterator[list[RunParams]]]:
+    """The chain of each method and floor that has a place in a column."""
+    return [chain(method, column) for method in (*FLOORS, *METRICS, *TRAINED) if has(method, column)]
 
 
 def chain(method: str, column: str) -> Iterator[list[RunParams]]:

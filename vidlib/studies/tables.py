@@ -23,6 +23,7 @@ from vidlib.results import published, trust
 from vidlib.results.accuracy import PERMUTED, SHUFFLED, Evaluation, paired, seed_interval
 from vidlib.results.budget import budget
 from vidlib.results.intervals import cell
+from vidlib.studies.records import Record
 
 if TYPE_CHECKING:
     from vidlib.results.runs import Run
@@ -55,9 +56,12 @@ def of_videos(run: Run) -> bool:
 
 
 def tested(run: Run, what: str = "") -> Evaluation:
-    """What a run's folder keeps of a test: ``what`` as in result.json, by default the split that it reports."""
+    """What a run's folder, or a shipped record, keeps of a test: ``what`` as in result.json, by default the split that
+    it reports."""
     report = run.params["report"]
     what = what or report
+    if isinstance(run, Record):
+        return run.evaluation(what)
     return Evaluation.load(run.path("episodes.npz" if what == report and not of_videos(run) else f"{what}.npz"))
 
 

@@ -9,9 +9,10 @@ same predictions except where the two best logits lie within ``accuracy.NEAR``: 
 digits. Such near-ties are counted. All processes take part (``reading``), and each has the result.
 """
 
+import itertools
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -93,25 +94,35 @@ def evaluate_with_controls(
     *,
     fabric: Fabric | None = None,
     workers: int = 0,
+    others: Mapping[str, Any] | None = None,
 ) -> dict[str, Evaluation]:
-    """``evaluate`` under each of ``controls.CONTROLS``, that of the texts where ``method.uses_text``, by its name.
+    """``evaluate`` under each of ``controls.CONTROLS``, that of the texts where ``method.uses_text``, by its name; and,
+    under their own names, on as many episodes of each sampler in ``others`` without a control.
 
     A video is read once for all of them, and what a control leaves alone is reused.
     """
+    others = others or {}
     fabric = fabric or make_fabric()
     names = [name for name in controls.CONTROLS if name != controls.PERMUTED or getattr(method, "uses_text", True)]
     if each_anew(method, clips):
         given = (method, clips, sampler, episodes, text)
-        return {name: evaluate(*given, fabric=fabric, control=name, workers=workers) for name in names}
+        each = {name: evaluate(*given, fabric=fabric, control=name, workers=workers) for name in names}
+        given = {name: (method, clips, other, episodes, text) for name, other in others.items()}
+        return each | {name: evaluate(*own, fabric=fabric, workers=workers) for name, own in given.items()}
     listed = [sampler[i] for i in range(episodes)]
-    clips = encoded.shared(method, clips, listed, fabric, workers=workers)
+    drawn = {name: [other[i] for i in range(episodes)] for name, other in others.items()}
+    every = [*listed, *itertools.chain(*drawn.values())]
+    clips = encoded.shared(method, clips, every, fabric, workers=workers)
     videos = clips.manifest.videos(sampler.split)
-    features = _embedded(method, clips, listed, text, names, videos, fabric=fabric, workers=workers)
+    features = _embedded(method, clips, every, text, names, videos, fabric=fabric, workers=workers)
     evaluations = {}
     for name in names:
         texts = controls.permuted(text) if name == controls.PERMUTED else text
         evaluations[name] = match_episodes(method, features[name], sampler, listed, texts, fabric=fabric)
         evaluations[name].controls = controls.words(name)
+    for name, episode_list in drawn.items():
+        evaluations[name] = match_episodes(method, features[""], others[name], episode_list, text, fabric=fabric)
+        evaluations[name].controls = controls.words("")
     return evaluations
 
 

@@ -312,21 +312,17 @@ class Episodes(running.Work):
         split = self.split(method, report)
         listed = (split.clips, split.sampler, self.params.test_episodes, split.text)
         result = {"overlap": self.manifest.overlap} if isinstance(self.manifest, Crossed) else {}
-        evaluated = evaluate_with_controls(method, *listed, fabric=fabric, workers=self.params.workers)
+        p, shots = self.params, {f"{report}_{shot}shot": shot for shot in self.params.also_shots}
+        others = {
+            name: EpisodeSampler(self.manifest, report, p.way, shot, p.query, EVALUATION_SEED)
+            for name, shot in shots.items()
+        }
+        evaluated = evaluate_with_controls(method, *listed, fabric=fabric, workers=p.workers, others=others)
         for name, tested in evaluated.items():
             if record:
                 record.count_reading(report, name or "report")
                 tested.save(record.path(f"{name or 'episodes'}.npz"))
             result[name or report] = tested.summary()
-        for shot in self.params.also_shots:
-            name, p = f"{report}_{shot}shot", self.params
-            sampler = EpisodeSampler(self.manifest, report, p.way, shot, p.query, EVALUATION_SEED)
-            listed = (split.clips, sampler, p.test_episodes, split.text)
-            tested = evaluate(method, *listed, fabric=fabric, label=name, workers=p.workers)
-            if record:
-                record.count_reading(report, name)
-                tested.save(record.path(f"{name}.npz"))
-            result[name] = tested.summary()
         return result
 
 

@@ -1,0 +1,271 @@
+"""Records of finished runs that come with vidlib, in ``records/``: what a notebook reads where a person has no runs.
+
+A record is ``runs/<id>.json`` (parameters, environment, result, readings, a thinned curve) and ``runs/<id>.npz``: which
+answers of each test were right, packed as bits, of videos the rank of the true class. What was asked lies once for all
+records in ``lists/<checksum>.npz``, the digests of the source that computed in ``code/<digest>.json``. No weights.
+
+A record stands in for a run of the same values and contents whatever the code: ``made_by`` says what differs.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from vidlib import methods
+from vidlib.basics import paths
+from vidlib.basics.digests import PACKAGE, digest, file_digest
+from vidlib.basics.errors import UserError
+from vidlib.methods import yours
+from vidlib.results import runs
+from vidlib.results.accuracy import Evaluation
+from vidlib.results.identity import Identity, code_digest, sources
+
+FREE = ("source", "features")  # contents that a record may differ in: code, and the digits of stored features
+CURVE = 30  # lines that a curve is thinned to
+MEANS = ("loss", "accuracy", "grad_norm", "seconds")  # of which a line of a curve has the mean
+DAMAGED = "take the file anew from the repository"
+
+
+class Record(runs.Run):
+    """A finished run of which no folder is here: all that a ``Run`` tells, but for weights and single predictions."""
+
+    def __init__(self, file: Path):
+        super().__init__(file.with_suffix(""), file.with_suffix(""), "finished", None)
+        self.file = file
+
+    @functools.cached_property
+    def _content(self) -> dict[str, Any]:
+        content = paths.read_json(self.file, DAMAGED)
+        lacking = {"params", "environment", "result", "readings", "curve"} - content.keys()
+        if lacking:
+            raise UserError(f"{self.file} lacks {', '.join(sorted(lacking))}: {DAMAGED}")
+        return content
+
+    def _read(self, name: str) -> dict[str, Any]:
+        return self._content[name.removesuffix(".json")]
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        return self._content["environment"]
+
+    def path(self, *parts: str) -> Path:
+        """UserError: what is asked for lies in a run's folder, which a record has not."""
+        raise UserError(f"{self.id} is a shipped record without {'/'.join(parts)}: {again(self)} trains it here")
+
+    def metrics(self) -> pd.DataFrame:
+        """The curve, thinned: each line the mean of a stretch of steps, or a selection."""
+        return pd.DataFrame(self._content["curve"])
+
+    def readings(self) -> dict[str, int]:
+        return dict(self._content["readings"])
+
+    def count_reading(self, split: str, purpose: str) -> None:
+        """Nothing: no video is read."""
+
+    def evaluation(self, what: str) -> Evaluation:
+        """A test by its name in the result; its ``predicted`` is -1 where an answer is wrong."""
+        summary, report = self.result[what], self.params["report"]
+        asked = _npz(self.file.parent.parent / "lists" / f"{summary['checksum'][:16]}.npz")
+        kept = _npz(self.file.with_suffix(".npz"))
+        if lacking := {what, report} - kept.keys():
+            raise UserError(f"{self.file.stem}.npz keeps no answers of {', '.join(sorted(lacking))}: {DAMAGED}")
+        answers = kept[what]
+        if asked["trial"] == "episode":
+            if _differs(self.result, what, report):
+                answers = answers ^ kept[report]
+            answers = np.unpackbits(answers)[: len(asked["truth"])].astype(bool)
+        if len(answers) != len(asked["truth"]):
+            raise UserError(f"{self.file.stem}.npz has too few answers of {what}: {DAMAGED}")
+        return _evaluation(summary, asked, answers)
+
+
+def again(run: runs.Run) -> str:
+    """The line that does a record's run anew."""
+    return f"vidlib evidence {run.id}"
+
+
+# ---------------------------------------------------------------- finding
+
+
+def key(identity: Mapping[str, Any]) -> str:
+    """The digest of what a run and a record have in common: an identity, as environment.json has it, without code."""
+    contents = {name: value for name, value in identity["contents"].items() if name not in FREE}
+    return digest({"version": identity["version"], "values": identity["values"], "contents": contents})
+
+
+def find(identity: Identity) -> Record | None:
+    """The shipped record of a run, whatever code made it; None where there is none."""
+    wanted = {"version": runs.VERSION, "values": dict(identity.values), "contents": dict(identity.contents)}
+    return _by_key(paths.records_dir()).get(key(wanted))
+
+
+def load(root: Path | None = None) -> list[Record]:
+    """All records, by their names; UserError where a folder is named that holds none."""
+    place = root or paths.records_dir()
+    files = sorted((place / "runs").glob("*.json")) if place else []
+    if root and not files:
+        raise UserError(f"{root} holds no records: give a folder with runs/*.json")
+    return [Record(file) for file in files]
+
+
+@functools.lru_cache(2)
+def _by_key(root: Path | None) -> dict[str, Record]:
+    return {key(record.environment["identity"]): record for record in (load(root) if root else [])}
+
+
+def made_by(record: Record) -> str:
+    """In words: when, by which commit, and what of the source that computes is another one today."""
+    here = record.environment
+    said = f"{record.result['finished'][:10]}, commit {(here.get('commit') or 'unknown')[:7]}"
+    try:
+        if code_digest(methods.source_file(record.params["method"])) == here["identity"]["contents"]["source"]:
+            return f"{said}, by today's code"
+    except UserError:
+        return f"{said}, by a method that is not here"
+    return f"{said}, by earlier code: since then {changed(record)} changed"
+
+
+def changed(record: Record) -> str:
+    """The source files that computed and are other ones today, by name."""
+    code = record.environment["identity"]["contents"]["source"]
+    then = paths.read_json(record.file.parent.parent / "code" / f"{code[:16]}.json", DAMAGED)
+    now = _digests(methods.source_file(record.params["method"]))
+    return ", ".join(sorted(name for name in then.keys() | now.keys() if then.get(name) != now.get(name)))
+
+
+def _digests(method: Path, package: Path = PACKAGE) -> dict[str, str]:
+    return {path.relative_to(package).as_posix(): file_digest(path) for path in sources(method, package)}
+
+
+# ---------------------------------------------------------------- packing
+
+
+def pack(run: runs.Run, root: Path) -> Path:
+    """Write the record of a finished run into ``root``; its file. UserError where the source that computed it is no
+    longer here, since the record says which that was."""
+    params, environment = run.params, run.environment
+    if yours.is_file(params["method"]):
+        raise UserError(f"{run.id} is of a method of your own, {params['method']}: records are of vidlib's")
+    code = environment["identity"]["contents"]["source"]
+    method = methods.source_file(params["method"])
+    if code_digest(method) != code:
+        raise UserError(f"{run.id} was computed by other code than is here: pack it with that code")
+    result = {name: value for name, value in run.result.items() if name != "files"}
+    report, kept = params["report"], {}
+    for name in [name for name, test in result.items() if isinstance(test, dict) and "checksum" in test]:
+        tested = Evaluation.load(run.path(runs.trials(name, result[name], report)))
+        _write(root / "lists" / f"{tested.checksum[:16]}.npz", **_question(tested))
+        kept[name] = _answers(tested)
+        if name != report:
+            result[name] = {key: value for key, value in result[name].items() if key != "per_class"}
+    for name in [name for name in kept if _differs(result, name, report) and kept[name].dtype == bool]:
+        kept[name] = kept[name] ^ kept[report]  # which is small where a control changes little
+    packed = {name: np.packbits(each) if each.dtype == bool else each for name, each in kept.items()}
+    _write(root / "runs" / f"{run.id}.npz", **packed)
+    content = {"params": params, "environment": environment, "result": result, "readings": run.readings()}
+    place = root / "runs" / f"{run.id}.json"
+    sourced = root / "code" / f"{code[:16]}.json"
+    if not sourced.is_file():
+        _text(sourced, json.dumps(_digests(method), indent=0, sort_keys=True))
+    _text(place, json.dumps(content | {"curve": thinned(runs.read_lines(run.path(runs.METRICS)))}, sort_keys=True))
+    return place
+
+
+def _differs(result: Mapping[str, Any], what: str, report: str) -> bool:
+    """Whether the answers of a test are kept as those that differ from the reported one's: it asked the same."""
+    return what != report and result[what]["checksum"] == result[report]["checksum"]
+
+
+def thinned(lines: list[dict]) -> list[dict]:
+    """At most ``CURVE`` lines of means and, with them, every selection."""
+    short, stretch = [], max(1, -(-len(lines) // CURVE))
+    for begin in range(0, len(lines), stretch):
+        part = lines[begin : begin + stretch]
+        mean = {name: float(f"{np.mean([line[name] for line in part]):.5g}") for name in MEANS if name in part[0]}
+        short.append({n: v for n, v in part[-1].items() if n not in mean and isinstance(v, int)} | mean)
+        short += [{n: v for n, v in line.items() if n not in MEANS} for line in part if "val_accuracy" in line]
+    return short
+
+
+def _question(tested: Evaluation) -> dict[str, np.ndarray]:
+    """What a list of trials asks, in small numbers."""
+    asked = {"truth": tested.truth.astype(np.uint16), "classes": np.array(tested.classes)}
+    asked |= {"split": np.array(tested.split), "trial": np.array(tested.trial)}
+    asked["checksum"] = np.array(tested.checksum)
+    if tested.trial == "episode":
+        asked["per_episode"] = np.bincount(tested.episode).astype(np.uint8)
+        if tested.query is not None:
+            asked["query"] = tested.query.astype(np.uint32)
+    return asked
+
+
+def _answers(tested: Evaluation) -> np.ndarray:
+    """Of episodes whether each answer is right; of videos the rank of the true class, at most 255."""
+    if tested.trial == "episode":
+        return tested.predicted == tested.truth
+    own = np.take_along_axis(tested.probabilities, tested.truth[:, None], 1)
+    rank = (tested.probabilities > own).sum(1)
+    return np.where((rank == 0) & (tested.predicted != tested.truth), 1, rank).clip(0, 255).astype(np.uint8)
+
+
+def _evaluation(summary: Mapping[str, Any], asked: Mapping[str, np.ndarray], answers: np.ndarray) -> Evaluation:
+    truth = asked["truth"].astype(np.int64)
+    right = answers if answers.dtype == bool else answers == 0
+    trial = str(asked["trial"])
+    rest: dict[str, Any] = {"per_trial": right.astype(float)}
+    if trial == "episode":
+        number = asked["per_episode"].astype(np.int64)
+        episode = np.repeat(np.arange(len(number)), number)
+        rest = {"per_trial": np.bincount(episode, right) / number, "episode": episode}
+        rest["query"] = asked["query"].astype(np.int64) if "query" in asked else None
+    return Evaluation(
+        trial=trial,
+        split=str(asked["split"]),
+        classes=tuple(map(str, asked["classes"])),
+        checksum=summary["checksum"],
+        how=str(summary.get("mode") or summary.get("views")),
+        seconds=float(summary["seconds"]),
+        truth=truth,
+        predicted=np.where(right, truth, -1),
+        controls=dict(summary["controls"]),
+        **rest,
+    )
+
+
+@functools.lru_cache(64)
+def _npz(file: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(file, allow_pickle=False) as content:
+            return dict(content)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(f"{file} cannot be read ({error}): {DAMAGED}") from None
+
+
+def _write(file: Path, **arrays: np.ndarray) -> None:
+    """An .npz that is the same, byte for byte, whenever the arrays are: members have no date of their own."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        for name in sorted(arrays):
+            member = io.BytesIO()
+            np.lib.format.write_array(member, np.asarray(arrays[name]), allow_pickle=False)
+            archive.writestr(
+                zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0)), member.getvalue(), zipfile.ZIP_DEFLATED
+            )
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with paths.atomic_write(file) as part:
+        part.write_bytes(buffer.getvalue())
+
+
+def _text(file: Path, text: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with paths.atomic_write(file) as part:
+        part.write_text(text + "\n")
