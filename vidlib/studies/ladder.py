@@ -13,8 +13,6 @@ from vidlib.basics.errors import UserError
 from vidlib.params.by_recipe import ORDERED, by_recipe
 from vidlib.params.few_shot import RunParams
 from vidlib.studies import records
-from vidlib.training import few_shot
-from vidlib.training import run as running
 
 WORLDS = ("motion", "words", "scene")
 TRAINED = ("ma_fsar", "sloshnet", "gghm", "clip_fsar", "aim", "trx", "strm", "hyrsm", "molo", ORDERED)
@@ -79,10 +77,8 @@ def _best(tried: list[RunParams]) -> RunParams:
 
 
 def had(params: RunParams) -> Any:
-    """The finished run of ``params``, one's own or the shipped record; a UserError where there is none."""
-    work = few_shot.work(params)
-    run = running.recorded(work) or records.find(running.identity(work))
-    if run is None:
+    """The record of a run; a UserError where there is none."""
+    if (run := records.find(params)) is None:
         raise UserError(f"{params.method} has no run on {params.dataset} yet: make evidence does it")
     return run
 

@@ -4,7 +4,7 @@ A record is ``runs/<id>.json`` (parameters, environment, result, readings, a thi
 answers of each test were right, packed as bits, of videos the rank of the true class. What was asked lies once for all
 records in ``lists/<checksum>.npz``, the digests of the source that computed in ``code/<digest>.json``. No weights.
 
-A record stands in for a run of the same values and contents whatever the code: ``made_by`` says what differs.
+A record stands in for a run of the same parameters, whatever the code: ``made_by`` says what differs.
 """
 
 from __future__ import annotations
@@ -25,11 +25,13 @@ from vidlib.basics import paths
 from vidlib.basics.digests import PACKAGE, digest, file_digest
 from vidlib.basics.errors import UserError
 from vidlib.methods import yours
+from vidlib.params.few_shot import RunParams
+from vidlib.params.video_text import VideoTextRunParams
 from vidlib.results import runs
 from vidlib.results.accuracy import Evaluation
-from vidlib.results.identity import Identity, code_digest, sources
+from vidlib.results.identity import code_digest, sources
+from vidlib.training.run import AnyParams
 
-FREE = ("source", "features")  # contents that a record may differ in: code, and the digits of stored features
 CURVE = 30  # lines that a curve is thinned to
 MEANS = ("loss", "accuracy", "grad_norm", "seconds")  # of which a line of a curve has the mean
 DAMAGED = "take the file anew from the repository"
@@ -96,30 +98,40 @@ def again(run: runs.Run) -> str:
 # ---------------------------------------------------------------- finding
 
 
-def key(identity: Mapping[str, Any]) -> str:
-    """The digest of what a run and a record have in common: an identity, as environment.json has it, without code."""
-    contents = {name: value for name, value in identity["contents"].items() if name not in FREE}
-    return digest({"version": identity["version"], "values": identity["values"], "contents": contents})
+def key(params: AnyParams) -> str:
+    """The digest of what determines a run's result, as its parameters say it: code and content are looked at later."""
+    values = {name: value for name, value in params.determining().items() if name != "precision"}
+    return digest(json.loads(json.dumps(values)))
 
 
-def find(identity: Identity) -> Record | None:
-    """The shipped record of a run, whatever code made it; None where there is none."""
-    wanted = {"version": runs.VERSION, "values": dict(identity.values), "contents": dict(identity.contents)}
-    return _by_key(paths.records_dir()).get(key(wanted))
+def find(params: AnyParams) -> Record | None:
+    """The shipped record of a run, whatever code made it; None where there is none. No video is touched."""
+    wanted = key(params)
+    return next((record for each, record in map(_keyed, _files(paths.records_dir())) if each == wanted), None)
+
+
+def parsed(run: runs.Run) -> AnyParams:
+    """A run's parameters."""
+    kind = VideoTextRunParams if "protocol" in run.params else RunParams
+    return kind.parse(run.params)
 
 
 def load(root: Path | None = None) -> list[Record]:
     """All records, by their names; UserError where a folder is named that holds none."""
-    place = root or paths.records_dir()
-    files = sorted((place / "runs").glob("*.json")) if place else []
+    files = _files(root or paths.records_dir())
     if root and not files:
         raise UserError(f"{root} holds no records: give a folder with runs/*.json")
     return [Record(file) for file in files]
 
 
-@functools.lru_cache(2)
-def _by_key(root: Path | None) -> dict[str, Record]:
-    return {key(record.environment["identity"]): record for record in (load(root) if root else [])}
+def _files(root: Path | None) -> list[Path]:
+    return sorted((root / "runs").glob("*.json")) if root else []
+
+
+@functools.cache
+def _keyed(file: Path) -> tuple[str, Record]:
+    record = Record(file)
+    return key(parsed(record)), record
 
 
 def made_by(record: Record) -> str:
