@@ -277,7 +277,7 @@ class ComparisonParams(PlaceParams):
 
     methods: str = Field("all", description="all, or some as in otam,trx, FILE.py:CLASS among them")
     against: few_shot.Method = Field("otam", description="the method that the others are set against")
-    train: bool = Field(True, description="train what has no record, else list it as missing")
+    train: bool = Field(False, description="train what has no run yet, else list it as missing")
     train_episodes: int = Field(20, ge=0, description="training episodes of each, 0 for as many as its recipe says")
     way: few_shot.Way = 5
     shot: few_shot.Shot = 1

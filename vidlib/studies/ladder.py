@@ -5,14 +5,23 @@ of the world motion: rates, then scales of its logits at the best rate; the best
 trained at one shot and tested at one and five.
 """
 
+import contextlib
+import functools
+import itertools
 from collections.abc import Iterator
 from typing import Any
+
+import numpy as np
+import pandas as pd
 
 from vidlib import methods
 from vidlib.basics.errors import UserError
 from vidlib.params.by_recipe import ORDERED, by_recipe
 from vidlib.params.few_shot import RunParams
-from vidlib.studies import records
+from vidlib.results import runs
+from vidlib.results.accuracy import paired
+from vidlib.results.intervals import over_seeds
+from vidlib.studies import records, tables
 
 WORLDS = ("motion", "words", "scene")
 TRAINED = ("ma_fsar", "sloshnet", "gghm", "clip_fsar", "aim", "trx", "strm", "hyrsm", "molo", ORDERED)
@@ -26,10 +35,11 @@ EPISODES, TRY_EPISODES = 600, 300  # with half of it no method that adapts a tow
 SEEDS = 3
 
 
+@functools.cache
 def settings(method: str, column: str) -> dict[str, Any] | None:
     """Tower and constructor arguments of ``method`` in ``column``; None where it has no place there."""
     tower = {"backbone": COLUMNS[column], "pretrained": COLUMNS[column]}
-    own = by_recipe(method, {"dataset": "motion", "shot": 1, **tower}).options
+    params = by_recipe(method, {"dataset": "motion", "shot": 1, **tower})
     known = methods.taken(method, finetune="full")
     if column == FROZEN:
         adapts = method == "ma_fsar" or not known  # small modules in a tower that stays as it is
@@ -40,7 +50,12 @@ def settings(method: str, column: str) -> dict[str, Any] | None:
         tuning = {}
     else:
         return None
-    return tower | {"options": own | tuning}
+    own = tower | {"options": params.options | tuning}
+    try:
+        methods.check(params.model_copy(update=own))
+    except UserError:
+        return None
+    return own
 
 
 def run_params(method: str, column: str, world: str, **changes: Any) -> RunParams | None:
@@ -49,12 +64,7 @@ def run_params(method: str, column: str, world: str, **changes: Any) -> RunParam
         return None
     size = {"train_episodes": EPISODES, "val_episodes": 200, "val_every": EPISODES // 2, "test_episodes": 10_000}
     given = {"dataset": world, "shot": 1, "way": 5, "query": 1, "also_shots": [5], **own, **size, **changes}
-    params = by_recipe(method, given)
-    try:
-        methods.check(params)
-    except UserError:
-        return None
-    return params
+    return by_recipe(method, given)
 
 
 def tries(method: str, column: str) -> Iterator[list[RunParams]]:
@@ -131,3 +141,91 @@ def _untrained(method: str, column: str, world: str) -> RunParams | None:
     change = {"method": "frozen_clip", "ablation": method} if method == "with_text" else {"method": method}
     size = {"train_episodes": 0, "val_episodes": 0}
     return run_params(change.pop("method"), column, world, **size, **change)
+
+
+# ---------------------------------------------------------------- what came out
+
+
+def studied(column: str, world: str) -> dict[str, list[runs.Run]]:
+    """The records of a column on a world, by method, one for each seed; what has none is left out."""
+    done = {}
+    for method in (*TRAINED, *METRICS, *FLOORS):
+        with contextlib.suppress(UserError):
+            if has(method, column):
+                done[method] = [had(params) for params in rows(method, column) if params.dataset == world]
+    return {method: same for method, same in done.items() if same}
+
+
+def missing(column: str, world: str) -> list[str]:
+    """The methods of a column that have no record on a world, or not of every seed."""
+    wanted = [method for method in (*TRAINED, *METRICS, *FLOORS) if has(method, column)]
+    return [tables.label(method) for method in wanted if method not in studied(column, world)]
+
+
+def results(world: str, test: str = "test") -> pd.DataFrame:
+    """One row per column and method on a world: accuracy and half its interval (per cent; ``over`` seeds, or over the
+    videos asked where one run is all), trained parameters (M), seconds of a training, rate, scale, seeds."""
+    rows = []
+    for column in COLUMNS:
+        for method, same in studied(column, world).items():
+            each = [run.result for run in same]
+            mean, halves = over_seeds([result[test] for result in each])
+            over = "seeds" if "seeds" in halves else "videos"
+            row = {"column": column, "method": method, "name": tables.label(method), "floor": untrained(method, column)}
+            row |= {"accuracy": 100 * mean, "half": 100 * halves[over], "over": over, "seeds": len(same)}
+            row["trained (M)"] = each[0]["cost"]["trainable"] / 1e6
+            row["seconds"] = float(np.mean([(result["fit"] or {"seconds": 0.0})["seconds"] for result in each]))
+            trained = each[0]["fit"] is not None
+            row |= {name: same[0].params[name] if trained else np.nan for name in ("lr", "metric_scale")}
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def table() -> pd.DataFrame:
+    """One row per column and method: accuracy on each world at one and five shots, what is trained, rate and scale."""
+    parts = []
+    for world in WORLDS:
+        for test, shots in (("test", "1-shot"), ("test_5shot", "5-shot")):
+            if len(found := results(world, test)):
+                mark = found["over"].map({"seeds": "", "videos": " (videos)"})
+                cell = found["accuracy"].map("{:.1f}".format) + found["half"].map(" ± {:.1f}".format) + mark
+                parts.append(cell.set_axis(_index(found)).rename(f"{world} {shots}"))
+    if not parts:
+        return pd.DataFrame()
+    first = results(WORLDS[0])
+    facts = first[["trained (M)", "lr", "metric_scale", "seconds", "seeds"]].set_axis(_index(first))
+    return pd.concat([*parts, facts], axis=1)
+
+
+FORMAT = {"trained (M)": "{:.3f}", "lr": "{:.1e}", "metric_scale": "{:.3g}", "seconds": "{:.0f}", "seeds": "{:.0f}"}
+
+
+def summary() -> str:
+    """How many records the ladder has, what is missing, and which code made them."""
+    lines, every = (
+        [],
+        [run for column in COLUMNS for world in WORLDS for same in studied(column, world).values() for run in same],
+    )
+    lines.append(f"{len(every)} records of three towers on {len(WORLDS)} worlds.")
+    for column, world in itertools.product(COLUMNS, WORLDS):
+        if seeds(column, world) and (lacking := missing(column, world)):
+            lines.append(f"No record yet, {column} on {world}: {', '.join(lacking)}.")
+    earlier = sorted({records.changed(run) for run in every} - {""})
+    lines += [f"Some were made by earlier code; since then {each} changed." for each in earlier]
+    return "\n".join(lines)
+
+
+def _index(found: pd.DataFrame) -> pd.MultiIndex:
+    return pd.MultiIndex.from_frame(found[["column", "name"]], names=["tower", "method"])
+
+
+def gap(method: str, other: str, column: str, world: str, test: str = "test") -> tuple[float, float]:
+    """How many points ``method`` is above ``other`` on the same episodes, and half the 95% interval over seeds; a
+    UserError where one of them has no record."""
+    done = studied(column, world)
+    if lacking := [name for name in (method, other) if name not in done]:
+        raise UserError(f"{', '.join(map(tables.label, lacking))} has no record on {world}: make evidence does it")
+    pairs = zip(done[method], done[other] * len(done[method]) if len(done[other]) == 1 else done[other], strict=False)
+    gaps = [paired(tables.tested(a, test), tables.tested(b, test)) for a, b in pairs]
+    mean, halves = over_seeds([each.summary() for each in gaps])
+    return 100 * mean, 100 * (halves.get("seeds") or halves["episodes"])

@@ -154,6 +154,7 @@ def changed(record: Record) -> str:
     return ", ".join(sorted(name for name in then.keys() | now.keys() if then.get(name) != now.get(name)))
 
 
+@functools.cache
 def _digests(method: Path, package: Path = PACKAGE) -> dict[str, str]:
     return {path.relative_to(package).as_posix(): file_digest(path) for path in sources(method, package)}
 
