@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
     known = [path.stem for path in prepared.NOTEBOOKS]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help="notebooks, by name; without any, all")
-    parser.add_argument("--size", choices=sorted(pages.SAID), default="smoke")
+    parser.add_argument("--size", choices=["default", "smoke"], default="smoke")
     parser.add_argument("--out", type=Path, default=prepared.ROOT / "book")
     asked = parser.parse_args(arguments)
     for name in asked.names:

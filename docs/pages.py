@@ -27,6 +27,7 @@ TEX = LatexToMathML()
 SAID = {
     "smoke": "Executed at smoke size: it shows how a notebook looks, and numbers that were computed mean nothing.",
     "default": "Executed with the defaults of each notebook.",
+    "source": "A file as it was when these pages were made.",
 }
 
 
@@ -34,7 +35,8 @@ class Renderer(IPythonRenderer):
     """Markdown of a notebook, its equations as MathML; raises ``LatexError`` where TeX is wrong."""
 
     def inline_math(self, body: str) -> str:
-        return TEX.convert_with_local_state(body, displaystyle=False)
+        shown = TEX.convert_with_local_state(body, displaystyle=False)
+        return f'<span class="long">{shown}</span>' if len(body) > 50 else shown  # has a line of its own on a phone
 
     def block_math(self, body: str) -> str:
         return f'<span class="wide">{TEX.convert_with_local_state(body, displaystyle=True)}</span>'
@@ -62,7 +64,7 @@ def _cells(notebook: nbformat.NotebookNode) -> BeautifulSoup:
 
 def _source(path: Path) -> BeautifulSoup:
     if path.suffix == ".md":
-        return BeautifulSoup(markdown(path.read_text()), "html.parser")
+        return BeautifulSoup(f'<div class="jp-RenderedMarkdown">{markdown(path.read_text())}</div>', "html.parser")
     code = highlight(path.read_text(), get_lexer_for_filename(path.name), HtmlFormatter())
     return BeautifulSoup(f"<h1>{path.relative_to(ROOT)}</h1>{code}", "html.parser")
 
@@ -138,14 +140,16 @@ def write(notebooks: list[Path], book: Path, size: str) -> None:
         files |= _link(soup, pages)
         contents, records = _finish(soup)
         title = _words(soup.h1) if soup.h1 else path.stem
-        said = SAID[notebook.metadata.get("executed_at", size)]
+        ran = any(cell.cell_type == "code" for cell in notebook.cells)
+        said = ("" if ran else "Of the pages: ") + SAID[notebook.metadata.get("executed_at", size)]
         shown = page.render(title=title, said=said, contents=contents, body=Markup(soup))
         (book / f"{path.stem}.html").write_text(shown)
         words += [[path.stem, title, *record] for record in records]
     for path in files:
         soup = _source(path)
         _link(soup, pages)
-        shown = page.render(title=path.name, said="As it was when these pages were made.", body=Markup(soup))
+        contents, _ = _finish(soup)
+        shown = page.render(title=path.name, said=SAID["source"], contents=contents, body=Markup(soup))
         (book / _named(path)).write_text(shown)
     (book / "words.js").write_text(f"const WORDS = {json.dumps(words, ensure_ascii=False)};\n")
     shutil.copy(SITE / "search.js", book)
