@@ -37,7 +37,7 @@ tables: $(STAMP)
 	$(BIN)/python -m tests.keep_parameters $(NAMES)
 	$(BIN)/python -m tests.keep_tables $(NAMES)
 
-# The notebooks, executed, as pages of HTML in book/: make book SIZE=default takes the finished runs instead of smoke size.
+# The notebooks, executed, as a site in book/, offline: make book SIZE=default takes the finished runs instead of smoke size.
 SIZE ?= smoke
 book: $(STAMP)
 	$(BIN)/python -m docs.book --size $(SIZE) $(NAMES)

@@ -1,27 +1,21 @@
-"""``make book``: every notebook, executed, as a page of HTML, with an index page; in ``book/``.
+"""``make book``: every notebook, executed, as a site of HTML pages with an index and a search; in ``book/``.
 
 At smoke size (the default) everything is run anew and small: the pages show how a notebook looks, and their numbers
 mean nothing. At ``--size default`` the notebooks run with their own defaults on the records in the runs folder; what is
-finished there is reused, what is not is trained. Equations are set by MathJax, which the pages load from the network.
+finished there is reused, what is not is trained. The pages load nothing over the network, and open from the disk too.
 """
 
 import argparse
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 import nbformat
 
+from docs import pages
 from tests import prepared
 from vidlib.basics import paths
 from vidlib.basics.words import closest
-
-SAID = {
-    "smoke": "Executed at smoke size: it shows how a notebook looks, and **numbers that were computed mean nothing**.",
-    "default": "Executed with the defaults of each notebook.",
-}
-LINK = re.compile(r"\]\((\w+)\.ipynb\)")
 
 
 def execute(source: Path, target: Path, size: str) -> str:
@@ -36,28 +30,16 @@ def execute(source: Path, target: Path, size: str) -> str:
     return "" if done.returncode == 0 else (done.stderr.strip().splitlines() or ["papermill gave no reason"])[-1]
 
 
-def paged(path: Path, size: str, built: set[str]) -> None:
-    """Make an executed notebook ready for its page: how it was executed on top, links to pages instead of notebooks."""
-    notebook = nbformat.read(path, as_version=4)
-    said = f"*{SAID[size]}* [All notebooks](index.html)"
-    if path.stem == "index":
-        said = f"*Of the pages:* {SAID[size]}"
-    for cell in notebook.cells:
-        if cell.cell_type == "markdown":
-            cell.source = LINK.sub(lambda m: f"]({m[1]}.html)" if m[1] in built else m[0], cell.source)
-    notebook.cells.insert(0, nbformat.v4.new_markdown_cell(said, id="how-executed"))
-    nbformat.write(notebook, path)
-
-
 def build(names: list[str], size: str, book: Path) -> dict[str, str]:
-    """Execute the named notebooks and write their pages into ``book``; name -> complaint of those that failed.
+    """Execute the named notebooks and write the site into ``book``; name -> complaint of those that failed.
 
-    A notebook that failed has a page all the same, which ends where it stopped.
+    A notebook that failed has a page all the same, which ends where it stopped. Pages of earlier builds stay: their
+    executed notebooks lie in ``book/executed``.
     """
     executed = book / "executed"
     executed.mkdir(parents=True, exist_ok=True)
-    failed, there = {}, []
-    for name in names:
+    failed = {}
+    for name in dict.fromkeys([*names, "index"]):
         target = executed / f"{name}.ipynb"
         target.unlink(missing_ok=True)
         print(f"{name} ...", flush=True)
@@ -65,12 +47,10 @@ def build(names: list[str], size: str, book: Path) -> dict[str, str]:
         if complaint:
             failed[name] = complaint
         if target.is_file():
-            there.append(target)
-    pages = {path.stem for path in there} | {path.stem for path in book.glob("*.html")}
-    for path in there:
-        paged(path, size, pages)
-    command = [sys.executable, "-m", "nbconvert", "--log-level=ERROR", "--to", "html", "--output-dir", str(book)]
-    subprocess.run([*command, *map(str, there)], check=True)
+            notebook = nbformat.read(target, as_version=4)
+            notebook.metadata["executed_at"] = size
+            nbformat.write(notebook, target)
+    pages.write(sorted(executed.glob("*.ipynb")), book, size)
     return failed
 
 
@@ -79,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
     known = [path.stem for path in prepared.NOTEBOOKS]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help="notebooks, by name; without any, all")
-    parser.add_argument("--size", choices=sorted(SAID), default="smoke")
+    parser.add_argument("--size", choices=["default", "smoke"], default="smoke")
     parser.add_argument("--out", type=Path, default=prepared.ROOT / "book")
     asked = parser.parse_args(arguments)
     for name in asked.names:
@@ -89,7 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
     failed = build(asked.names or known, asked.size, asked.out.absolute())
     for name, complaint in failed.items():
         print(f"make book: {name} failed: {complaint}", file=sys.stderr)
-    print(f"the book: {asked.out / 'index.html'}" if (asked.out / "index.html").is_file() else f"pages: {asked.out}")
+    print(f"the book: {asked.out / 'index.html'}")
     return 1 if failed else 0
 
 

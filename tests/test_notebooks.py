@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import subprocess
 import symtable
 import sys
@@ -13,8 +14,11 @@ import nbformat
 import papermill
 import pytest
 import yaml
+from bs4 import BeautifulSoup
 
-from tests import cells, keep_parameters
+from docs import pages
+from tests import cells, keep_parameters, site
+from tests.browser import finding
 from tests.prepared import BARE, NOTEBOOKS, ROOT, environment, prepare
 from vidlib.params.notebooks import MODELS
 
@@ -31,7 +35,7 @@ def _prepare(path: Path, folder: Path) -> Path:
 def _nbval(notebook: Path) -> subprocess.CompletedProcess:
     """Run a notebook; the cells tagged ``nbval-check-output`` must give what is stored with them, addresses apart."""
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--nbval-lax"]
-    command += ["--nbval-sanitize-with", str(ROOT / "tests" / "tables.cfg"), str(notebook)]
+    command += ["-p", "tests.executed", "--nbval-sanitize-with", str(ROOT / "tests" / "tables.cfg"), str(notebook)]
     own = {"VIDLIB_DATA": str(notebook.parent / "data")} if SMOKE else {}  # stores of features
     where = environment(notebook.parent / "runs") | own
     return subprocess.run(command, capture_output=True, text=True, env=where, cwd=ROOT)
@@ -178,11 +182,48 @@ def test_a_changed_table_fails_the_notebook(tmp_path):
     assert done.returncode != 0 and "Cell outputs differ" in done.stdout, done.stdout[-3000:]
 
 
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory):
+    """A folder for the notebooks that ran, with their outputs."""
+    return tmp_path_factory.mktemp("executed")
+
+
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("path", COMPUTING, ids=lambda path: path.stem)
-def test_notebook_runs(path, tmp_path, worlds):
-    done = _nbval(_prepare(path, tmp_path))
+def test_notebook_runs(path, tmp_path, worlds, executed):
+    target = _prepare(path, tmp_path)
+    done = _nbval(target)
     assert done.returncode == 0, done.stdout[-6000:]
+    shutil.copy(target, executed)
+
+
+@pytest.fixture(scope="module")
+def book(executed):
+    """The site of all notebooks as the tests above ran them; it stays in ``out/book``, to be looked at."""
+    missing = {path.stem for path in COMPUTING} - {path.stem for path in executed.glob("*.ipynb")}
+    if missing:
+        pytest.skip(f"the site needs every notebook executed; missing: {', '.join(sorted(missing))}")
+    out = ROOT / "out" / "book"
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    notebooks = [ROOT / "notebooks" / "index.ipynb", *sorted(executed.glob("*.ipynb"))]
+    pages.write(notebooks, out, "smoke" if SMOKE else "default")
+    return out
+
+
+def test_the_site_of_all_notebooks_is_whole(book):
+    assert {path.stem for path in NOTEBOOKS} <= {path.stem for path in book.glob("*.html")}
+    assert site.faults(book) == []
+    for path in COMPUTING:
+        page = (book / path.name).with_suffix(".html").read_text()
+        assert "jp-OutputArea-output" in page and "<img" in page, path.stem
+    index = BeautifulSoup((book / "index.html").read_text(), "html.parser")
+    assert {link["href"] for link in index.select("main a")} >= {f"{path.stem}.html" for path in COMPUTING}
+
+
+@pytest.mark.skipif(bool(finding.lacking()), reason=finding.lacking())
+def test_the_site_works_in_a_browser_without_a_network(book):
+    assert site.looked_at(book, ("ordered", "pairs"), "gghm.html") == []
 
 
 @pytest.mark.timeout(1800)
