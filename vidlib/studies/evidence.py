@@ -14,10 +14,13 @@ import torch
 
 from vidlib.basics.errors import UserError
 from vidlib.params.few_shot import RunParams
-from vidlib.studies import ladder
-from vidlib.training import few_shot
+from vidlib.studies import ablations, ladder
+from vidlib.training import few_shot, video_text
+from vidlib.training.run import AnyParams
 
-Chain = Iterator[list[RunParams]]
+Chain = Iterator[list[AnyParams]]
+
+ABLATED = ("ma_fsar", "actionclip", "m2clip", "sloshnet", "gghm")
 
 
 def parts() -> dict[str, list[Chain]]:
@@ -27,15 +30,22 @@ def parts() -> dict[str, list[Chain]]:
         ladder.RESNET: (*ladder.FLOORS, *ladder.TRAINED, *ladder.METRICS),
         ladder.TUNED: (*ladder.TRAINED, *ladder.METRICS),
     }
-    return {
+    chains = {
         column: [ladder.chain(method, column) for method in methods[column] if ladder.has(method, column)]
         for column in ladder.COLUMNS
     }
+    return chains | {"ablations": [iter([each]) for each in ablated()]}
+
+
+def ablated() -> list[list[AnyParams]]:
+    """The rows of the notebooks' tables of ablations, one run for each seed: the full methods, then what is changed."""
+    rows = [list(ablations.of_defaults(method).values()) for method in ABLATED]
+    return [of[0] for of in rows] + [row for of in rows for row in of[1:]]
 
 
 def run(wanted: list[str], at_once: int) -> list[str]:
     """Do the parts; the complaints of the runs that failed."""
-    waiting: list[tuple[tuple[int, int, int], RunParams, Chain]] = []
+    waiting: list[tuple[tuple[int, int, int], AnyParams, Chain]] = []
     left: dict[int, int] = {}
     failed, count = [], 0
 
@@ -76,11 +86,12 @@ def run(wanted: list[str], at_once: int) -> list[str]:
     return failed
 
 
-def _one(params: RunParams) -> str:
+def _one(params: AnyParams) -> str:
     began = time.monotonic()
-    run = few_shot.run(params)
+    run = (few_shot if isinstance(params, RunParams) else video_text).run(params)
     result = run.result[params.report]
-    what = f"{params.method} {params.ablation} {params.dataset} lr {params.lr:.0e} scale {params.metric_scale:.2g}"
+    scale = f" scale {params.metric_scale:.2g}" if isinstance(params, RunParams) else ""
+    what = f"{params.method} {params.ablation} {params.dataset} lr {params.lr:.0e}{scale}"
     return (
         f"{what} seed {params.seed} {params.report}: {100 * result['accuracy']:.1f} in {time.monotonic() - began:.0f} s"
     )
