@@ -169,7 +169,7 @@ class ActionCLIPParams(VideoTextStudy, VideoTextParams):
     seeds: base.Seeds = 1
     unimodal: Unimodal = True
     ablations: base.Ablations = False
-    ablation_epochs: AblationEpochs = 2
+    ablation_epochs: AblationEpochs = 1
 
     METHOD: ClassVar[str] = "actionclip"
 
@@ -200,7 +200,7 @@ class M2CLIPParams(VideoTextStudy, VideoTextParams):
     seeds: base.Seeds = 1
     unimodal: Unimodal = True
     ablations: base.Ablations = False
-    ablation_epochs: AblationEpochs = 2
+    ablation_epochs: AblationEpochs = 1
 
     METHOD: ClassVar[str] = "m2clip"
 
