@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vidlib import methods
-from vidlib.params.notebooks import MODELS
+from vidlib.params.notebooks import MODELS, request
 from vidlib.studies import ablations, evidence
 
 # Rows that mean the run of another row, so that it is not made twice.
@@ -31,6 +31,13 @@ def test_no_two_rows_mean_the_same(method):
     assert all([params.seed for params in each] == [0, 1, 2] for each in run.values())
     used = {change.change for change in ablations.ABLATIONS[method]}
     assert set(methods.ABLATIONS[method]) <= used, "what has a name has a row"
+
+
+@pytest.mark.parametrize("method", ["ma_fsar", "sloshnet"])
+def test_a_default_notebook_finds_what_the_laptop_recipe_trains(method):
+    laptop, default = request(f"{method}/laptop").params, MODELS[method]()
+    assert laptop.ablations and laptop.seeds == ablations.SEEDS
+    assert ablations.base(laptop, method) == ablations.base(default, method)
 
 
 def test_the_meaning_of_a_run_holds_what_its_method_takes_by_default():
