@@ -57,7 +57,7 @@ NUMBERS += (NEW, f"{NEW}, difference", f"{NEW}, half")
 NUMBERS += ("trained (M)", "training memory (MiB)", "training (s)")
 TESTS = 1000  # val episodes that judge an ablation
 THREE = ["a photo of {}", "a video of {}", "the action of {}"]
-WHOLE = {"test_episodes": 300}  # where videos of an episode mix, each is embedded anew
+WHOLE = {"test_episodes": 100}  # where videos of an episode mix, each is embedded anew
 ABLATIONS = {
     "ma_fsar": (
         Ablation("without global temporal adaptation", "no_temporal", group="adaptation"),
