@@ -10,6 +10,7 @@ from tests.literal import ma_fsar as literal
 from tests.methods.small import FRAMES, backbone, batch, make, same
 from vidlib import methods
 from vidlib.backbones import clip
+from vidlib.basics.errors import UserError
 from vidlib.methods.ma_fsar import similarity_kl
 
 DOUBLE = torch.float64
@@ -222,3 +223,35 @@ def test_the_episodes_texts_or_all_training_texts():
     logits = 3.0 * torch.nn.functional.cosine_similarity(pooled[:, None], episodes.targets.all_text[None], dim=-1)
     truth = episodes.targets.class_ids.gather(1, episodes.targets.query_labels).flatten()
     assert same(method(episodes).loss, torch.nn.functional.cross_entropy(logits, truth) / 2)
+
+
+def test_what_is_learned_starts_where_it_was_given_and_moves_alone():
+    episodes, given = batch(), {"mix_weight": 0.3, "temperature": 5.0}
+    fixed = methods.build("ma_fsar", backbone(), frames=FRAMES, **given).eval()
+    for learned, name in (("mix", "mix_logit"), ("temperature", "log_temperature")):
+        method = methods.build("ma_fsar", backbone(), frames=FRAMES, learned=(learned,), **given).eval()
+        state = fixed.state_dict()
+        method.load_state_dict(state | {name: getattr(method, name).detach()})
+        assert method.trainable().keys() - fixed.trainable().keys() == {name} and method.rates[name] == 10
+        match = method(episodes)
+        assert same(match.logits, fixed(episodes).logits)
+        assert all(same(match.losses[loss], value) for loss, value in fixed(episodes).losses.items())
+        match.loss.backward()
+        assert getattr(method, name).grad.ndim == 0 and getattr(method, name).grad != 0
+        with torch.no_grad():
+            getattr(method, name).add_(1.0)
+        assert not same(method(episodes).logits, match.logits)
+    with pytest.raises(UserError, match="mix_weight 0 cannot be learned"):
+        methods.build("ma_fsar", backbone(), frames=FRAMES, learned=("mix",), mix_weight=0)
+    with pytest.raises(UserError, match="learned has 'mixx'"):
+        methods.build("ma_fsar", backbone(), frames=FRAMES, learned=("mixx",))
+
+
+def test_the_loss_of_the_mix_moves_the_mix_alone():
+    episodes = batch()
+    method = make("ma_fsar", learned=("mix",), mix_weight=0.3).eval()
+    match = method(episodes)
+    truth = episodes.targets.query_labels.flatten()
+    assert same(match.losses["mix"], torch.nn.functional.nll_loss(match.logits.flatten(0, 1), truth))
+    match.losses["mix"].backward()
+    assert [name for name, p in method.trainable().items() if p.grad is not None] == ["mix_logit"]

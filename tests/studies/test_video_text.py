@@ -79,6 +79,11 @@ def test_ablations_are_judged_on_val_and_absent_ones_are_named(done, monkeypatch
     table = ablations.table(ablations.run(asked, "actionclip"), "actionclip")
     assert table.loc["full method", "difference"] == 0 and table["accuracy"].notna().all()
     assert list(table["of"]) == ["", "objective", "visual prompt"]
+    new, whole = table["new classes"], ablations.run(asked, "actionclip")["full method"][0]
+    assert new["full method"] == pytest.approx(100 * tables.tested(whole, "val_novel").accuracy)
+    assert new.isna().tolist() == [False, True, False], "a classifier of fixed classes meets no new ones"
+    said = table["new classes, beyond its interval"]
+    assert said["MeanP"].endswith("beyond its interval over videos") and said["1-of-N classifier (unimodal)"] == ""
     had = ablations.run(asked.model_copy(update={"ablations": False}), "actionclip")
     assert set(had) == set(nothing.index)
     assert all(run.readings().keys() == {"val"} for same in had.values() for run in same), "test is for the final table"

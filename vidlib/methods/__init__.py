@@ -65,6 +65,10 @@ METHODS: dict[str, type[FewShotMethod]] = {
 VIDEO_TEXT: dict[str, type[VideoTextMethod]] = {"actionclip": ActionCLIP, "m2clip": M2CLIP}
 OF_DATA = ("classes", "vocabulary")  # constructor arguments that follow from a run's videos
 
+# MA-FSAR without what it puts into the tower, its adaptations stacked on that one by one.
+BARE = {"global_temporal": None, "temporal_embedding": False, "local_adapter": False, "joint": False}
+BARE |= {"text_token": False}
+
 # Named changes of a method's constructor arguments; a run records the name.
 ABLATIONS: dict[str, dict[str, dict[str, object]]] = {
     "ma_fsar": {
@@ -80,6 +84,15 @@ ABLATIONS: dict[str, dict[str, dict[str, object]]] = {
         "no_s2t": {"losses": ("q2s", "q2t")},
         "no_q2t": {"losses": ("q2s", "s2t")},
         "full_tuning": {"finetune": "full"},
+        "untrained": BARE | {"tpcm": None},
+        "tpcm_alone": BARE,
+        "up_to_temporal": {"local_adapter": False, "joint": False, "text_token": False},
+        "up_to_local": {"joint": False, "text_token": False},
+        "concat": {"tpcm": "concat"},
+        "learned_mix": {"learned": ("mix",)},
+        "learned_temperature": {"learned": ("temperature",)},
+        "temperature_1": {"temperature": 1.0},
+        "all_texts": {"text_set": "train"},
     },
     "sloshnet": {
         "last_map": {"fusion": "last"},
@@ -91,6 +104,7 @@ ABLATIONS: dict[str, dict[str, dict[str, object]]] = {
         "no_short_term": {"short_term": False},
         "no_temporal": {"long_term": False, "short_term": False},
         "frozen_tower": {"finetune": "frozen"},
+        "singles": {"cardinalities": (1,)},
         "mixes_videos": {"defects": ("mixes_videos",)},
         "scrambles_time": {"defects": ("scrambles_time",)},
         "leaves_betas": {"defects": ("leaves_betas",)},
@@ -103,6 +117,7 @@ ABLATIONS: dict[str, dict[str, dict[str, object]]] = {
         "frame_only": {"alpha": 0.0},
         "tuple_only": {"alpha": 1.0},
         "transductive": {"transductive": True},
+        "no_graph_loss": {"graph_weight": 0.0},
         "frozen_tower": {"finetune": "frozen"},
     },
     "clip_fsar": {
@@ -166,10 +181,15 @@ ABLATIONS: dict[str, dict[str, dict[str, object]]] = {
         "no_difference": {"ted": ("enhancement",)},
         "no_ted": {"ted": ()},
         "no_text_adapters": {"text_adapter_layers": 0},
+        "word_head_adapter": {"text_adapter_layers": 1},
+        "all_text_adapters": {"text_adapter_layers": 3},
         "contrastive_alone": {"heads": ("contrastive",)},
         "no_cross_modal": {"heads": ("contrastive", "mlm", "visual")},
         "no_mlm": {"heads": ("contrastive", "cross_modal", "visual")},
         "no_visual": {"heads": ("contrastive", "cross_modal", "mlm")},
+        "by_classifier": {"score": "visual"},
+        "no_contrastive": {"score": "visual", "heads": ("cross_modal", "mlm", "visual")},
+        "classifier_alone": {"score": "visual", "heads": ("visual",)},
     },
 }
 

@@ -41,6 +41,7 @@ from vidlib.methods.base import (
     check_weight,
     cosine,
     one_of,
+    some_of,
     tagged,
     untagged,
 )
@@ -85,6 +86,9 @@ class MAFSAR(FewShotMethod):
     losses: which of "q2s", "s2t", "q2t" are trained (paper: all); the weights of the others do not change.
     mix_weight: a, in the loss and at inference; unknown.
     temperature: factor on text cosines; unknown; None takes CLIP's own logit scale.
+    learned: some of "mix", "temperature", which are trained from the values given, at ten times the rate (ablation,
+        ours). The text losses train the temperature. A fourth loss, the cross entropy of the mixed score, trains its a
+        and nothing else; the weights of the other losses stay.
     text_set: L_S2T and L_Q2T choose among the "episode"'s classes or all "train"ing classes; unknown.
     kl: "video" to text only, or "both" directions averaged as ActionCLIP; unknown.
     pooled: the text losses read the frame mean "before" or "after" TPCM; unknown (Figure 2 draws it before).
@@ -94,6 +98,7 @@ class MAFSAR(FewShotMethod):
 
     needs_clip = adapts_blocks = True
     shot_rules = BY_SHOTS
+    rates = {"mix_logit": 10.0, "log_temperature": 10.0}
 
     def __init__(
         self,
@@ -122,6 +127,7 @@ class MAFSAR(FewShotMethod):
         losses: Sequence[str] | str = LOSSES,
         mix_weight: float = 0.5,
         temperature: float | None = None,
+        learned: Sequence[str] = (),
         text_set: str = "episode",
         kl: str = "video",
         pooled: str = "before",
@@ -137,6 +143,9 @@ class MAFSAR(FewShotMethod):
         if not losses or set(losses) - set(LOSSES):
             raise UserError(f"losses must be one or more of {', '.join(LOSSES)}, got {losses!r}.")
         check_weight("mix_weight", mix_weight)
+        learned = some_of("learned", learned, ("mix", "temperature"))
+        if "mix" in learned and mix_weight in (0, 1):
+            raise UserError(f"mix_weight {mix_weight!r} cannot be learned from; give one between 0 and 1.")
         self.global_temporal = one_of("global_temporal", global_temporal, ("class", "all", None))
         self.temporal_token = one_of("temporal_token", temporal_token, ("append", "replace"))
         self.tpcm_text = one_of("tpcm", tpcm, ("query-key", "query", "output", "concat", "self", None))
@@ -171,6 +180,10 @@ class MAFSAR(FewShotMethod):
             if tpcm
             else None
         )
+        self.mix_logit = nn.Parameter(torch.tensor(mix_weight).logit()) if "mix" in learned else None
+        self.log_temperature = None
+        if "temperature" in learned:
+            self.log_temperature = nn.Parameter(torch.tensor(temperature or backbone.logit_scale).log())
         self.use_metric(metric, metric_scale, metric_options)
         if finetune == "full":
             backbone.visual.requires_grad_(True)
@@ -257,9 +270,12 @@ class MAFSAR(FewShotMethod):
             candidates, classes = self.prototypes(support["frames"], labels, way)
         q2s = self.metric.compare(candidates, classes, untagged(query, "metric"), way)
         parts = {"q2s": q2s, "q2t": self.text_logits(query["pooled"], text)}
-        match = Match(self.mix(parts, self.mix_weight), {}, parts)
+        weight = self.mix_weight if self.mix_logit is None else self.mix_logit.sigmoid().item()
+        match = Match(self.mix(parts, weight), {}, parts)
         if targets is not None:
             match.losses = self.loss_terms(q2s, support["pooled"], labels, query["pooled"], text, targets)
+            if self.mix_logit is not None:
+                match.losses["mix"] = self.mix_loss(parts, targets)
         return match
 
     def mix(self, parts: Mapping[str, Tensor], weight: float) -> Tensor:
@@ -278,7 +294,14 @@ class MAFSAR(FewShotMethod):
 
     def text_logits(self, pooled: Tensor, text: Tensor) -> Tensor:
         """``pooled [E V C]``, ``text [E M C]`` -> temperature x cosine, ``[E V M]``."""
-        return (self.backbone.logit_scale if self.temperature is None else self.temperature) * cosine(pooled, text)
+        factor = self.backbone.logit_scale if self.temperature is None else self.temperature
+        return (factor if self.log_temperature is None else self.log_temperature.exp()) * cosine(pooled, text)
+
+    def mix_loss(self, parts: Mapping[str, Tensor], targets: "Targets") -> Tensor:
+        """Cross entropy of the mixed score; its gradient reaches a alone."""
+        text, metric = (parts[name].detach().log_softmax(-1) for name in ("q2t", "q2s"))
+        log_p = torch.logaddexp(F.logsigmoid(self.mix_logit) + text, F.logsigmoid(-self.mix_logit) + metric)
+        return F.nll_loss(log_p.flatten(0, 1), targets.query_labels.flatten())
 
     def loss_terms(
         self, q2s: Tensor, support: Tensor, labels: Tensor, query: Tensor, text: Tensor, targets: "Targets"

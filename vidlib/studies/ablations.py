@@ -4,8 +4,10 @@ Each runs over the seeds of the study, like what it is set against, and differen
 record is listed as not run. They are judged on val: test is read once per run, for the final table.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -16,10 +18,13 @@ from vidlib import methods
 from vidlib.matching import METRIC_SCALES
 from vidlib.params.base import Params
 from vidlib.params.few_shot import OneMethod, RunParams
+from vidlib.params.notebooks import MODELS
 from vidlib.params.video_text import VideoTextRunParams, VideoTextStudy
 from vidlib.results import runs, trust
 from vidlib.results.accuracy import Evaluation, Paired, paired, seed_interval
 from vidlib.results.intervals import over_seeds
+from vidlib.studies import records
+from vidlib.studies.ladder import SEEDS
 from vidlib.studies.tables import Studied, label, of_videos, over, seeds, tested
 from vidlib.training import few_shot, side_by_side, video_text
 
@@ -47,30 +52,48 @@ def other_metric(name: str) -> dict[str, Any]:
 
 
 FULL = Ablation("full method")
+SAID, NEW = "beyond its interval", "new classes"  # columns: what a difference says; of labelled videos, new classes
 NUMBERS = ("accuracy", "interval", "difference", "half", "half, videos", "half, classes")
+NUMBERS += (NEW, f"{NEW}, difference", f"{NEW}, half")
 NUMBERS += ("trained (M)", "training memory (MiB)", "training (s)")
-TESTS = 2000  # val episodes that judge an ablation
-WHOLE = {"test_episodes": 300}  # where videos of an episode mix, each is embedded anew
+TESTS = 1000  # val episodes that judge an ablation
+THREE = ["a photo of {}", "a video of {}", "the action of {}"]
+WHOLE = {"test_episodes": 100}  # where videos of an episode mix, each is embedded anew
 ABLATIONS = {
     "ma_fsar": (
-        Ablation("without global temporal adaptation", "no_temporal"),
-        Ablation("without local adaptation", "no_local"),
-        Ablation("without joint adaptation", "no_joint"),
-        Ablation("temporal adaptation on all tokens", "all_tokens"),
-        Ablation("no text token in the support branch", "no_text_token"),
-        Ablation("TPCM as plain self-attention", "plain_attention"),
-        Ablation("without TPCM", "no_tpcm"),
-        Ablation("without the loss L_Q2S", "no_q2s"),
-        Ablation("without the loss L_S2T", "no_s2t"),
-        Ablation("without the loss L_Q2T", "no_q2t"),
-        Ablation("metric Bi-MHM", params=other_metric("bimhm")),
-        Ablation("metric TRX", params=other_metric("trx")),
-        Ablation("metric mean prototype", params=other_metric("prototype")),
-        Ablation("4 frames", params={"frames": 4}),
-        Ablation("16 frames", params={"frames": 16}),
-        Ablation("3 ways", params={"way": 3}),
-        Ablation("8 ways", params={"way": 8}),
-        Ablation("full tuning of the image tower", "full_tuning"),
+        Ablation("without global temporal adaptation", "no_temporal", group="adaptation"),
+        Ablation("without local adaptation", "no_local", group="adaptation"),
+        Ablation("without joint adaptation", "no_joint", group="adaptation"),
+        Ablation("without TPCM", "no_tpcm", group="adaptation"),
+        Ablation("temporal adaptation on all tokens", "all_tokens", group="adaptation"),
+        Ablation("full tuning of the image tower", "full_tuning", group="adaptation"),
+        Ablation("nothing trained: frozen tower, metric, texts", "untrained", group="stacked"),
+        Ablation("TPCM alone", "tpcm_alone", group="stacked"),
+        Ablation("TPCM, temporal", "up_to_temporal", group="stacked"),
+        Ablation("TPCM, temporal, local without text", "up_to_local", group="stacked"),
+        Ablation("TPCM, temporal, local with text", "no_joint", group="stacked"),
+        Ablation("no text token in the support branch", "no_text_token", group="support's text"),
+        Ablation("TPCM as plain self-attention", "plain_attention", group="support's text"),
+        Ablation("neither text token nor text in TPCM", "no_text_in_support", group="support's text"),
+        Ablation("CLIP-FSAR's concatenation in TPCM", "concat", group="support's text"),
+        Ablation("without the loss L_Q2S", "no_q2s", group="losses"),
+        Ablation("without the loss L_S2T", "no_s2t", group="losses"),
+        Ablation("without the loss L_Q2T", "no_q2t", group="losses"),
+        Ablation("text losses among all training classes", "all_texts", group="losses"),
+        Ablation("temperature 1", "temperature_1", group="losses"),
+        Ablation("temperature learned", "learned_temperature", group="losses"),
+        Ablation("a = 0: no text in loss and score", params={"mix": 0.0}, group="mix"),
+        Ablation("a = 0.5", params={"mix": 0.5}, group="mix"),
+        Ablation("a of the score learned", "learned_mix", group="mix"),
+        Ablation("template: the class name alone", params={"template": "{}"}, group="template"),
+        Ablation("templates: three, averaged", params={"template": THREE}, group="template"),
+        Ablation("metric Bi-MHM", params=other_metric("bimhm"), group="metric"),
+        Ablation("metric TRX", params=other_metric("trx"), group="metric"),
+        Ablation("metric mean prototype", params=other_metric("prototype"), group="metric"),
+        Ablation("4 frames", params={"frames": 4}, group="episode"),
+        Ablation("16 frames", params={"frames": 16}, group="episode"),
+        Ablation("3 ways", params={"way": 3}, group="episode"),
+        Ablation("8 ways", params={"way": 8}, group="episode"),
     ),
     "gghm": (
         Ablation("without the graph's guidance", "no_graph"),
@@ -80,6 +103,8 @@ ABLATIONS = {
         Ablation("frames alone (alpha 0)", "frame_only"),
         Ablation("tuples alone (alpha 1)", "tuple_only"),
         Ablation("one graph for all queries (transductive)", "transductive"),
+        Ablation("without the loss on the graph's edges", "no_graph_loss"),
+        Ablation("frozen tower", "frozen_tower"),
     ),
     "sloshnet": (
         Ablation("the deepest map alone", "last_map"),
@@ -91,6 +116,7 @@ ABLATIONS = {
         Ablation("without the short-term module", "no_short_term"),
         Ablation("without both temporal modules", "no_temporal"),
         Ablation("frozen tower", "frozen_tower"),
+        Ablation("tuples of one frame alone", "singles"),
         Ablation("released defect: mixes_videos", "mixes_videos", WHOLE),
         Ablation("released defect: scrambles_time", "scrambles_time"),
         Ablation("released defect: leaves_betas", "leaves_betas"),
@@ -117,10 +143,15 @@ ABLATIONS = {
         Ablation("without temporal difference", "no_difference", group="TED-Adapter"),
         Ablation("without both branches", "no_ted", group="TED-Adapter"),
         Ablation("without text adapters", "no_text_adapters", group="text adapters"),
+        Ablation("text adapters in the word head alone", "word_head_adapter", group="text adapters"),
+        Ablation("text adapters in every block", "all_text_adapters", group="text adapters"),
         Ablation("contrastive head alone", "contrastive_alone", group="heads"),
         Ablation("without cross-modal classification", "no_cross_modal", group="heads"),
         Ablation("without masked language modelling", "no_mlm", group="heads"),
         Ablation("without visual classification", "no_visual", group="heads"),
+        Ablation("scored by the classifier", "by_classifier", group="supervised"),
+        Ablation("scored by it, without the contrastive head", "no_contrastive", group="supervised"),
+        Ablation("the classifier alone", "classifier_alone", group="supervised"),
     ),
 }
 AnyStudy = OneMethod | VideoTextStudy
@@ -148,22 +179,46 @@ def base(p: AnyStudy, method: str) -> RunParams | VideoTextRunParams:
 
 
 def run(p: AnyStudy, method: str) -> dict[str, list[runs.Run]]:
-    """The runs of ``method`` and its ablations that can be had, by label, one for each seed: trained now where
-    ``p.ablations``, else those on record."""
+    """The runs of ``method`` and its ablations on record, by label, one for each seed that has one: the study's and as
+    many as the evidence has. Those of the study's are trained first where ``p.ablations``."""
     return _had(p, method, p.ablations)
+
+
+def planned(p: AnyStudy, method: str, seeds: Sequence[int]) -> dict[str, list[RunParams | VideoTextRunParams]]:
+    """The runs of ``method`` and its ablations, by label, one for each seed."""
+    whole = base(p, method)
+    each = {ablation.label: ablation.of(whole) for ablation in (FULL, *ABLATIONS[method])}
+    return {name: [params.model_copy(update={"seed": seed}) for seed in seeds] for name, params in each.items()}
+
+
+def of_defaults(method: str) -> dict[str, list[RunParams | VideoTextRunParams]]:
+    """The runs whose records fill the table for whoever opens the notebook: its defaults, ``SEEDS`` seeds."""
+    return distinct(planned(MODELS[method](), method, range(SEEDS)))
+
+
+def distinct(rows: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+    """``rows`` of ``planned`` without those that mean the same runs as a row before."""
+    first = {meaning(each[0]): name for name, each in reversed(rows.items())}
+    return {name: each for name, each in rows.items() if name in first.values()}
+
+
+def meaning(params: RunParams | VideoTextRunParams) -> str:
+    """What determines a run besides its data: constructor arguments, defaults among them, and parameters."""
+    arguments = {name: each.default for name, each in signature(methods.find(params.method)).parameters.items()}
+    values = {n: value for n, value in params.determining().items() if n not in ("options", "ablation")}
+    return json.dumps([arguments | methods.arguments(params), values], sort_keys=True, default=str)
 
 
 def _had(p: AnyStudy, method: str, train: bool) -> dict[str, list[runs.Run]]:
     whole = base(p, method)
     kind = few_shot if isinstance(whole, RunParams) else video_text
     data = few_shot.open_manifest(whole) if kind is few_shot else video_text.open_plan(whole)  # the same for all
-    planned = {
-        ablation.label: [ablation.of(whole).model_copy(update={"seed": seed}) for seed in seeds(p)]
-        for ablation in (FULL, *ABLATIONS[method])
-    }
     if train:
-        return side_by_side.run_named(kind, planned, data)
-    done = {name: [kind.recorded(params, data) for params in each] for name, each in planned.items()}
+        side_by_side.run_named(kind, distinct(planned(p, method, seeds(p))), data)
+    wanted = planned(p, method, range(p.seed, p.seed + max(p.seeds, SEEDS)))
+    done = {
+        name: [kind.recorded(params, data) or records.find(params) for params in each] for name, each in wanted.items()
+    }
     return {name: had for name, each in done.items() if (had := [run for run in each if run is not None])}
 
 
@@ -174,31 +229,49 @@ def table(done: Studied, method: str) -> pd.DataFrame:
     With several seeds accuracies are means over them, differences are taken seed by seed, and the intervals are over
     seeds; with one they are over its trials, and ``over`` says which. ``half, videos`` and ``half, classes`` are those
     clustered by the video asked and by its class. Another number of ways makes other episodes, so its difference is not
-    paired by them. Where ablations have groups, the column ``of`` says which.
+    paired by them. ``beyond its interval`` says in words what a difference is. Of labelled videos, new classes have
+    columns of their own. Where ablations have groups, the column ``of`` says which.
     """
-    rows = []
-    full = {run.params["seed"]: tested(run) for run in done.get(FULL.label, ())}
+    rows, whole = [], done.get(FULL.label, ())
     for ablation in (FULL, *ABLATIONS[method]):
-        row = {"ablation": ablation.label, "of": ablation.group, "over": ""} | dict.fromkeys(NUMBERS, np.nan)
+        row = {"ablation": ablation.label, "of": ablation.group, "over": "", SAID: ""} | dict.fromkeys(NUMBERS, np.nan)
         if same := done.get(ablation.label, ()):
-            results, here = [run.result for run in same], {run.params["seed"]: tested(run) for run in same}
-            mean, half = seed_interval([each.accuracy for each in here.values()], next(iter(here.values())).interval)
-            row |= {"over": over(same), "accuracy": 100 * mean, "interval": 100 * half}
-            row |= trust.beside(done, results[0])
+            results = [run.result for run in same]
+            row |= {"over": over(same)} | trust.beside(done, results[0])
             row["trained (M)"] = results[0]["cost"]["trainable"] / 1e6
-            row["training memory (MiB)"] = results[0]["cost"]["training_memory"]
+            row["training memory (MiB)"] = results[0]["cost"]["training_memory"] if row["trained (M)"] else 0.0
             row["training (s)"] = float(np.mean([each["fit"]["seconds"] if each["fit"] else 0.0 for each in results]))
-            gaps = [_gap(here[seed], full[seed]) for seed in here if seed in full]
-            if gaps:
-                mean, halves = over_seeds([gap.summary() for gap in gaps])
-                of_seeds = halves.pop("seeds", None)
-                own = halves.pop("videos" if of_videos(same[0]) else "episodes")
-                row |= {"difference": 100 * mean, "half": 100 * (own if of_seeds is None else of_seeds)}
-                row |= {f"half, {kind}": np.nan if one is None else 100 * one for kind, one in halves.items()}
+            row |= _against(same, whole)
+            if all("val_novel" in result for result in results):
+                new = _against(same, [run for run in whole if "val_novel" in run.result], "val_novel")
+                row |= {f"{NEW}, {n}": new[n] for n in ("difference", "half", SAID) if n in new}
+                row[NEW] = new["accuracy"]
         rows.append(row)
     rows = pd.DataFrame(rows).set_index("ablation")
-    rows = rows.drop(columns=[name for name in NUMBERS if name.startswith("half, ") and rows[name].isna().all()])
+    rows = rows.drop(columns=[n for n in NUMBERS if n.startswith(("half, ", NEW)) and rows[n].isna().all()])
+    if (words := f"{NEW}, {SAID}") in rows:
+        rows[words] = rows[words].fillna("")
     return rows if rows["of"].any() else rows.drop(columns="of")
+
+
+def _against(same: Sequence[runs.Run], whole: Sequence[runs.Run], what: str = "") -> dict[str, Any]:
+    """What ``table`` says of a row's runs beside those of the full method, on ``what`` they were tested on."""
+    here, full = ({run.params["seed"]: tested(run, what) for run in each} for each in (same, whole))
+    mean, half = seed_interval([each.accuracy for each in here.values()], next(iter(here.values())).interval)
+    row: dict[str, Any] = {"accuracy": 100 * mean, "interval": 100 * half}
+    if not (gaps := [_gap(here[seed], full[seed]) for seed in here if seed in full]):
+        return row
+    mean, halves = over_seeds([gap.summary() for gap in gaps])
+    own = "videos" if of_videos(same[0]) else "episodes"
+    half, kind = halves.pop(own), own
+    if "seeds" in halves:
+        half, kind = halves.pop("seeds"), f"{len(gaps)} seeds"
+    row |= {"difference": 100 * mean, "half": 100 * half}
+    row |= {f"half, {of}": np.nan if one is None else 100 * one for of, one in halves.items()}
+    if {run.id for run in same} <= {run.id for run in whole}:
+        return row | {SAID: "the full method itself"}
+    word = "higher" if mean > 0 else "lower"
+    return row | {SAID: f"{word if abs(mean) > half else 'no difference'} beyond its interval over {kind}"}
 
 
 def _gap(here: Evaluation, full: Evaluation) -> Paired:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
+from types import ModuleType
 
 import torch
 
@@ -19,17 +20,26 @@ from vidlib.basics import paths
 from vidlib.basics.errors import UserError
 from vidlib.basics.words import closest
 from vidlib.params.few_shot import RunParams
-from vidlib.studies import ladder, records
-from vidlib.training import few_shot
+from vidlib.studies import ablations, ladder, records
+from vidlib.training import few_shot, video_text
+from vidlib.training.run import AnyParams
 
-Chain = Iterator[list[RunParams]]
+Chain = Iterator[list[AnyParams]]
 Say = Callable[[str], None]
+ABLATED = ("ma_fsar", "actionclip", "m2clip", "sloshnet", "gghm")
 
 
 def parts() -> dict[str, Callable[[], list[Chain]]]:
     """What gives the chains of each part, in the order of their worth."""
     columns = {"frozen": ladder.FROZEN, "resnet": ladder.RESNET, "tuned": ladder.TUNED}
-    return {name: functools.partial(ladder.chains, column) for name, column in columns.items()}
+    found = {name: functools.partial(ladder.chains, column) for name, column in columns.items()}
+    return found | {"ablations": lambda: [iter([each]) for each in ablated()]}
+
+
+def ablated() -> list[list[AnyParams]]:
+    """The rows of the notebooks' tables of ablations, one run for each seed: the full methods, then what is changed."""
+    rows = [list(ablations.of_defaults(method).values()) for method in ABLATED]
+    return [of[0] for of in rows] + [row for of in rows for row in of[1:]]
 
 
 def hours() -> str:
@@ -56,8 +66,8 @@ def run(wanted: Sequence[str], at_once: int, root: Path, say: Say) -> list[str]:
 
 
 def _part(name: str, chains: list[Chain], pool: ProcessPoolExecutor, at_once: int, root: Path, say: Say) -> list[str]:
-    waiting: list[tuple[tuple[int, int, int], RunParams]] = []
-    left, active, failed = dict.fromkeys(range(len(chains)), 0), dict[Future, tuple[int, RunParams]](), []
+    waiting: list[tuple[tuple[int, int, int], AnyParams]] = []
+    left, active, failed = dict.fromkeys(range(len(chains)), 0), dict[Future, tuple[int, AnyParams]](), []
 
     def more(place: int) -> None:
         try:
@@ -90,15 +100,19 @@ def _part(name: str, chains: list[Chain], pool: ProcessPoolExecutor, at_once: in
     return failed
 
 
-def one(params: RunParams, root: Path) -> str:
+def one(params: AnyParams, root: Path) -> str:
     """Do one run, or find it finished, and pack it; what came out, in words."""
     began = time.monotonic()
-    run = few_shot.run(params)
+    run = _module(params).run(params)
     records.pack(run, root)
-    result = run.result[params.report]
-    what = f"{params.method} {params.ablation} on {params.dataset}, seed {params.seed}".replace("  ", " ")
-    took = f"{time.monotonic() - began:.0f} s"
-    return f"{what}, lr {params.lr:.1e}, scale {params.metric_scale:.3g}: {100 * result['accuracy']:.1f} in {took}"
+    what = f"{params.method} {params.ablation} on {params.dataset}, seed {params.seed}, lr {params.lr:.1e}"
+    scale = f", scale {params.metric_scale:.3g}" if isinstance(params, RunParams) else ""
+    accuracy, took = run.result[params.report]["accuracy"], time.monotonic() - began
+    return f"{what.replace('  ', ' ')}{scale}: {100 * accuracy:.1f} in {took:.0f} s"
+
+
+def _module(params: AnyParams) -> ModuleType:
+    return few_shot if isinstance(params, RunParams) else video_text
 
 
 def again(name: str, say: Say) -> None:
@@ -107,7 +121,8 @@ def again(name: str, say: Say) -> None:
     if then is None:
         raise UserError(f"no shipped record is called '{name}'{closest(name, [r.id for r in records.load()])}")
     say(f"on record ({records.made_by(then)}): {then.result[then.params['report']]['accuracy']:.4f}")
-    now = few_shot.run(RunParams.parse(then.params | {"runs": ""}))
+    params = records.parsed(then).model_copy(update={"runs": ""})
+    now = _module(params).run(params)
     say(f"here, run {now.id}: {now.result[then.params['report']]['accuracy']:.4f}")
 
 
