@@ -54,15 +54,18 @@ def test_the_evidence_runs_full_methods_first_then_each_row_with_its_seeds():
     after = [row[0].method for row in rows[len(evidence.ABLATED) :]]
     assert list(dict.fromkeys(after)) == list(evidence.ABLATED) == sorted(set(after), key=after.index)
     assert all(params.report == "val" and [p.seed for p in row] == [0, 1, 2] for row in rows for params in row)
-    assert [list(chain) for chain in evidence.parts()["ablations"]] == [[row] for row in rows]
+    assert [list(chain) for chain in evidence.parts()["ablations"]()] == [[row] for row in rows]
 
 
-def test_a_run_of_either_kind_is_done_and_said(monkeypatch):
-    done = SimpleNamespace(result={"val": {"accuracy": 0.5}})
+def test_a_run_of_either_kind_is_done_and_said(monkeypatch, tmp_path):
+    done, packed = SimpleNamespace(result={"val": {"accuracy": 0.5}}), []
+    monkeypatch.setattr(evidence.records, "pack", lambda run, root: packed.append((run, root)))
     for method, module in (("ma_fsar", "few_shot"), ("actionclip", "video_text")):
         monkeypatch.setattr(getattr(evidence, module), "run", lambda params: done)
         params = ablations.of_defaults(method)["full method"][0]
-        assert f"{method}  {params.dataset}" in evidence._one(params) and "val: 50.0" in evidence._one(params)
+        said = evidence.one(params, tmp_path)
+        assert f"{method} on {params.dataset}, seed 0" in said and ": 50.0 in" in said
+    assert packed == [(done, tmp_path)] * 2
 
 
 @pytest.mark.parametrize(
