@@ -130,7 +130,7 @@ def planted(seeds: int = 3) -> Price:
     return Price(about, np.stack([val] * len(test)), np.stack(test), np.stack(chosen))
 
 
-def test_the_record_comes_back_and_its_table_says_what_was_planted(tmp_path):
+def test_the_record_comes_back_and_its_table_says_what_was_planted(tmp_path, capsys):
     price = planted()
     price_of_test.save(price, tmp_path)
     back = price_of_test.load(tmp_path)
@@ -144,13 +144,13 @@ def test_the_record_comes_back_and_its_table_says_what_was_planted(tmp_path):
     )
     shown = price_of_test.table(found.reset_index())
     assert shown.loc["trx", "of 2"] == "10.00 ± 0.00" and shown.loc[price_of_test.POOLED, "runs"] == 6
-    assert "trx: 3 of 5 seeds" in price_of_test.missing(price)
+    assert price_of_test.read(tmp_path)["method"].unique().tolist() == ["TRX", "HyRSM", price_of_test.POOLED]
+    assert "TRX 2 of 5" in (said := capsys.readouterr().out) and "GgHM 5 of 5" in said
     price.chosen[0, 0, 0] = False
     price_of_test.save(price, tmp_path)
     with pytest.raises(UserError, match="counts differ"):
         price_of_test.load(tmp_path)
-    with pytest.raises(UserError, match="make it with: python -m"):
-        price_of_test.load(tmp_path / "nowhere")
+    assert price_of_test.read(tmp_path / "nowhere") is None and "make it with: python -m" in capsys.readouterr().out
 
 
 def test_a_run_goes_into_the_record(params):

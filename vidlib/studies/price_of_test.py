@@ -6,6 +6,7 @@ known beside it. Legend: `R` runs, `C` checkpoints, `K` of them compared.
 
 import inspect
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import combinations
@@ -21,6 +22,7 @@ from vidlib.basics import paths
 from vidlib.basics.digests import digest
 from vidlib.basics.errors import UserError
 from vidlib.params.few_shot import RunParams
+from vidlib.params.names import label
 from vidlib.results import runs
 from vidlib.results.intervals import half_width
 from vidlib.studies import ladder
@@ -168,12 +170,12 @@ def save(price: Price, folder: Path) -> None:
     runs.write_json(folder / f"{NAME}.json", price.about)
 
 
-def load(folder: Path | None = None) -> Price:
-    """The record of ``folder``, default that which comes with vidlib. A UserError where there is none, with the command
-    that makes it, or where its numbers contradict each other."""
+def load(folder: Path | None = None) -> Price | None:
+    """The record of ``folder``, default that which comes with vidlib; None where there is none, a UserError where its
+    numbers contradict each other."""
     folder = folder or paths.records_dir()
     if not folder or not (folder / f"{NAME}.npz").is_file():
-        raise UserError(f"there is no record of what choosing on test gains; {MAKE}")
+        return None
     about = paths.read_json(folder / f"{NAME}.json", MAKE)
     with np.load(folder / f"{NAME}.npz") as file:
         chosen = np.unpackbits(file["chosen"], axis=-1, count=int(file["answers"])).astype(bool)
@@ -182,6 +184,20 @@ def load(folder: Path | None = None) -> Price:
         if [test[c].sum() for c in _chosen(val, test)] != answers.sum(1).tolist():
             raise UserError(f"{folder / NAME}.npz: answers and their counts differ; {MAKE}")
     return price
+
+
+def read(folder: Path | None = None) -> pd.DataFrame | None:
+    """``summary`` of the record, each method by its printed name; it prints what is missing, of no record all."""
+    price = load(folder)
+    if price is None:
+        print(f"There is no record of what choosing on test gains; {MAKE}")
+        return None
+    done = Counter(line["method"] for line in price.about["runs"])
+    lacking = [f"{label(name)} {SEEDS - done[name]} of {SEEDS}" for name in METHODS if done[name] < SEEDS]
+    if lacking:
+        print(f"Not yet in the record, seeds by method: {', '.join(lacking)}.")
+    found = summary(rows(price))
+    return found.assign(method=found["method"].map(label))
 
 
 def gains(val: np.ndarray, test: np.ndarray, k: int) -> dict[str, float]:
@@ -236,37 +252,29 @@ def table(summary: pd.DataFrame) -> pd.DataFrame:
     """As text, a line for each method: seeds, test as val and as test choose among all checkpoints, and the gain by how
     many are compared, in points."""
     most = summary[summary["k"] == summary["k"].max()].set_index("method")
-    shown = pd.DataFrame({"runs": most["seeds"], "val chooses (%)": most["val"], "test chooses (%)": most["test"]})
-    shown = shown.round(1)
+    shown = most[["val", "test"]].map("{:.1f}".format).set_axis(["val chooses (%)", "test chooses (%)"], axis=1)
+    shown.insert(0, "runs", most["seeds"])
     for k, part in summary.groupby("k"):
         part = part.set_index("method")
         shown[f"of {k}"] = [
             f"{gain:.2f} ± {half:.2f}" for gain, half in zip(part["gain"], part["interval"], strict=True)
         ]
-    return shown.assign(**{"other episodes": most["other"].round(2), "the same": most["same"].round(2)})
-
-
-def missing(price: Price) -> list[str]:
-    """What of the plan the record lacks, a line for each method."""
-    done = pd.Series([line["method"] for line in price.about["runs"]]).value_counts()
-    return [f"{name}: {done.get(name, 0)} of {SEEDS} seeds" for name in METHODS if done.get(name, 0) < SEEDS]
+    return shown.assign(**{"half, the same": most["same"], "half, other": most["other"]})
 
 
 def main(folder: str = "") -> None:
-    """Write the record from the runs that are finished, and say what is missing."""
+    """Write the record from the runs that are finished, and print its table and what is missing."""
     finished = []
     for method in METHODS:
         try:
-            meant = planned(method)
+            finished += filter(None, (running.recorded(_work(params)) for params in planned(method)))
         except UserError as error:
             print(error)
-            continue
-        finished += filter(None, (running.recorded(_work(params)) for params in meant))
     if not finished:
         raise UserError(f"no run is finished; {MAKE}")
-    price = of_runs(finished)
-    save(price, Path(folder or (paths.checkout() or Path()) / "records"))
-    print(table(summary(rows(price))).to_string(), *missing(price), sep="\n")
+    place = Path(folder or (paths.checkout() or Path()) / "records")
+    save(of_runs(finished), place)
+    print(table(read(place)).to_string())
 
 
 if __name__ == "__main__":
