@@ -19,7 +19,7 @@ from vidlib.basics import paths
 from vidlib.basics.errors import UserError
 from vidlib.basics.words import closest
 from vidlib.params.few_shot import RunParams
-from vidlib.studies import ladder, records
+from vidlib.studies import ladder, price_of_test, records
 from vidlib.training import few_shot
 
 Chain = Iterator[list[RunParams]]
@@ -29,7 +29,8 @@ Say = Callable[[str], None]
 def parts() -> dict[str, Callable[[], list[Chain]]]:
     """What gives the chains of each part, in the order of their worth."""
     columns = {"frozen": ladder.FROZEN, "resnet": ladder.RESNET, "tuned": ladder.TUNED}
-    return {name: functools.partial(ladder.chains, column) for name, column in columns.items()}
+    found = {name: functools.partial(ladder.chains, column) for name, column in columns.items()}
+    return found | {"price": price_of_test.chains}
 
 
 def hours() -> str:
@@ -75,7 +76,7 @@ def _part(name: str, chains: list[Chain], pool: ProcessPoolExecutor, at_once: in
     while waiting or active:
         while waiting and len(active) < at_once:
             (_, place, _), params = heapq.heappop(waiting)
-            active[pool.submit(one, params, root)] = (place, params)
+            active[pool.submit(DOES.get(name, one), params, root)] = (place, params)
         for future in wait(active, return_when=FIRST_COMPLETED).done:
             place, params = active.pop(future)
             try:
@@ -99,6 +100,9 @@ def one(params: RunParams, root: Path) -> str:
     what = f"{params.method} {params.ablation} on {params.dataset}, seed {params.seed}".replace("  ", " ")
     took = f"{time.monotonic() - began:.0f} s"
     return f"{what}, lr {params.lr:.1e}, scale {params.metric_scale:.3g}: {100 * result['accuracy']:.1f} in {took}"
+
+
+DOES = {"price": price_of_test.one}  # what does the runs of a part that are no plain ones, as ``one`` does
 
 
 def again(name: str, say: Say) -> None:

@@ -4,8 +4,9 @@ Val chooses, as in every run here, so what is trained is the plain run's to the 
 known beside it. Legend: `R` runs, `C` checkpoints, `K` of them compared.
 """
 
+import contextlib
 import inspect
-import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -33,12 +34,12 @@ from vidlib.training.evaluate_episodes import evaluate
 WORLD, SEEDS = "motion", 5
 READERS = ("clip_fsar", ladder.ORDERED, "trx", "hyrsm")  # of stored features: minutes; the others go through a tower
 METHODS = (*READERS, *(name for name in ladder.TRAINED if name not in READERS))
-SIZE = {"val_episodes": 500, "val_every": ladder.EPISODES // 12, "test_episodes": 2000, "also_shots": []}
+SIZE = {"val_episodes": 500, "val_every": -(-ladder.EPISODES // 12), "test_episodes": 2000, "also_shots": []}
 COMPARED = (1, 2, 3, 4, 6, 12)
 POOLED = "all methods"
-ENTRY, NAME = "price_of_test", "price_of_test"  # in result.json; of the files in a run's folder and in records/
+NAME = "price_of_test"  # in result.json, and of the files in a run's folder and in records/
 WHAT = "val and test at every checkpoint, to know what test would have chosen: no result of the method"
-COMMAND = "python -m vidlib.studies.evidence 1 price; python -m vidlib.studies.price_of_test"
+COMMAND = "vidlib evidence price"
 MAKE = f"make it with: {COMMAND}"
 
 
@@ -73,7 +74,7 @@ class Watched(few_shot.Episodes):
             raise UserError(f"{record.folder} has lost checkpoints of {NAME}.npz: delete the folder and run it anew")
         sampler = self.split(method, "test").sampler
         found = {"what": WHAT, "checksum": sampler.checksum(self.params.test_episodes), "steps": steps}
-        return {ENTRY: found | {split: kept[split].mean(1).tolist() for split in ("val", "test")}}
+        return {NAME: found | {split: kept[split].mean(1).tolist() for split in ("val", "test")}}
 
 
 def keep(file: Path, step: int, val: np.ndarray, test: np.ndarray) -> None:
@@ -98,20 +99,27 @@ def planned(method: str) -> list[RunParams]:
     return [ladder.run_params(method, ladder.FROZEN, WORLD, seed=seed, **SIZE, **chosen) for seed in range(SEEDS)]
 
 
-def chain(method: str) -> Iterator[list[RunParams]]:
-    """For ``evidence``: one round."""
+def chains() -> list[Iterator[list[RunParams]]]:
+    """For ``evidence``: a round of each method, the cheap ones first."""
+    return [_round(method) for method in METHODS]
+
+
+def _round(method: str) -> Iterator[list[RunParams]]:
     yield planned(method)
+
+
+def one(params: RunParams, root: Path) -> str:
+    """For ``evidence``: do a run, write the record in ``root`` anew with it; what came out, in words."""
+    began = time.monotonic()
+    val, test = (np.array(run(params).result[NAME][split]) for split in ("val", "test"))
+    write(root)
+    said = f"test {100 * test[val.argmax()]:.1f} as val chooses, {100 * test.max():.1f} as test does"
+    return f"{params.method}, seed {params.seed}: {said} in {time.monotonic() - began:.0f} s"
 
 
 def run(params: RunParams) -> runs.Run:
     """Such a run, finished; reused where there is one."""
     return running.run(_work(params))
-
-
-def said(run: runs.Run) -> str:
-    """A finished run in a few words."""
-    val, test = (np.array(run.result[ENTRY][split]) for split in ("val", "test"))
-    return f"test {100 * test[val.argmax()]:.1f} as val chooses, {100 * test.max():.1f} as test does"
 
 
 def _work(params: RunParams) -> Watched:
@@ -147,7 +155,7 @@ def of_runs(finished: list[runs.Run]) -> Price:
         test = np.stack([answers[:, half::2].sum((1, 2)) for half in (0, 1)], 1)
         arrays.append((val, test, np.stack([answers[c].ravel() for c in _chosen(val, test)])))
         about["params"][params["method"]] = {name: value for name, value in params.items() if name != "seed"}
-        about |= {"steps": result[ENTRY]["steps"], "checksum": result[ENTRY]["checksum"]}
+        about |= {"steps": result[NAME]["steps"], "checksum": result[NAME]["checksum"]}
         line = {"method": params["method"], "seed": params["seed"], "run": one.id, "commit": environment["commit"]}
         line |= {"code": environment["identity"]["contents"]["source"], "finished": result["finished"]}
         line["seconds"] = round(result["fit"]["seconds"] + result["fit"]["selection_seconds"])
@@ -158,6 +166,15 @@ def of_runs(finished: list[runs.Run]) -> Price:
 def _chosen(val: np.ndarray, test: np.ndarray) -> tuple[int, int]:
     """The checkpoint that val chooses and that which test does, the earlier of equals."""
     return int(val.argmax()), int(test.sum(1).argmax())
+
+
+def write(root: Path) -> None:
+    """Make the record in ``root`` of those planned runs that are finished."""
+    finished: list[runs.Run] = []
+    for method in METHODS:
+        with contextlib.suppress(UserError):  # whose tries are not all done
+            finished += filter(None, (running.recorded(_work(params)) for params in planned(method)))
+    save(of_runs(finished), root)
 
 
 def save(price: Price, folder: Path) -> None:
@@ -260,22 +277,3 @@ def table(summary: pd.DataFrame) -> pd.DataFrame:
             f"{gain:.2f} ± {half:.2f}" for gain, half in zip(part["gain"], part["interval"], strict=True)
         ]
     return shown.assign(**{"half, the same": most["same"], "half, other": most["other"]})
-
-
-def main(folder: str = "") -> None:
-    """Write the record from the runs that are finished, and print its table and what is missing."""
-    finished = []
-    for method in METHODS:
-        try:
-            finished += filter(None, (running.recorded(_work(params)) for params in planned(method)))
-        except UserError as error:
-            print(error)
-    if not finished:
-        raise UserError(f"no run is finished; {MAKE}")
-    place = Path(folder or (paths.checkout() or Path()) / "records")
-    save(of_runs(finished), place)
-    print(table(read(place)).to_string())
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
