@@ -149,7 +149,7 @@ def test_the_record_comes_back_and_its_table_says_what_was_planted(tmp_path, cap
     price_of_test.save(price, tmp_path)
     with pytest.raises(UserError, match="counts differ"):
         price_of_test.load(tmp_path)
-    assert price_of_test.read(tmp_path / "nowhere") is None and "make it with: python -m" in capsys.readouterr().out
+    assert price_of_test.read(tmp_path / "nowhere") is None and "vidlib evidence price" in capsys.readouterr().out
 
 
 def test_a_run_goes_into_the_record(params):

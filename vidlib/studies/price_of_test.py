@@ -212,7 +212,7 @@ def read(folder: Path | None = None) -> pd.DataFrame | None:
     done = Counter(line["method"] for line in price.about["runs"])
     lacking = [f"{label(name)} {SEEDS - done[name]} of {SEEDS}" for name in METHODS if done[name] < SEEDS]
     if lacking:
-        print(f"Not yet in the record, seeds by method: {', '.join(lacking)}.")
+        print(f"The record lacks seeds: {', '.join(lacking)}.")
     found = summary(rows(price))
     return found.assign(method=found["method"].map(label))
 
@@ -253,27 +253,29 @@ def rows(price: Price) -> pd.DataFrame:
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
-    """A row for each method and number compared: mean over seeds, ``interval`` (half of 95%, t over seeds) and
-    ``seeds``; then those of ``POOLED``: the mean of the methods' means, its interval over methods."""
-    numbers = ["val", "test", "gain", "same", "other"]
-    groups = rows.groupby(["method", "k"], sort=False)
-    each = groups[numbers].mean().assign(interval=groups["gain"].agg(lambda gain: half_width(gain.to_numpy())))
-    each = each.assign(seeds=groups["seed"].nunique()).reset_index()
-    pooled = each.groupby("k", sort=False)
-    total = pooled[numbers].mean().assign(interval=pooled["gain"].agg(lambda gain: half_width(gain.to_numpy())))
-    total = total.assign(seeds=pooled["seeds"].sum()).reset_index().assign(method=POOLED)
-    return pd.concat([each, total], ignore_index=True)
+    """A row for each method and number compared: mean over seeds, ``interval`` (half of 95%, t over seeds; NaN of one)
+    and ``seeds``; then those of ``POOLED``: the mean of the methods' means, its interval over methods."""
+    every = [_means(rows, ["method", "k"])]
+    every.append(_means(every[0], ["k"]).assign(method=POOLED))
+    return pd.concat(every, ignore_index=True).replace(np.inf, np.nan)
+
+
+def _means(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    groups = rows.assign(seeds=rows.get("seeds", 1)).groupby(by, sort=False)
+    found = groups[["val", "test", "gain", "same", "other"]].mean()
+    found = found.assign(
+        interval=groups["gain"].agg(lambda gain: half_width(gain.to_numpy())), seeds=groups["seeds"].sum()
+    )
+    return found.reset_index()
 
 
 def table(summary: pd.DataFrame) -> pd.DataFrame:
-    """As text, a line for each method: seeds, test as val and as test choose among all checkpoints, and the gain by how
+    """As text, a line for each method: runs, test as val and as test choose among all checkpoints, and the gain by how
     many are compared, in points."""
     most = summary[summary["k"] == summary["k"].max()].set_index("method")
     shown = most[["val", "test"]].map("{:.1f}".format).set_axis(["val chooses (%)", "test chooses (%)"], axis=1)
     shown.insert(0, "runs", most["seeds"])
     for k, part in summary.groupby("k"):
-        part = part.set_index("method")
-        shown[f"of {k}"] = [
-            f"{gain:.2f} ± {half:.2f}" for gain, half in zip(part["gain"], part["interval"], strict=True)
-        ]
+        points = [f"{gain:.2f} ± {half:.2f}" for gain, half in zip(part["gain"], part["interval"], strict=True)]
+        shown[f"of {k}"] = pd.Series(points, part["method"])
     return shown.assign(**{"half, the same": most["same"], "half, other": most["other"]})
