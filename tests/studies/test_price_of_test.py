@@ -63,6 +63,9 @@ def test_answers_are_those_of_each_checkpoint_and_training_is_the_plain_runs(par
             split = work.split(method, name)
             alone = evaluate(method, split.clips, split.sampler, episodes, split.text, device="cpu")
             assert np.array_equal(alone.hits, answers[name][number]), (name, number)
+    price = price_of_test.of_runs([run])
+    assert price.val[0].tolist() == answers["val"].sum(1).tolist() and price.about["steps"] == [2, 4, 6]
+    assert price.test[0, :, 0].tolist() == answers["test"].reshape(3, 6, 2)[:, ::2].sum((1, 2)).tolist()
     assert "test" not in run.result and "no result" in run.result[NAME]["what"]
     assert run.result[NAME]["test"] == answers["test"].mean(1).tolist()
     assert run.readings() == {"val": 3, "test": 3}
@@ -70,42 +73,25 @@ def test_answers_are_those_of_each_checkpoint_and_training_is_the_plain_runs(par
     assert purposes == {f"what test would choose: step {step}" for step in (2, 4, 6)}
 
 
-@pytest.mark.parametrize("before_state", [True, False])
-def test_a_killed_run_goes_on_without_losing_or_repeating_a_checkpoint(params, tmp_path, monkeypatch, before_state):
+def test_a_killed_run_goes_on_without_losing_or_repeating_a_checkpoint(params, tmp_path, monkeypatch):
     whole = kept(price_of_test.run(params))
     monkeypatch.setattr(running, "fit", partial(fit, checkpoint_every=2))
     here = params.model_copy(update={"runs": str(tmp_path)})
-    keep, save = price_of_test.keep, checkpoints.save_state
+    keep = price_of_test.keep
 
-    class Killed(Exception):
-        pass
-
-    def after_the_answers(file, step, *rest):
+    def killed(file, step, *rest):
         keep(file, step, *rest)
-        if step == 4:
-            raise Killed
+        if step == 4:  # the answers are there, the state is that of step 2
+            raise KeyboardInterrupt
 
-    def after_the_state(*rest):
-        save(*rest)
-        if rest[3]["step"] == 4:
-            raise Killed
-
-    where = (price_of_test, "keep", after_the_answers) if before_state else (checkpoints, "save_state", after_the_state)
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(*where)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(price_of_test, "keep", killed)
         price_of_test.run(here)
     resumed = kept(price_of_test.run(here))
     assert all(np.array_equal(whole[name], resumed[name]) for name in ("step", "val", "test"))
-
-
-def test_lost_checkpoints_are_no_result(params, tmp_path, monkeypatch):
-    here = params.model_copy(update={"runs": str(tmp_path)})
-    keep = price_of_test.keep
     monkeypatch.setattr(price_of_test, "keep", lambda file, step, *rest: step == 4 or keep(file, step, *rest))
     with pytest.raises(UserError, match="lost checkpoints"):
-        price_of_test.run(here)
-    with pytest.raises(UserError, match="val_episodes"):
-        price_of_test.run(params.model_copy(update={"val_episodes": 0}))
+        price_of_test.run(here.model_copy(update={"seed": 1}))
 
 
 def test_planted_gains():
@@ -150,14 +136,3 @@ def test_the_record_comes_back_and_its_table_says_what_was_planted(tmp_path, cap
     with pytest.raises(UserError, match="counts differ"):
         price_of_test.load(tmp_path)
     assert price_of_test.read(tmp_path / "nowhere") is None and "vidlib evidence price" in capsys.readouterr().out
-
-
-def test_a_run_goes_into_the_record(params):
-    run = price_of_test.run(params)
-    price = price_of_test.of_runs([run])
-    answers = kept(run)
-    assert price.val[0].tolist() == answers["val"].sum(1).tolist()
-    assert price.test[0].sum(1).tolist() == answers["test"].sum(1).tolist()
-    even = answers["test"].reshape(3, 6, 2)[:, ::2].sum((1, 2))
-    assert price.test[0, :, 0].tolist() == even.tolist()
-    assert price.about["runs"][0]["run"] == run.id and price.about["steps"] == [2, 4, 6]

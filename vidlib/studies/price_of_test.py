@@ -101,17 +101,14 @@ def planned(method: str) -> list[RunParams]:
 
 def chains() -> list[Iterator[list[RunParams]]]:
     """For ``evidence``: a round of each method, the cheap ones first."""
-    return [_round(method) for method in METHODS]
-
-
-def _round(method: str) -> Iterator[list[RunParams]]:
-    yield planned(method)
+    return [map(planned, [method]) for method in METHODS]
 
 
 def one(params: RunParams, root: Path) -> str:
     """For ``evidence``: do a run, write the record in ``root`` anew with it; what came out, in words."""
     began = time.monotonic()
-    val, test = (np.array(run(params).result[NAME][split]) for split in ("val", "test"))
+    found = run(params).result[NAME]
+    val, test = np.array(found["val"]), np.array(found["test"])
     write(root)
     said = f"test {100 * test[val.argmax()]:.1f} as val chooses, {100 * test.max():.1f} as test does"
     return f"{params.method}, seed {params.seed}: {said} in {time.monotonic() - began:.0f} s"
