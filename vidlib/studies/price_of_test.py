@@ -273,6 +273,7 @@ def table(summary: pd.DataFrame) -> pd.DataFrame:
     shown = most[["val", "test"]].map("{:.1f}".format).set_axis(["val chooses (%)", "test chooses (%)"], axis=1)
     shown.insert(0, "runs", most["seeds"])
     for k, part in summary.groupby("k"):
-        points = [f"{gain:.2f} ± {half:.2f}" for gain, half in zip(part["gain"], part["interval"], strict=True)]
+        halves = [f" ± {half:.2f}" if np.isfinite(half) else "" for half in part["interval"]]
+        points = [f"{gain:.2f}{half}" for gain, half in zip(part["gain"], halves, strict=True)]
         shown[f"of {k}"] = pd.Series(points, part["method"])
     return shown.assign(**{"half, the same": most["same"], "half, other": most["other"]})
