@@ -25,6 +25,7 @@ from vidlib.viz import (
     guidance,
     heatmap,
     missing_videos,
+    price_of_test,
     shortcuts,
     side_by_side,
     tradeoff,
@@ -271,6 +272,12 @@ def _guided(seed: int) -> np.ndarray:
     return values / values.sum(1, keepdims=True)
 
 
+def _price() -> pd.DataFrame:
+    rows = [(name, k, (0.3 + 0.1 * i) * np.log2(k)) for i, name in enumerate(METHODS) for k in (1, 2, 3, 4, 6, 12)]
+    rows += [("all methods", k, 0.65 * np.log2(k)) for k in (1, 2, 3, 4, 6, 12)]
+    return pd.DataFrame(rows, columns=["method", "k", "gain"]).assign(interval=lambda table: 0.4 * table["gain"])
+
+
 CASES: dict[str, Callable[[str], Axes | Figure | np.ndarray]] = {
     "ablation": lambda w: ablation.plot(_ablations(), title="Change against full MA-FSAR", baseline=57.2, width=w),
     "alignment": lambda w: alignment.plot(
@@ -314,6 +321,7 @@ CASES: dict[str, Callable[[str], Axes | Figure | np.ndarray]] = {
     "heatmap_surface": lambda w: heatmap.grid(_surface(), down="way", across="shot", title="Ways and shots", width=w),
     "missing_videos": lambda w: missing_videos.plot(_missing(), title="Missing videos", width=w),
     "architecture_search": lambda w: architecture_search.plot(_search(), title="SloshNet's search", width=w),
+    "price_of_test": lambda w: price_of_test.plot(_price(), title="What choosing on test gains", width=w),
     "shortcuts": lambda w: shortcuts.plot(
         _shortcuts(),
         title="Shortcuts on motion, clip-mini",

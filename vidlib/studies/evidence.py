@@ -20,7 +20,7 @@ from vidlib.basics import paths
 from vidlib.basics.errors import UserError
 from vidlib.basics.words import closest
 from vidlib.params.few_shot import RunParams
-from vidlib.studies import ablations, ladder, records
+from vidlib.studies import ablations, ladder, price_of_test, records
 from vidlib.training import few_shot, video_text
 from vidlib.training.run import AnyParams
 
@@ -33,6 +33,7 @@ def parts() -> dict[str, Callable[[], list[Chain]]]:
     """What gives the chains of each part, in the order of their worth."""
     columns = {"frozen": ladder.FROZEN, "resnet": ladder.RESNET, "tuned": ladder.TUNED}
     found = {name: functools.partial(ladder.chains, column) for name, column in columns.items()}
+    found["price"] = price_of_test.chains
     return found | {"ablations": lambda: [iter([each]) for each in ablated()]}
 
 
@@ -85,7 +86,7 @@ def _part(name: str, chains: list[Chain], pool: ProcessPoolExecutor, at_once: in
     while waiting or active:
         while waiting and len(active) < at_once:
             (_, place, _), params = heapq.heappop(waiting)
-            active[pool.submit(one, params, root)] = (place, params)
+            active[pool.submit(DOES.get(name, one), params, root)] = (place, params)
         for future in wait(active, return_when=FIRST_COMPLETED).done:
             place, params = active.pop(future)
             try:
@@ -113,6 +114,9 @@ def one(params: AnyParams, root: Path) -> str:
 
 def _module(params: AnyParams) -> ModuleType:
     return few_shot if isinstance(params, RunParams) else video_text
+
+
+DOES = {"price": price_of_test.one}  # what does the runs of a part that are no plain ones, as ``one`` does
 
 
 def again(name: str, say: Say) -> None:

@@ -76,8 +76,13 @@ def tries(method: str, column: str) -> Iterator[list[RunParams]]:
         return
     rates = [first.model_copy(update={"lr": lr}) for lr in RATES[column]]
     yield rates
-    best = _best(rates)
-    yield [best.model_copy(update={"metric_scale": first.metric_scale * by}) for by in SCALES]
+    leading = _best(rates)
+    yield [leading.model_copy(update={"metric_scale": first.metric_scale * by}) for by in SCALES]
+
+
+def best(method: str, column: str) -> RunParams:
+    """The best try of a method in a column; UserError where a try has no run."""
+    return _best([params for each in tries(method, column) for params in each])
 
 
 def _best(tried: list[RunParams]) -> RunParams:
@@ -116,9 +121,8 @@ def rows(method: str, column: str) -> list[RunParams]:
         return [params for world in WORLDS if (params := _untrained(method, column, world))]
     if run_params(method, column, "motion") is None:
         return []
-    rounds = list(tries(method, column))
-    best = _best([params for each in rounds for params in each])
-    chosen = {"lr": best.lr, "metric_scale": best.metric_scale}
+    tried = best(method, column)
+    chosen = {"lr": tried.lr, "metric_scale": tried.metric_scale}
     return [run_params(method, column, world, seed=seed, **chosen) for world in WORLDS for seed in seeds(column, world)]
 
 
