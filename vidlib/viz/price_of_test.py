@@ -11,7 +11,7 @@ MARKERS = "osD^vPX*<>hd"
 
 @style.figure
 def plot(rows: pd.DataFrame, ax: Axes | None = None, *, pooled: str = "all methods", title: str = "") -> Axes:
-    """A line for each method, with bars, and a bold one with a band for the method ``pooled``.
+    """A line for each method, with bars, and a bold one for the method ``pooled``, with a band where it pools three.
 
     ``rows``: method, k (checkpoints compared), gain, interval (points).
     """
@@ -32,7 +32,8 @@ def plot(rows: pd.DataFrame, ax: Axes | None = None, *, pooled: str = "all metho
     if len(line):
         at, gain, half = [numbers.index(k) for k in line["k"]], line["gain"], line["interval"]
         ax.plot(at, gain, color=style.INK, linewidth=3.0, label=pooled, zorder=4)
-        ax.fill_between(at, gain - half, gain + half, color=style.INK, alpha=0.15, linewidth=0)
+        if len(names) > 2:  # of two it says nothing and hides the rest
+            ax.fill_between(at, gain - half, gain + half, color=style.INK, alpha=0.15, linewidth=0)
     ax.axhline(0, color=style.GREY, linewidth=1.0)
     ax.set_xticks(range(len(numbers)), [str(k) for k in numbers])
     beside = "gained on test (points)" + ("" if style.narrow() else "\nbars: 95% over seeds, band: over methods")
