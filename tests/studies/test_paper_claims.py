@@ -1,0 +1,52 @@
+"""Claims of the papers: each names a part that is an ablation or a method of the ladder, and differences become words."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from vidlib.studies import ablations, ladder, paper_claims
+
+
+@pytest.mark.parametrize("method", paper_claims.CLAIMS)
+def test_every_claim_can_be_measured(method):
+    rows = {ablation.label for ablation in ablations.ABLATIONS[method]}
+    for claim in paper_claims.CLAIMS[method]:
+        assert bool(claim.part) + bool(claim.above) + claim.texts == 1, claim
+        assert not claim.part or claim.part in rows, claim
+        assert not claim.above or claim.above in (*ladder.TRAINED, *ladder.METRICS), claim
+
+
+def test_a_difference_in_words():
+    assert paper_claims.said(3.0, 1.0) == "holds" and paper_claims.said(-3.0, 1.0) == "fails"
+    assert paper_claims.said(0.9, 1.0) == paper_claims.said(2.0, np.inf) == "no difference beyond its interval"
+    assert paper_claims.said(np.nan, 1.0) == "not on record"
+
+
+def test_the_table_turns_ablations_round_and_counts(monkeypatch):
+    gaps = {("clip-mini frozen", "motion"): (2.0, 1.0), ("clip-mini tuned", "motion"): (-2.0, 1.0)}
+
+    def gap(method, other, column, world, test="test"):
+        if other != "trx" or (column, world) not in gaps:
+            raise paper_claims.UserError("no record")
+        return gaps[column, world]
+
+    monkeypatch.setattr(ladder, "gap", gap)
+    changes = pd.DataFrame(
+        {"difference": [-4.0, 2.0, 0.5, np.nan], "half": [1.0, 1.0, 1.0, np.nan]},
+        index=[
+            "without the graph's guidance",
+            "without dense temporal modelling",
+            "frames alone (alpha 0)",
+            "tuples alone (alpha 1)",
+        ],
+    )
+    table = paper_claims.table("gghm", changes)
+    so = table["so"]
+    assert so["the graph's guidance helps", "ablation, val"] == "holds"
+    assert so["dense temporal modelling helps", "ablation, val"] == "fails"
+    assert so["frames and tuples are better than frames alone", "ablation, val"] == paper_claims.OPEN
+    assert so["frames and tuples are better than tuples alone", "ablation, val"] == paper_claims.NONE
+    assert so["above TRX"].to_dict() == {"motion, clip-mini frozen": "holds", "motion, clip-mini tuned": "fails"}
+    assert so["above OTAM", "ladder"] == paper_claims.NONE
+    said = paper_claims.summary(table)
+    assert said == "Of 8 claims: 1 hold, 1 hold in part, 1 fail, 1 stay open, 4 have no record."
