@@ -1,4 +1,4 @@
-"""Claims of the papers: each names a part that is an ablation or a method of the ladder, and differences become words."""
+"""Each claim of a paper names an ablation or a method of the ladder; differences become words."""
 
 import numpy as np
 import pandas as pd

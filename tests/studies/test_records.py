@@ -7,6 +7,7 @@ import pytest
 
 from tests.data.small import write_folder
 from vidlib.basics.errors import UserError
+from vidlib.basics.lock import Lock
 from vidlib.params.few_shot import RunParams
 from vidlib.results import runs
 from vidlib.studies import evidence, records, tables
@@ -113,3 +114,13 @@ def test_the_evidence_goes_on_past_a_run_that_fails(made, tmp_path, monkeypatch)
     assert {file.stem for file in (tmp_path / "runs").glob("*.json")} >= {run.id}
     with pytest.raises(UserError, match="part 'tny' is not one of tiny"):
         evidence.run(["tny"], 1, tmp_path, said.append)
+
+
+def test_what_another_command_is_at_waits_for_it(made, tmp_path, monkeypatch):
+    p = made[0].model_copy(update={"seed": 7})
+    monkeypatch.setattr(evidence, "WAIT", 0.0)
+    lock = Lock(runs.home_of(evidence.running.identity(few_shot.work(p))) / "lock.json").acquire()
+    try:
+        assert evidence.one(p, tmp_path) is None and not list(tmp_path.iterdir())
+    finally:
+        lock.release()

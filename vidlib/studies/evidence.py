@@ -18,14 +18,18 @@ import torch
 
 from vidlib.basics import paths
 from vidlib.basics.errors import UserError
+from vidlib.basics.lock import Lock
 from vidlib.basics.words import closest
 from vidlib.params.few_shot import RunParams
+from vidlib.results import runs
 from vidlib.studies import ablations, ladder, price_of_test, records
 from vidlib.training import few_shot, video_text
+from vidlib.training import run as running
 from vidlib.training.run import AnyParams
 
 Chain = Iterator[list[AnyParams]]
 Say = Callable[[str], None]
+LATER, WAIT = 10, 5.0  # the turn of a run that another command is at; seconds until it is looked at again
 ABLATED = ("ma_fsar", "actionclip", "m2clip", "sloshnet", "gghm")
 
 
@@ -68,7 +72,8 @@ def run(wanted: Sequence[str], at_once: int, root: Path, say: Say) -> list[str]:
 
 def _part(name: str, chains: list[Chain], pool: ProcessPoolExecutor, at_once: int, root: Path, say: Say) -> list[str]:
     waiting: list[tuple[tuple[int, int, int], AnyParams]] = []
-    left, active, failed = dict.fromkeys(range(len(chains)), 0), dict[Future, tuple[int, AnyParams]](), []
+    left, failed = dict.fromkeys(range(len(chains)), 0), []
+    active: dict[Future, tuple[tuple[int, int, int], AnyParams]] = {}
 
     def more(place: int) -> None:
         try:
@@ -85,15 +90,18 @@ def _part(name: str, chains: list[Chain], pool: ProcessPoolExecutor, at_once: in
         more(place)
     while waiting or active:
         while waiting and len(active) < at_once:
-            (_, place, _), params = heapq.heappop(waiting)
-            active[pool.submit(DOES.get(name, one), params, root)] = (place, params)
+            turn, params = heapq.heappop(waiting)
+            active[pool.submit(DOES.get(name, one), params, root)] = (turn, params)
         for future in wait(active, return_when=FIRST_COMPLETED).done:
-            place, params = active.pop(future)
+            (world, place, number), params = active.pop(future)
             try:
                 said = future.result()
             except UserError as error:
                 said = f"{params.method} on {params.dataset} failed: {error}"
                 failed.append(said)
+            if said is None:  # another command does it: after all others, and then it is finished
+                heapq.heappush(waiting, ((world + LATER, place, number), params))
+                continue
             say(f"{time.strftime('%H:%M:%S')} {name}: {said} ({len(waiting)} waiting)")
             left[place] -= 1
             if not left[place]:
@@ -101,10 +109,14 @@ def _part(name: str, chains: list[Chain], pool: ProcessPoolExecutor, at_once: in
     return failed
 
 
-def one(params: AnyParams, root: Path) -> str:
-    """Do one run, or find it finished, and pack it; what came out, in words."""
-    began = time.monotonic()
-    run = _module(params).run(params)
+def one(params: AnyParams, root: Path) -> str | None:
+    """Do one run, or find it finished, and pack it; what came out, in words, or None where another command is at it."""
+    began, module = time.monotonic(), _module(params)
+    work = module.work(params)
+    if Lock(runs.home_of(running.identity(work)) / "lock.json").holder():
+        time.sleep(WAIT)
+        return None
+    run = running.run(work)
     records.pack(run, root)
     what = f"{params.method} {params.ablation} on {params.dataset}, seed {params.seed}, lr {params.lr:.1e}"
     scale = f", scale {params.metric_scale:.3g}" if isinstance(params, RunParams) else ""
