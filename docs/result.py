@@ -1,0 +1,58 @@
+"""``python -m docs.result``: what README opens with, made of ``records/``: a table and ``docs/ladder.png``.
+
+The table stands in README between two marks; a test holds it against the records.
+"""
+
+import sys
+from pathlib import Path
+
+from vidlib.basics.errors import UserError
+from vidlib.basics.paths import atomic_write
+from vidlib.studies import ladder
+from vidlib.viz import ladder as figure
+
+ROOT = Path(__file__).resolve().parents[1]
+README, PICTURE = ROOT / "README.md", ROOT / "docs" / "ladder.png"
+BEGIN, END = "<!-- the result, made by python -m docs.result -->\n", "<!-- end of the result -->\n"
+WORLD, ROWS = "motion", ("ma_fsar", "hyrsm", "trx", ladder.ORDERED, "frozen_clip")
+
+
+def lines() -> str:
+    """The table, in Markdown."""
+    shots = {shot: ladder.results(WORLD, test) for shot, test in (("1-shot", "test"), ("5-shot", "test_5shot"))}
+    rows = ["| on clip-mini, frozen | trained (M) | 1-shot (%) | 5-shot (%) | seeds |", "|---|---|---|---|---|"]
+    for method in ROWS:
+        each = [
+            table[(table["column"] == ladder.FROZEN) & (table["method"] == method)].squeeze()
+            for table in shots.values()
+        ]
+        if not all(len(row) for row in each):
+            raise UserError(f"{method} has no record in {ladder.FROZEN} on {WORLD}: make evidence does it")
+        over = "" if each[0]["over"] == "seeds" else " (videos)"
+        cells = [f"{row['accuracy']:.1f} ± {row['half']:.1f}{over}" for row in each]
+        rows.append(f"| {each[0]['name']} | {each[0]['trained (M)']:.3f} | {' | '.join(cells)} | {each[0]['seeds']} |")
+    return "\n".join(rows) + "\n"
+
+
+def placed(readme: str, table: str) -> str:
+    """README with ``table`` between its marks."""
+    before, _, rest = readme.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not end:
+        raise UserError(f"{README} lacks the marks {BEGIN.strip()} and {END.strip()}")
+    return f"{before}{BEGIN}{table}{END}{after}"
+
+
+def main() -> int:
+    with atomic_write(README) as part:
+        part.write_text(placed(README.read_text(), lines()))
+    drawn = figure.plot(
+        ladder.results(WORLD), title=f"{WORLD} (an embedded world, not a benchmark of the field), 5-way 1-shot"
+    )
+    with atomic_write(PICTURE) as part:
+        drawn.savefig(part, format="png", dpi=100, facecolor="white")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
