@@ -2,13 +2,13 @@
 
     python -m vidlib.studies.coverage OUT        makes pool and record anew; killed, it goes on with the same pool
 
-A replicate is 16 classes with 32 videos each, drawn from a pool, and a list of episodes on them, which two
-methods answer. Its true values are exact, no estimates: that of all episodes which its own videos allow, and that of
-all which the whole pool allows; a draw from the pool is right about it on average. A pool is finite, and holding the
-share f of it would flatter an interval: how far a replicate's own videos are off the pool is set wider by
-1 / sqrt(1 - f), as far as from an endless one, to first order.
+A replicate is 16 classes with 32 videos each, drawn from a pool, and a list of episodes on them, which two methods
+answer. Its true values are exact, no estimates: that of all episodes which its own videos allow, and that of all which
+the whole pool allows; a draw from the pool is right about it on average. A pool is finite, and holding the share f of
+it would flatter an interval: how far a replicate's own videos are off the pool is set wider by 1 / sqrt(1 - f), which
+is as far as from an endless one, to first order.
 
-Legend: `K` classes, `n` videos of each, `T` frames, `E` episodes, `S` settings, `R` replicates.
+Legend: `K` classes, `n` videos of each, `T` frames, `W` way, `R` replicates.
 """
 
 import sys
@@ -156,8 +156,8 @@ def measure(features: np.ndarray, methods: Methods, episodes: int, replicates: i
         for name, value in replicate(own, methods, episodes, rng).items():
             kept[name].append(value)
     kept["pool"] = [*whole, whole[1] - whole[0]]
-    found = {name: np.round(np.array(value) / UNIT).astype(np.int32) for name, value in kept.items()}
-    return found | {"share": np.array([share])}
+    record = {name: np.round(np.array(value) / UNIT).astype(np.int32) for name, value in kept.items()}
+    return record | {"share": np.array([share])}
 
 
 def table(records: Sequence[Record], settings: Sequence[Setting] = SETTINGS) -> pd.DataFrame:
