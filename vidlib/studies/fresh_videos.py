@@ -27,11 +27,7 @@ from vidlib.data.world.kinds import KINDS
 from vidlib.data.world.relations import RELATIONS
 
 TOWER, FRAMES, PIECE = "clip-mini", 8, 32  # PIECE: videos whose features are written at once
-FULL = {
-    "test": 640,
-    "other": 32,
-    "triples": 32,
-}  # videos a class: motion's test and train, triples
+FULL = {"test": 128, "train": 32, "triples": 32}  # videos a class: motion's test and train, triples
 
 Class = tuple[str, ...]  # its relations, one after the other
 
