@@ -15,7 +15,7 @@ def plot(rows: pd.DataFrame, ax: Axes | None = None, *, title: str = "") -> Axes
     covered with its own interval from low to high (per cent). Filled: what the interval claims to be of."""
     pairs = list(dict.fromkeys(zip(rows["truth"], rows["interval"], strict=True)))
     asked = list(dict.fromkeys(rows["asked"]))
-    ax = ax or style.new_axes(8.2, 1.4 + 0.36 * len(pairs))
+    ax = ax or style.new_axes(8.2, 1.7 + 0.36 * len(pairs), lines=True)
     ax.axvspan(*BAND, color="#D9EAD9", zorder=0)
     ax.axvline(95, color=style.GREY, linewidth=0.8)
     for k, name in enumerate(asked):
@@ -28,7 +28,7 @@ def plot(rows: pd.DataFrame, ax: Axes | None = None, *, title: str = "") -> Axes
                 fmt=MARKS[k % len(MARKS)],
                 color=style.CYCLE[k % len(style.CYCLE)],
                 markerfacecolor=style.CYCLE[k % len(style.CYCLE)] if row.claimed else "white",
-                markersize=5,
+                markersize=4 if style.narrow() else 5,
                 elinewidth=0.9,
             )
         ax.plot([], [], MARKS[k % len(MARKS)], color=style.CYCLE[k % len(style.CYCLE)], label=name)
@@ -37,8 +37,9 @@ def plot(rows: pd.DataFrame, ax: Axes | None = None, *, title: str = "") -> Axes
             ax.axhline(i - 0.5, color=style.INK, linewidth=0.7)
     ax.set_yticks(range(len(pairs)), [f"{interval} | {truth}" for truth, interval in pairs])
     ax.set_ylim(len(pairs) - 0.5, -0.5)
-    style.dress(ax, "replicates whose interval held the true value (%), with 95% interval", "interval | truth", "x")
-    ax.legend(**style.BESIDE, frameon=False, fontsize=style.SMALL)
+    style.dress(ax, "held the true value (% of replicates)", "", "x")
+    key = {"loc": "outside lower left", "ncols": 1 if style.narrow() else len(asked), "frameon": False}
+    ax.figure.legend(**key, fontsize=style.SMALL)
     style.remember(ax, rows)
     style.title(ax, title)
     return ax
