@@ -18,6 +18,7 @@ from vidlib.viz import (
     catalogue,
     confidence,
     confusion,
+    coverage,
     curves,
     distribution,
     filmstrip,
@@ -162,6 +163,21 @@ def _missing() -> pd.DataFrame:
         for share in (0.0, 0.1, 0.5)
         for r in range(6)
     ]
+    return pd.DataFrame(rows)
+
+
+def _coverage() -> pd.DataFrame:
+    rows = []
+    for truth, interval, covered in (
+        ("these videos", "episodes", 95),
+        ("fresh videos", "episodes", 48),
+        ("fresh videos", "videos", 88),
+        ("fresh videos", "over_videos", 96),
+    ):
+        for k, asked in enumerate(("mean of frames", "paired")):
+            held = covered - 3 * k
+            row = {"truth": truth, "interval": interval, "asked": asked, "covered": held}
+            rows.append(row | {"low": held - 3, "high": held + 2, "claimed": interval != "episodes" or k == 0})
     return pd.DataFrame(rows)
 
 
@@ -319,6 +335,7 @@ CASES: dict[str, Callable[[str], Axes | Figure | np.ndarray]] = {
     ),
     "heatmap_grid": lambda w: heatmap.grid(_grid(), down="head", across="tower", title="Heads and towers", width=w),
     "heatmap_surface": lambda w: heatmap.grid(_surface(), down="way", across="shot", title="Ways and shots", width=w),
+    "coverage": lambda w: coverage.plot(_coverage(), title="How often intervals hold the true value", width=w),
     "missing_videos": lambda w: missing_videos.plot(_missing(), title="Missing videos", width=w),
     "architecture_search": lambda w: architecture_search.plot(_search(), title="SloshNet's search", width=w),
     "price_of_test": lambda w: price_of_test.plot(_price(), title="What choosing on test gains", width=w),

@@ -26,6 +26,7 @@ MODELS: dict[str, type[Params]] = {
     "your_videos": tools.PredictParams,
     "datasets": tools.DatasetsParams,
     "towers": tools.TowersParams,
+    "intervals": tools.IntervalsParams,
     "explore": few_shot.ExploreParams,
 }
 NAMED = re.compile(r"papermill notebooks/(\w+)\.ipynb")

@@ -158,6 +158,17 @@ class WorldParams(Params):
     seed: int = Field(0, ge=0, description="seed of what is drawn here")
 
 
+class IntervalsParams(Params):
+    """Parameters of notebooks/intervals.ipynb."""
+
+    episodes: Annotated[
+        Literal[2000, 10000], BeforeValidator(lambda value: int(value) if str(value).isdecimal() else value)
+    ] = Field(10000, description="which record to draw: tests of 2000 or 10000 episodes")
+    replicates: int = Field(0, ge=0, description="replicates made anew here, on videos rendered now; 0 for none")
+    videos: int = Field(48, ge=33, description="videos of each class in the small pool that is rendered for them")
+    seed: int = Field(0, ge=0, description="seed of the replicates that are made anew")
+
+
 class PredictParams(Params):
     """``vidlib predict`` and your_videos.ipynb: texts of the classes (zero-shot) or example videos of them (few-shot);
     with a run, the rest is the run's."""
