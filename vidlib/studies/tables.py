@@ -231,9 +231,9 @@ def describe_runs(p: Any, studied: Studied, notebook: str) -> None:
 
 def interval_note(number: int, trial: str = "episode") -> str:
     """What the intervals of a table with this number of seeds are."""
-    own = "over episodes (of these videos and classes), " if trial == "episode" else ""
-    how = "clustered by the video asked" if trial == "episode" else "over videos (Wilson's)"
-    said = f"95%, each called what it is over: {own}{how}, clustered by its class"
+    own = "95% over episodes (of these very videos and classes)" if trial == "episode" else "95% over videos (Wilson's)"
+    how = "by the video asked and " if trial == "episode" else ""
+    said = f"{own}; clustered {how}by its class, rough where other ones are meant (intervals.ipynb)"
     if number == 1:
         return f"{said}; conditional on one trained model"
     return f"{said}, means of the seeds' own; over {number} seeds (Student's t), each tested on the same {trial}s"
