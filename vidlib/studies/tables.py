@@ -23,7 +23,6 @@ from vidlib.results import published, trust
 from vidlib.results.accuracy import PERMUTED, SHUFFLED, Evaluation, paired, seed_interval
 from vidlib.results.budget import budget
 from vidlib.results.intervals import cell
-from vidlib.studies.records import Record
 
 if TYPE_CHECKING:
     from vidlib.results.runs import Run
@@ -60,7 +59,7 @@ def tested(run: Run, what: str = "") -> Evaluation:
     it reports."""
     report = run.params["report"]
     what = what or report
-    if isinstance(run, Record):
+    if hasattr(run, "evaluation"):  # studies.records, which loads torch
         return run.evaluation(what)
     return Evaluation.load(run.path("episodes.npz" if what == report and not of_videos(run) else f"{what}.npz"))
 
