@@ -100,12 +100,15 @@ def test_what_a_user_named_is_escaped_and_trouble_is_listed(tmp_path):
         cost={"<i>{{ 1 }}": "<u>"},
     )
     runs.open_run(Identity("otam", {"method": "otam"}, root=str(tmp_path))).close()
+    studied = runs.open_run(Identity("trx", {"method": "trx"}, root=str(tmp_path)))
+    studied.finish({"price_of_test": {"what": "no result of the method"}})
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "params.json").write_text("{")
     (tmp_path / "notebooks").mkdir()
     page = page_of(tmp_path)
     assert "1 finished runs" in page.said and f"folder:{hostile}" in page.said
     assert "<b>test" in page.said and "<i>{{ 1 }}" in page.said and not {"script", "b", "i", "u"} & {*page.tags}
+    assert re.search(r"trx-\w+no result of the method", page.said)
     assert re.search(r"otam-\w+not finished", page.said) and re.search(r"brokencannot be read", page.said)
 
 

@@ -84,7 +84,11 @@ def records(root: Path) -> list[Record]:
             record.params, record.environment = run.params, run.environment
             if run.state == "finished":
                 record.result = run.result
-                record.line, record.article, record.key = _line(record), _article(record), _sorted_by(record)
+                studied = [each["what"] for each in run.result.values() if isinstance(each, dict) and "what" in each]
+                if studied and not record.main:  # a study's run, which says what it is
+                    record.trouble = studied[0]
+                else:
+                    record.line, record.article, record.key = _line(record), _article(record), _sorted_by(record)
             else:
                 record.trouble = "not finished"
         except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
