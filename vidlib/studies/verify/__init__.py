@@ -92,7 +92,7 @@ def verify(where: Sequence[str | Path] = (), replaying: float = REPLAYING) -> Ve
     shipped = [it for run in records.load() if run.id not in own and (it := _subject(run, []))]
     for check in TOGETHER:
         into = verdict.flagged if check is together.bands else verdict.findings
-        for it, said in check([it for it in subjects if not it.broken] + shipped):
+        for it, said in check([it for it in shipped + subjects if _usable(it)]):
             if it.run.id in own:
                 into.append(Finding(it.run.id, check.__name__, said))
     for root in (Path(root) for root in roots if (Path(root) / "runs").is_dir()):
@@ -118,6 +118,7 @@ def _subject(run: runs.Run, findings: list[Finding]) -> Subject | None:
 def _alone(it: Subject, verdict: Verdict) -> None:
     for check in ALONE:
         verdict.findings += [Finding(it.run.id, check.__name__, said) for said in _said(check, it)]
+    vars(it).pop("tests", None)  # some MB
     if lacking := trust.incomplete(it.result):
         verdict.partial[it.run.id] = lacking
 
@@ -132,6 +133,13 @@ def _said(check: Callable[[Subject], Iterator[str]], it: Subject) -> list[str]:
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         it.broken = True
         return [f"its record lacks what '{check.__name__}' reads, or holds another thing there ({error!r})"]
+
+
+def _usable(it: Subject) -> bool:
+    """Whether its answers and curve can be read."""
+    if not it.broken and it.fit:
+        _said(lambda it: iter([] if it.signature and together.measures(it) else []), it)
+    return not it.broken
 
 
 def _replay(subjects: Sequence[Subject], verdict: Verdict, seconds: float) -> None:

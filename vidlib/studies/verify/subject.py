@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from vidlib import methods
+from vidlib.basics.digests import digest
 from vidlib.basics.errors import UserError
 from vidlib.data.catalogue.benchmarks import WORLDS
 from vidlib.data.episodes import EpisodeSampler
@@ -55,6 +56,13 @@ class Subject:
     @functools.cached_property
     def tests(self) -> dict[str, Evaluation]:
         return {name: tables.tested(self.run, name) for name in self.names}
+
+    @functools.cached_property
+    def signature(self) -> tuple[str, int, int]:
+        """A digest of the reported test's list and answers, how many are right, how many there are."""
+        tested = tables.tested(self.run, self.report)
+        bits = np.packbits(tested.hits.astype(bool)).tobytes().hex()
+        return digest([tested.checksum, bits]), int(tested.hits.sum()), len(tested.hits)
 
     @functools.cached_property
     def curve(self) -> list[dict]:

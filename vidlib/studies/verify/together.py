@@ -41,12 +41,12 @@ def _kinds(subjects: Sequence[Subject]) -> dict[str, list[Subject]]:
 
 def twins(subjects: Sequence[Subject]) -> Said:
     """No two trained runs of other seeds, rates or methods have the same answers to the bit."""
-    found: dict[tuple, list[Subject]] = defaultdict(list)
+    found: dict[str, list[Subject]] = defaultdict(list)
     for it in subjects:
-        if it.fit and it.report in it.tests:
-            hits = it.tests[it.report].hits
-            if TELLING <= hits.sum() <= len(hits) - TELLING:
-                found[it.tests[it.report].checksum, hits.tobytes()].append(it)
+        if it.fit and it.report in it.names:
+            list_and_hits, right, number = it.signature
+            if TELLING <= right <= number - TELLING:
+                found[list_and_hits].append(it)
     for first, *rest in found.values():
         for it in rest:
             if other := [name for name in LIVED if it.values.get(name) != first.values.get(name)]:
@@ -84,8 +84,8 @@ def measures(it: Subject) -> dict[str, tuple[float, float]]:
 
 
 def bands(subjects: Sequence[Subject]) -> Said:
-    """Every trained run lies in the band of the other seeds of its kind: their mean and four deviations, or what
-    ``measures`` says where that is more. The deviation is theirs, or the usual one of other kinds where that is more."""
+    """Every trained run lies in the band of the other seeds of its kind: their mean and four deviations, theirs or
+    those that are usual in other kinds, whichever is more; or as far as ``measures`` says at least."""
     trained = [[(it, measures(it)) for it in same if it.fit] for same in _kinds(subjects).values()]
     for what in CURVES:
         kinds = [[(it, *own[what]) for it, own in same if what in own] for same in trained]
