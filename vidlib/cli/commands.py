@@ -15,7 +15,7 @@ from typing import Any
 from vidlib import __version__
 from vidlib.basics import paths
 from vidlib.basics.errors import UserError
-from vidlib.cli import data
+from vidlib.cli import data, verify
 
 RECIPE = "a recipe's path or short name such as ma_fsar/laptop, or a notebook's name for its defaults"
 
@@ -33,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _add_reports(kinds)
     _add_runs(commands)
     _add_evidence(commands.add_parser("evidence", help="make the shipped records anew, all, by parts, or one of them"))
+    verify.add_command(commands.add_parser("verify", help="check runs and records: does what they say hold?"))
     _add_predict(commands.add_parser("predict", help="guess the classes of videos, by texts or by example videos"))
     data.add_commands(commands.add_parser("data", help="benchmarks: what they are, what of them lies here"))
     for stream in (sys.stdout, sys.stderr):  # a terminal that has not all letters is no reason to stop

@@ -13,6 +13,7 @@ import functools
 import io
 import json
 import zipfile
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -63,9 +64,14 @@ class Record(runs.Run):
         """UserError: what is asked for lies in a run's folder, which a record has not."""
         raise UserError(f"{self.id} is a shipped record without {'/'.join(parts)}: {again(self)} trains it here")
 
+    @property
+    def curve(self) -> list[dict[str, Any]]:
+        """Thinned: each line the mean of a stretch of steps, or a selection."""
+        return self._content["curve"]
+
     def metrics(self) -> pd.DataFrame:
-        """The curve, thinned: each line the mean of a stretch of steps, or a selection."""
-        return pd.DataFrame(self._content["curve"])
+        """The curve as a table."""
+        return pd.DataFrame(self.curve)
 
     def readings(self) -> dict[str, int]:
         return dict(self._content["readings"])
@@ -76,8 +82,8 @@ class Record(runs.Run):
     def evaluation(self, what: str) -> Evaluation:
         """A test by its name in the result; its ``predicted`` is -1 where an answer is wrong."""
         summary, report = self.result[what], self.params["report"]
-        asked = _npz(self.file.parent.parent / "lists" / f"{summary['checksum'][:16]}.npz")
-        kept = _npz(self.file.with_suffix(".npz"))
+        asked = read_npz(self.file.parent.parent / "lists" / f"{summary['checksum'][:16]}.npz")
+        kept = read_npz(self.file.with_suffix(".npz"))
         if lacking := {what, report} - kept.keys():
             raise UserError(f"{self.file.stem}.npz keeps no answers of {', '.join(sorted(lacking))}: {DAMAGED}")
         answers = kept[what]
@@ -184,13 +190,19 @@ def pack(run: runs.Run, root: Path) -> Path:
         kept[name] = kept[name] ^ kept[report]  # which is small where a control changes little
     packed = {name: np.packbits(each) if each.dtype == bool else each for name, each in kept.items()}
     _write(root / "runs" / f"{run.id}.npz", **packed)
-    content = {"params": params, "environment": environment, "result": result, "readings": run.readings()}
+    content = {"params": params, "environment": environment, "result": result, "readings": readings(run)}
     place = root / "runs" / f"{run.id}.json"
     sourced = root / "code" / f"{code[:16]}.json"
     if not sourced.is_file():
         _text(sourced, json.dumps(_digests(method), indent=0, sort_keys=True))
     _text(place, json.dumps(content | {"curve": thinned(runs.read_lines(run.path(runs.METRICS)))}, sort_keys=True))
     return place
+
+
+def readings(run: runs.Run) -> dict[str, int]:
+    """How often each split was read until the run's end; what a study looks at later chose nothing of it."""
+    lines, end = runs.read_lines(run.path("readings.jsonl")), run.result["finished"]
+    return dict(Counter(line["split"] for line in lines if line["date"] <= end))
 
 
 def _differs(result: Mapping[str, Any], what: str, report: str) -> bool:
@@ -255,7 +267,7 @@ def _evaluation(summary: Mapping[str, Any], asked: Mapping[str, np.ndarray], ans
 
 
 @functools.lru_cache(64)
-def _npz(file: Path) -> dict[str, np.ndarray]:
+def read_npz(file: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(file, allow_pickle=False) as content:
             return dict(content)

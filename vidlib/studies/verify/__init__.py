@@ -1,0 +1,155 @@
+"""``vidlib verify``: whether what a run's folder or a shipped record says holds, from its own files and this package.
+
+A check is a function that yields a sentence for what does not hold. Nothing is trained or rendered, no GPU is needed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vidlib.basics import paths
+from vidlib.basics.errors import UserError
+from vidlib.basics.words import few
+from vidlib.results import runs, trust
+from vidlib.studies import records
+from vidlib.studies.verify import checks, replay, together
+from vidlib.studies.verify.subject import Subject
+
+ALONE = (*checks.CHECKS, replay.weights)
+TOGETHER = (together.twins, together.costs, together.bands)
+REPLAYING = 20.0  # seconds after which no other run is replayed
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What does not hold: of which run or file, found by which check, in a sentence."""
+
+    of: str
+    check: str
+    said: str
+
+    def __str__(self) -> str:
+        return f"{self.of}: {self.said}"
+
+
+@dataclass
+class Verdict:
+    """What was found: ``findings`` do not hold, ``flagged`` is unlike its kind, ``unknown`` (what -> runs) could not be
+    checked, ``partial`` (run -> words) is of incomplete data."""
+
+    subjects: int = 0
+    findings: list[Finding] = field(default_factory=list)
+    flagged: list[Finding] = field(default_factory=list)
+    unknown: Counter = field(default_factory=Counter)
+    partial: dict[str, str] = field(default_factory=dict)
+    replayed: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def lines(self) -> Iterator[str]:
+        """All but the findings, in words."""
+        yield from (f"flagged: {each}" for each in self.flagged)
+        yield from (f"{name} is of incomplete data: {said}" for name, said in self.partial.items())
+        yield from (f"not checked, of {number}: {what}" for what, number in sorted(self.unknown.items()))
+        again = f"replayed: {few(self.replayed, 5)}" if self.replayed else "none replayed"
+        holds = "what they say holds" if not self.findings else f"{len(self.findings)} things do not hold"
+        number = len(ALONE) + len(TOGETHER) + 2
+        yield f"{self.subjects} runs or records, {number} checks in {self.seconds:.0f} s, {again}; {holds}"
+
+
+def found(path: str | Path) -> list[runs.Run]:
+    """The runs that a path names: a run's folder, a record's .json, a folder of records or of runs."""
+    path = paths.absolute(path)
+    if path.suffix == ".json" and path.is_file() and path.parent.name == "runs":
+        return [records.Record(path)]
+    if any((path / "runs").glob("*.json")):
+        return records.load(path)
+    homes = [path] if (path / "result.json").is_file() else [file.parent for file in sorted(path.glob("*/result.json"))]
+    whole = [run for home in homes if (run := runs.read(home))]
+    if not whole:
+        raise UserError(
+            f"{path} is no finished run, record, or folder of them: give RUN, records/ or records/runs/ID.json"
+        )
+    return whole
+
+
+def verify(where: Sequence[str | Path] = (), replaying: float = REPLAYING) -> Verdict:
+    """Check all that ``where`` names, by default the shipped records; ``replaying``: seconds for it."""
+    began = time.monotonic()
+    roots = [*where] or [place for place in [paths.records_dir()] if place]
+    if not roots:
+        raise UserError("no records are here: give a run's folder, or a folder of records")
+    verdict, subjects = Verdict(), []
+    for run in (run for root in roots for run in found(root)):
+        verdict.subjects += 1
+        if it := _subject(run, verdict.findings):
+            subjects.append(it)
+            _alone(it, verdict)
+    own = {it.run.id for it in subjects}
+    shipped = [it for run in records.load() if run.id not in own and (it := _subject(run, []))]
+    for check in TOGETHER:
+        into = verdict.flagged if check is together.bands else verdict.findings
+        for it, said in check([it for it in shipped + subjects if _usable(it)]):
+            if it.run.id in own:
+                into.append(Finding(it.run.id, check.__name__, said))
+    for root in (Path(root) for root in roots if (Path(root) / "runs").is_dir()):
+        try:
+            verdict.findings += [Finding(of, "figures", said) for of, said in together.figures(root)]
+        except UserError as error:
+            verdict.findings.append(Finding(root.name, "figures", str(error)))
+    _replay(subjects, verdict, replaying)
+    for it in subjects:
+        verdict.unknown.update(dict.fromkeys(it.unknown, 1))
+    verdict.seconds = time.monotonic() - began
+    return verdict
+
+
+def _subject(run: runs.Run, findings: list[Finding]) -> Subject | None:
+    try:
+        return Subject(run)
+    except (UserError, KeyError, TypeError, AttributeError) as error:
+        findings.append(Finding(run.id, "read", f"it cannot be read as a record ({error})"))
+        return None
+
+
+def _alone(it: Subject, verdict: Verdict) -> None:
+    for check in ALONE:
+        verdict.findings += [Finding(it.run.id, check.__name__, said) for said in _said(check, it)]
+    vars(it).pop("tests", None)  # some MB
+    if lacking := trust.incomplete(it.result):
+        verdict.partial[it.run.id] = lacking
+
+
+def _said(check: Callable[[Subject], Iterator[str]], it: Subject) -> list[str]:
+    """What a check says; that what it needs is not there, or of another kind, is a finding too."""
+    try:
+        return [*check(it)]
+    except UserError as error:
+        it.broken = True
+        return [str(error)]
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        it.broken = True
+        return [f"its record lacks what '{check.__name__}' reads, or holds another thing there ({error!r})"]
+
+
+def _usable(it: Subject) -> bool:
+    """Whether its answers and curve can be read."""
+    if not it.broken and it.fit:
+        _said(lambda it: iter([] if it.signature and together.measures(it) else []), it)
+    return not it.broken
+
+
+def _replay(subjects: Sequence[Subject], verdict: Verdict, seconds: float) -> None:
+    """Replay what can be, those with a folder first, until the seconds are over."""
+    began = time.monotonic()
+    for it in sorted(subjects, key=lambda it: (it.fit is None, it.kept)):
+        if why := replay.why_not(it):
+            it.unknown.append(f"a replay, for {why}")
+        elif time.monotonic() - began > seconds:
+            it.unknown.append("a replay, for time: verify it alone")
+        else:
+            verdict.findings += [Finding(it.run.id, "replay", said) for said in _said(replay.replay, it)]
+            verdict.replayed.append(it.run.id)
