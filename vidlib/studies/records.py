@@ -33,6 +33,7 @@ from vidlib.results.accuracy import Evaluation
 from vidlib.results.identity import code_digest, sources
 from vidlib.training.run import AnyParams
 
+FREE = ("source", "features")  # contents that a record may differ in: code, and the digits of stored features
 CURVE = 30  # lines that a curve is thinned to
 MEANS = ("loss", "accuracy", "grad_norm", "seconds")  # of which a line of a curve has the mean
 DAMAGED = "take the file anew from the repository"
