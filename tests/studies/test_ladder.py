@@ -77,6 +77,13 @@ def test_the_table_says_means_over_seeds_and_what_is_missing(on_record):
     assert ladder.missing(ladder.FROZEN, "motion") == ["AIM"]
 
 
+def test_where_a_method_stands(on_record):
+    lines = ladder.place("trx").splitlines()
+    assert [line.split(",")[1].strip() for line in lines] == list(ladder.WORLDS)
+    assert "TRX 31.0 ± 2.5, 1 of " in lines[0] and "the best of the others: " in lines[0]
+    assert ladder.place("aim") == "on record, clip-mini frozen: nothing of AIM yet"
+
+
 def test_a_gap_is_paired_seed_by_seed(on_record, monkeypatch):
     answers = {"trx": [1, 1, 1, 0], "simple_shot": [1, 0, 0, 0]}
 

@@ -201,6 +201,23 @@ def table() -> pd.DataFrame:
     return pd.concat([*parts, facts], axis=1)
 
 
+def place(method: str, column: str = FROZEN) -> str:
+    """In lines, where a method stands in a column, world by world, and the best of the others."""
+    lines = []
+    for world in WORLDS:
+        ranked = results(world)
+        ranked = ranked[ranked["column"] == column].sort_values("accuracy", ascending=False) if len(ranked) else ranked
+        if method not in set(ranked.get("method", ())):
+            continue
+        own, other = ranked[ranked["method"] == method].iloc[0], ranked[ranked["method"] != method].iloc[0]
+        rank = 1 + int((ranked["accuracy"] > own["accuracy"]).sum())
+        said = [f"{row['name']} {row['accuracy']:.1f} ± {row['half']:.1f}" for row in (own, other)]
+        lines.append(
+            f"on record, {world}, {column}: {said[0]}, {rank} of {len(ranked)}; the best of the others: {said[1]}"
+        )
+    return "\n".join(lines) or f"on record, {column}: nothing of {tables.label(method)} yet"
+
+
 FORMAT = {"trained (M)": "{:.3f}", "lr": "{:.1e}", "metric_scale": "{:.3g}", "seconds": "{:.0f}", "seeds": "{:.0f}"}
 
 
