@@ -223,14 +223,14 @@ FORMAT = {"trained (M)": "{:.3f}", "lr": "{:.1e}", "metric_scale": "{:.3g}", "se
 
 def summary() -> str:
     """How many records the ladder has, what is missing, and which code made them."""
-    lines, every = (
-        [],
-        [run for column in COLUMNS for world in WORLDS for same in studied(column, world).values() for run in same],
-    )
-    lines.append(f"{len(every)} records of three towers on {len(WORLDS)} worlds.")
-    for column, world in itertools.product(COLUMNS, WORLDS):
-        if seeds(column, world) and (lacking := missing(column, world)):
-            lines.append(f"No record yet, {column} on {world}: {', '.join(lacking)}.")
+    places = [(column, world) for column, world in itertools.product(COLUMNS, WORLDS) if seeds(column, world)]
+    every = [run for place in places for same in studied(*place).values() for run in same]
+    lines = [f"{len(every)} records."]
+    nothing = [" on ".join(place) for place in places if not studied(*place)]
+    lines += [f"Nothing yet: {', '.join(nothing)}."] if nothing else []
+    for place in places:
+        if studied(*place) and (lacking := missing(*place)):
+            lines.append(f"Not yet, {' on '.join(place)}: {', '.join(lacking)}.")
     earlier = sorted({records.changed(run) for run in every} - {""})
     lines += [f"Some were made by earlier code; since then {each} changed." for each in earlier]
     return "\n".join(lines)
