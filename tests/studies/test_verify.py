@@ -9,6 +9,7 @@ import pytest
 
 from tests.data.small import write_pictures
 from vidlib import cli
+from vidlib.basics import paths
 from vidlib.data.world import worlds
 from vidlib.params.few_shot import RunParams
 from vidlib.results.identity import Identity
@@ -346,3 +347,16 @@ def test_a_run_unlike_its_kind_is_flagged(true, monkeypatch, capsys):
 def test_a_world_is_listed_without_a_clip():
     for world in worlds.WORLDS:
         assert {*subject.listed(world).rows} == {*worlds._listing(world)}
+
+
+@pytest.mark.parametrize("name", ["price_of_test", "intervals"])
+def test_a_study_in_the_records_is_checked(name, tmp_path):
+    """The shipped ones hold; one whose arrays were changed does not."""
+    for file in paths.records_dir().glob(f"{name}.*"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    assert list(together.figures(tmp_path)) == []
+    with np.load(tmp_path / f"{name}.npz") as kept:
+        changed = {key: np.array(value) for key, value in kept.items()}
+    changed["test" if name == "price_of_test" else "0.estimate"].reshape(-1)[0] += 9
+    np.savez_compressed(tmp_path / f"{name}.npz", **changed)
+    assert [of for of, _ in together.figures(tmp_path)] == [f"{name}.json"]

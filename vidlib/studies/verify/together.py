@@ -8,20 +8,19 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from vidlib.basics import paths
 from vidlib.basics.digests import digest
-from vidlib.studies import records
+from vidlib.basics.errors import UserError
+from vidlib.studies import coverage, price_of_test, records
 from vidlib.studies.verify.subject import Subject
 
 CURVES = ("accuracy", "val accuracy", "training loss")
 LIVED = ("method", "arguments", "backbone", "dataset", "seed", "lr", "frames", "shot", "train_episodes", "epochs")
 TELLING = 50  # right answers, and wrong ones, at least, where equal answers are no chance
 LEAST = 6.0  # points that a band of accuracies reaches at least; of a loss a quarter of it
-FIGURES: dict[str, Callable[[Any], Iterator[str]]] = {}  # name of a further file of records/ -> its check
 
 Said = Iterator[tuple[Subject, str]]
 
@@ -104,9 +103,37 @@ def bands(subjects: Sequence[Subject]) -> Said:
                     yield it, f"its {what} {value:.3g} is outside the band of its kind, {ends} by {seeds}"
 
 
+def _price(folder: Path) -> Iterator[str]:
+    """Answers and counts agree (``load``), and each run of the record has its method's parameters."""
+    price = price_of_test.load(folder)
+    for line in price.about["runs"]:
+        if line["method"] not in price.about["params"]:
+            yield f"it names no parameters of {line['method']}"
+    if len(price.about["runs"]) != len(price.val) or price.val.shape[1] != len(price.about["steps"]):
+        yield f"it tells of {len(price.about['runs'])} runs, {len(price.about['steps'])} checkpoints, and keeps others"
+
+
+def _intervals(folder: Path) -> Iterator[str]:
+    """As many replicates as it says, and of every one the difference of its two methods."""
+    kept, about = coverage.load(folder)
+    for each in kept:
+        for what in ("estimate", "truth"):
+            first, second, difference = each[what].T
+            if len(each[what]) != about["replicates"]:
+                yield f"it tells of {about['replicates']} replicates, and keeps {len(each[what])}"
+            elif np.abs(second - first - difference).max() > 2:  # each is rounded
+                yield f"an {what} of the pair is not the difference of the two methods"
+
+
+FIGURES: dict[str, Callable[[Path], Iterator[str]]] = {price_of_test.NAME: _price, coverage.NAME: _intervals}
+
+
 def figures(root: Path) -> Iterator[tuple[str, str]]:
     """Further files of a folder of records: each can be read, and holds what ``FIGURES`` checks of it."""
     for file in sorted(root.rglob("*.json")):
         if file.parent.name not in ("runs", "code"):
-            content = paths.read_json(file, records.DAMAGED)
-            yield from ((file.name, said) for said in FIGURES.get(file.stem, lambda _: iter(()))(content))
+            paths.read_json(file, records.DAMAGED)
+            try:
+                yield from ((file.name, said) for said in FIGURES.get(file.stem, lambda _: iter(()))(file.parent))
+            except UserError as error:
+                yield file.name, str(error)
