@@ -342,6 +342,8 @@ def test_a_run_unlike_its_kind_is_flagged(true, monkeypatch, capsys):
     assert cli.main(["verify", place, "--strict"]) == 1
     verdict, _ = found(true.runs[1].folder)  # a person's own run is held against the shipped ones by itself
     assert [each.of for each in verdict.flagged] == [true.names[1]]
+    assert [said.split(":")[0] for said in verify.unlike(true.runs[:2])] == [true.names[1]]
+    assert verify.unlike(true.runs[-1:]) == [], "what is not trained has no band"
 
 
 def test_a_world_is_listed_without_a_clip():

@@ -33,6 +33,7 @@ from vidlib.params.by_recipe import (
 from vidlib.params.few_shot import FewShotParams, MAFSARParams, OneMethod, RunParams
 from vidlib.results import runs, trust
 from vidlib.results.accuracy import Evaluation
+from vidlib.studies import verify
 from vidlib.studies.tables import (  # noqa: F401 (the tables, for notebooks)
     Studied,
     bubble_rows,
@@ -219,4 +220,6 @@ def describe(p: FewShotParams, manifest: Manifest, studied: Studied, of: str, no
     print(f"Protocol: {shape}; {listed}; weights {weights(result)}{other}.")
     print(labels_line(result["labels"]))
     print(shot_rule_line(studied))
+    for said in verify.unlike(studied[of]):
+        print(f"Unlike its kind on record, {said}")
     describe_runs(p, studied, notebook)

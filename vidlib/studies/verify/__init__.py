@@ -107,6 +107,16 @@ def verify(where: Sequence[str | Path] = (), replaying: float = REPLAYING) -> Ve
     return verdict
 
 
+def unlike(own: Sequence[runs.Run]) -> list[str]:
+    """What ``bands`` says of runs beside the shipped records of their kinds; nothing where none is of a kind."""
+    subjects = [it for run in own if (it := _subject(run, []))]
+    kinds, names = {together.kind(it) for it in subjects}, {run.params["method"] for run in own}
+    shipped = [run for run in records.load() if run.params["method"] in names and run.id not in {r.id for r in own}]
+    same = [it for run in shipped if (it := _subject(run, [])) and together.kind(it) in kinds]
+    flagged = together.bands([it for it in [*same, *subjects] if _usable(it)]) if same else ()
+    return [f"{it.run.id}: {said}" for it, said in flagged if it in subjects]
+
+
 def _subject(run: runs.Run, findings: list[Finding]) -> Subject | None:
     try:
         return Subject(run)
