@@ -57,6 +57,11 @@ def test_the_evidence_runs_full_methods_first_then_each_row_with_its_seeds():
     assert [list(chain) for chain in evidence.parts()["ablations"]()] == [[row] for row in rows]
 
 
+def test_the_evidence_has_the_default_run_of_each_notebook():
+    for method, each in zip(("ma_fsar", "sloshnet", "gghm"), evidence.defaults(), strict=True):
+        assert each[0] == MODELS[method]().run_params(method) and [params.seed for params in each] == [0, 1, 2]
+
+
 def test_a_run_of_either_kind_is_done_and_said(monkeypatch, tmp_path):
     done, packed = SimpleNamespace(result={"val": {"accuracy": 0.5}}), []
     monkeypatch.setattr(evidence.records, "pack", lambda run, root: packed.append((run, root)))

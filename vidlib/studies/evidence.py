@@ -21,6 +21,7 @@ from vidlib.basics.errors import UserError
 from vidlib.basics.lock import Lock
 from vidlib.basics.words import closest
 from vidlib.params.few_shot import RunParams
+from vidlib.params.notebooks import MODELS
 from vidlib.results import runs
 from vidlib.studies import ablations, ladder, price_of_test, records
 from vidlib.training import few_shot, video_text
@@ -38,7 +39,14 @@ def parts() -> dict[str, Callable[[], list[Chain]]]:
     columns = {"frozen": ladder.FROZEN, "resnet": ladder.RESNET, "tuned": ladder.TUNED}
     found = {name: functools.partial(ladder.chains, column) for name, column in columns.items()}
     found["price"] = price_of_test.chains
-    return found | {"ablations": lambda: [iter([each]) for each in ablated()]}
+    found["ablations"] = lambda: [iter([each]) for each in ablated()]
+    return found | {"defaults": lambda: [iter([each]) for each in defaults()]}
+
+
+def defaults() -> list[list[AnyParams]]:
+    """The run that each few-shot paper's notebook does by default, with three seeds: the band that others lie in."""
+    notebooks = [MODELS[name]() for name in ("ma_fsar", "sloshnet", "gghm")]
+    return [[p.run_params(p.method, seed=seed) for seed in range(ladder.SEEDS)] for p in notebooks]
 
 
 def ablated() -> list[list[AnyParams]]:
@@ -83,7 +91,7 @@ def _part(name: str, chains: list[Chain], pool: ProcessPoolExecutor, at_once: in
             return
         left[place] = len(batch)
         for number, params in enumerate(batch):
-            world = -1 if params.report == "val" else ladder.WORLDS.index(params.dataset)
+            world = -1 if params.report == "val" else ladder.WORLDS.index(params.dataset)  # tries before rows
             heapq.heappush(waiting, ((world, place, number), params))
 
     for place in left:
