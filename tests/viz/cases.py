@@ -25,6 +25,7 @@ from vidlib.viz import (
     gradcam,
     guidance,
     heatmap,
+    ladder,
     missing_videos,
     price_of_test,
     shortcuts,
@@ -294,6 +295,16 @@ def _price() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["method", "k", "gain"]).assign(interval=lambda table: 0.4 * table["gain"])
 
 
+def _ladder() -> pd.DataFrame:
+    rows = []
+    for c, column in enumerate(("clip-mini frozen", "resnet-mini tuned", "clip-mini tuned")):
+        for i, name in enumerate((*METHODS[:5], *METHODS[6:])):
+            rows.append((column, name, 24 + 14 * wave(8, seed=c)[i], 0.09 * 2.1**c * (i + 1), (20 + 25 * i) * 2**c))
+    rows += [("clip-mini frozen", name, value, 0, 0) for name, value in (("frozen CLIP", 22.5), ("SimpleShot", 23.8))]
+    columns = ["column", "name", "accuracy", "trained (M)", "seconds"]
+    return pd.DataFrame(rows, columns=columns).assign(half=1.1, over="seeds")
+
+
 CASES: dict[str, Callable[[str], Axes | Figure | np.ndarray]] = {
     "ablation": lambda w: ablation.plot(_ablations(), title="Change against full MA-FSAR", baseline=57.2, width=w),
     "alignment": lambda w: alignment.plot(
@@ -338,6 +349,7 @@ CASES: dict[str, Callable[[str], Axes | Figure | np.ndarray]] = {
     "coverage": lambda w: coverage.plot(_coverage(), title="How often intervals hold the true value", width=w),
     "missing_videos": lambda w: missing_videos.plot(_missing(), title="Missing videos", width=w),
     "architecture_search": lambda w: architecture_search.plot(_search(), title="SloshNet's search", width=w),
+    "ladder": lambda w: ladder.plot(_ladder(), title="Every method on three towers", width=w),
     "price_of_test": lambda w: price_of_test.plot(_price(), title="What choosing on test gains", width=w),
     "shortcuts": lambda w: shortcuts.plot(
         _shortcuts(),

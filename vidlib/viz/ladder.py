@@ -31,8 +31,9 @@ def plot(rows: pd.DataFrame, *, title: str = "", chance: float = 20.0, figure: F
         ax.set_xscale("log")
         ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         _room(ax, trained[column], [*rows["accuracy"], chance])
-        bars = f"accuracy (%); bars: {style.interval(rows)}" if ax is axes[0] or style.narrow() else ""
-        style.dress(ax, words, bars)
+        bars = f"accuracy (%); bars: {style.interval(rows)}"
+        bars = "accuracy (%)" if style.narrow() else bars if ax is axes[0] else ""
+        style.dress(ax, style.wrap(words, 34) if style.narrow() else words, bars)
     axes[0].legend(fontsize=style.SMALL, frameon=False, loc="upper left", ncols=1)
     style.heading(fig, title)
     for ax, column in zip(axes, PANELS, strict=True):
