@@ -26,6 +26,7 @@ def small(tmp_path_factory):
     p = ComparisonParams.parse(
         {
             "methods": "trx,protonet",
+            "train": True,
             "dataset": f"folder:{write_folder(root / 'clips', classes=8, clips=4)}",
             "backbone": "clip-mini",
             "pretrained": "clip-mini",
