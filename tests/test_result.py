@@ -4,7 +4,7 @@ import pytest
 
 from docs import result
 from vidlib.basics.errors import UserError
-from vidlib.studies import verify
+from vidlib.studies import ladder, verify
 
 
 def test_the_table_in_readme_is_that_of_the_records():
@@ -18,6 +18,21 @@ def test_the_shipped_records_hold():
     verdict = verify.verify([])
     assert not verdict.findings, verdict.findings
     assert verdict.subjects > 50
+
+
+def test_the_first_cell_of_ma_fsar_says_what_came_out():
+    def gap(other, test):
+        return ladder.gap("ma_fsar", other, ladder.FROZEN, "motion", test)
+
+    for other in ("clip_fsar", "aim", "trx", "hyrsm", ladder.ORDERED):
+        points, half = gap(other, "test")
+        assert points > half, f"{other} at one shot"
+    for other, test in [
+        ("strm", "test"),
+        *((other, "test_5shot") for other in ("strm", "trx", "hyrsm", ladder.ORDERED)),
+    ]:
+        points, half = gap(other, test)
+        assert points <= half, f"{other}, {test}"
 
 
 def test_marks_that_are_gone_are_named():

@@ -31,6 +31,7 @@ FROZEN, TUNED, RESNET = "clip-mini frozen", "clip-mini tuned", "resnet-mini tune
 COLUMNS = {FROZEN: "clip-mini", RESNET: "resnet-mini", TUNED: "clip-mini"}
 RATES = {FROZEN: (3e-4, 1e-3, 3e-3), RESNET: (1e-4, 3e-4, 1e-3), TUNED: (1e-4, 3e-4, 1e-3)}
 SCALES = (1 / 3, 3.0)  # beside 1, of the recipe's own
+SHOTS = {"test": "1-shot", "test_5shot": "5-shot"}  # of a result, the tests at each number of shots
 EPISODES, TRY_EPISODES = 600, 300  # with half of it no method that adapts a tower leaves chance, so tries say nothing
 SEEDS = 3
 
@@ -189,7 +190,7 @@ def table() -> pd.DataFrame:
     """One row per column and method: accuracy on each world at one and five shots, what is trained, rate and scale."""
     parts = []
     for world in WORLDS:
-        for test, shots in (("test", "1-shot"), ("test_5shot", "5-shot")):
+        for test, shots in SHOTS.items():
             if len(found := results(world, test)):
                 mark = found["over"].map({"seeds": "", "videos": " (videos)"})
                 cell = found["accuracy"].map("{:.1f}".format) + found["half"].map(" ± {:.1f}".format) + mark
@@ -202,19 +203,18 @@ def table() -> pd.DataFrame:
 
 
 def place(method: str, column: str = FROZEN) -> str:
-    """In lines, where a method stands in a column, world by world, and the best of the others."""
+    """In lines, where a method stands in a column, by world and shots, and the best of the others."""
     lines = []
-    for world in WORLDS:
-        ranked = results(world)
+    for world, (test, shots) in itertools.product(WORLDS, SHOTS.items()):
+        ranked = results(world, test)
         ranked = ranked[ranked["column"] == column].sort_values("accuracy", ascending=False) if len(ranked) else ranked
         if method not in set(ranked.get("method", ())):
             continue
         own, other = ranked[ranked["method"] == method].iloc[0], ranked[ranked["method"] != method].iloc[0]
         rank = 1 + int((ranked["accuracy"] > own["accuracy"]).sum())
         said = [f"{row['name']} {row['accuracy']:.1f} ± {row['half']:.1f}" for row in (own, other)]
-        lines.append(
-            f"on record, {world}, {column}: {said[0]}, {rank} of {len(ranked)}; the best of the others: {said[1]}"
-        )
+        where = f"{world}, {column}, {shots}"
+        lines.append(f"on record, {where}: {said[0]}, {rank} of {len(ranked)}; the best of the others: {said[1]}")
     return "\n".join(lines) or f"on record, {column}: nothing of {tables.label(method)} yet"
 
 
