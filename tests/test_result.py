@@ -15,7 +15,7 @@ def test_the_table_in_readme_is_that_of_the_records():
 
 def test_the_shipped_records_hold():
     """As ``vidlib verify`` says it."""
-    verdict = verify.verify([])
+    verdict = verify.verify(replaying=0.0)
     assert not verdict.findings, verdict.findings
     assert verdict.subjects > 50
 
