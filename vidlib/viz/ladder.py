@@ -30,7 +30,16 @@ def plot(rows: pd.DataFrame, *, title: str = "", chance: float = 20.0, figure: F
         ax.axhline(chance, color=style.INK, linestyle=":", linewidth=0.9)
         ax.set_xscale("log")
         ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        _room(ax, trained[column], [*rows["accuracy"], chance])
+        _room(
+            ax,
+            trained[column],
+            [
+                *trained["accuracy"] + trained["half"],
+                *trained["accuracy"] - trained["half"],
+                *still["accuracy"],
+                chance,
+            ],
+        )
         bars = f"accuracy (%); bars: {style.interval(rows)}"
         bars = "accuracy (%)" if style.narrow() else bars if ax is axes[0] else ""
         style.dress(ax, style.wrap(words, 34) if style.narrow() else words, bars)
