@@ -33,6 +33,16 @@ def test_the_first_cell_of_ma_fsar_says_what_came_out():
     ]:
         points, half = gap(other, test)
         assert points <= half, f"{other}, {test}"
+    for other in ("trx", "otam", "frozen_clip", "zero_shot_clip"):
+        points, half = ladder.gap("ma_fsar", other, ladder.FROZEN, "words")
+        assert points < -half, f"{other} on words"
+
+
+def test_readme_says_that_training_costs_accuracy_on_words():
+    found = ladder.results("words").set_index("method")
+    trained = found[~found["floor"] & (found["column"] == ladder.FROZEN)]
+    assert "no trained method reaches the untrained tower" in result.README.read_text()
+    assert (trained["accuracy"] < found.loc["frozen_clip", "accuracy"]).all()
 
 
 def test_marks_that_are_gone_are_named():
