@@ -116,6 +116,16 @@ def test_the_evidence_goes_on_past_a_run_that_fails(made, tmp_path, monkeypatch)
         evidence.run(["tny"], 1, tmp_path, said.append)
 
 
+def test_only_what_has_no_record(made, tmp_path, monkeypatch):
+    p, run, file = made
+    said, other = [], p.model_copy(update={"lr": 0.2})
+    monkeypatch.setenv("VIDLIB_RECORDS", str(file.parent.parent))
+    monkeypatch.setattr(evidence, "parts", lambda: {"tiny": lambda: [iter([[p], [p, other], [p]]), iter([[p]])]})
+    monkeypatch.setattr(evidence.ladder, "WORLDS", (p.dataset,))
+    assert evidence.run(["tiny"], 1, tmp_path, said.append, missing=True) == []
+    assert len(said) == 1 and "lr 2.0e-01" in said[0]
+
+
 def test_what_another_command_is_at_waits_for_it(made, tmp_path, monkeypatch):
     p = made[0].model_copy(update={"seed": 7})
     monkeypatch.setattr(evidence, "WAIT", 0.0)

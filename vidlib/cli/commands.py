@@ -81,6 +81,7 @@ def _add_evidence(parser: argparse.ArgumentParser) -> None:
         "names", nargs="*", metavar="PART|RECORD", help="parts, or the name of one record; without, all"
     )
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="processes of one thread, default 2")
+    parser.add_argument("--missing", action="store_true", help="only what has no record at hand, made here or shipped")
     parser.set_defaults(do=_evidence)
 
 
@@ -95,7 +96,7 @@ def _evidence(given: argparse.Namespace) -> Iterator[str]:
         return
     root = evidence.folder()
     yield evidence.hours()
-    failed = evidence.run(given.names, given.jobs, root, _say)
+    failed = evidence.run(given.names, given.jobs, root, _say, given.missing)
     if failed:
         raise UserError("\n".join(failed))
     yield f"records  {root}"

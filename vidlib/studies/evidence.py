@@ -63,9 +63,9 @@ def hours() -> str:
     return f"{len(took)} runs are on record; their trainings took {sum(took) / 3600:.1f} hours of one process there"
 
 
-def run(wanted: Sequence[str], at_once: int, root: Path, say: Say) -> list[str]:
+def run(wanted: Sequence[str], at_once: int, root: Path, say: Say, missing: bool = False) -> list[str]:
     """Do the parts of these names, all without any, ``at_once`` runs at a time, each packed into the records in
-    ``root``; the complaints of the runs that failed."""
+    ``root``; with ``missing`` only what has no record at hand. The complaints of the runs that failed."""
     known = parts()
     for name in wanted:
         if name not in known:
@@ -74,7 +74,8 @@ def run(wanted: Sequence[str], at_once: int, root: Path, say: Say) -> list[str]:
     settings = {"mp_context": multiprocessing.get_context("spawn"), "initializer": _alone}
     with ProcessPoolExecutor(at_once, **settings) as pool:
         for name in wanted or known:
-            failed += _part(name, known[name](), pool, at_once, root, say)
+            chains = [map(_without_record, chain) if missing else chain for chain in known[name]()]
+            failed += _part(name, chains, pool, at_once, root, say)
     return failed
 
 
@@ -85,7 +86,7 @@ def _part(name: str, chains: list[Chain], pool: ProcessPoolExecutor, at_once: in
 
     def more(place: int) -> None:
         try:
-            batch = next(chains[place], [])
+            batch = next(filter(None, chains[place]), [])
         except UserError as error:
             failed.append(f"{name}: {error}")
             return
@@ -115,6 +116,10 @@ def _part(name: str, chains: list[Chain], pool: ProcessPoolExecutor, at_once: in
             if not left[place]:
                 more(place)
     return failed
+
+
+def _without_record(batch: list[AnyParams]) -> list[AnyParams]:
+    return [params for params in batch if records.find(params) is None]
 
 
 def one(params: AnyParams, root: Path) -> str | None:
