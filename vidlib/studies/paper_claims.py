@@ -20,7 +20,7 @@ HOLDS, FAILS, OPEN, NONE = "holds", "fails", "no difference beyond its interval"
 
 
 class Claim(NamedTuple):
-    """``better`` is in the paper's words ours; ``above`` a method, ``part`` the label of an ablation that lacks it."""
+    """In ``words``: better than the method ``above``, than without ``part`` (an ablation's label), or ``texts`` used."""
 
     words: str
     above: str = ""
@@ -28,58 +28,57 @@ class Claim(NamedTuple):
     texts: bool = False
 
 
+ABOVE = {"ma_fsar": ("clip_fsar", "aim", "trx", "otam")} | dict.fromkeys(
+    ("gghm", "sloshnet"), ("hyrsm", "strm", "trx", "otam")
+)
+PARTS = {  # method -> the claim that a part of it helps -> the ablation without that part
+    "ma_fsar": {
+        "temporal adaptation helps": "without global temporal adaptation",
+        "local adaptation helps": "without local adaptation",
+        "joint adaptation helps": "without joint adaptation",
+        "TPCM helps": "without TPCM",
+        "the text token in the support branch helps": "no text token in the support branch",
+        "adapters are as good as full tuning, or better": "full tuning of the image tower",
+    },
+    "gghm": {
+        "the graph's guidance helps": "without the graph's guidance",
+        "dense temporal modelling helps": "without dense temporal modelling",
+        "frames and tuples are better than frames alone": "frames alone (alpha 0)",
+        "frames and tuples are better than tuples alone": "tuples alone (alpha 1)",
+    },
+    "sloshnet": {
+        "fusing low and high maps helps": "the deepest map alone",
+        "a searched fusion is better than an even one": "a fixed mix: every operation a third",
+        "the long-term module helps": "without the long-term module",
+        "the short-term module helps": "without the short-term module",
+    },
+    "actionclip": {
+        "matching texts is better than a classifier": "1-of-N classifier (unimodal)",
+        "prompts are better than label words": "label words instead of prompts",
+        "Transf is better than MeanP": "MeanP",
+        "joint, before the network, hurts": "joint, pre-network",
+        "shift, inside the network, hurts": "shift, in-network",
+        "tuning both towers is better than the image tower alone": "image tower alone",
+        "tuning both towers is better than the text tower alone": "text tower alone",
+    },
+    "m2clip": {
+        "temporal enhancement helps": "without temporal enhancement",
+        "temporal difference helps": "without temporal difference",
+        "text adapters help": "without text adapters",
+        "four heads are better than the contrastive one alone": "contrastive head alone",
+        "cross-modal classification helps": "without cross-modal classification",
+        "masked language modelling helps": "without masked language modelling",
+        "visual classification helps": "without visual classification",
+    },
+}
+TEXTS = {"ma_fsar": (Claim("class texts are used", texts=True),)}
 CLAIMS = {
-    "ma_fsar": (
-        Claim("above CLIP-FSAR", above="clip_fsar"),
-        Claim("above AIM's adapters under the same metric", above="aim"),
-        Claim("above TRX", above="trx"),
-        Claim("above OTAM", above="otam"),
-        Claim("temporal adaptation helps", part="without global temporal adaptation"),
-        Claim("local adaptation helps", part="without local adaptation"),
-        Claim("joint adaptation helps", part="without joint adaptation"),
-        Claim("TPCM helps", part="without TPCM"),
-        Claim("the text token in the support branch helps", part="no text token in the support branch"),
-        Claim("adapters are as good as full tuning, or better", part="full tuning of the image tower"),
-        Claim("class texts are used", texts=True),
-    ),
-    "gghm": (
-        Claim("above HyRSM", above="hyrsm"),
-        Claim("above STRM", above="strm"),
-        Claim("above TRX", above="trx"),
-        Claim("above OTAM", above="otam"),
-        Claim("the graph's guidance helps", part="without the graph's guidance"),
-        Claim("dense temporal modelling helps", part="without dense temporal modelling"),
-        Claim("frames and tuples are better than frames alone", part="frames alone (alpha 0)"),
-        Claim("frames and tuples are better than tuples alone", part="tuples alone (alpha 1)"),
-    ),
-    "sloshnet": (
-        Claim("above HyRSM", above="hyrsm"),
-        Claim("above STRM", above="strm"),
-        Claim("above TRX", above="trx"),
-        Claim("above OTAM", above="otam"),
-        Claim("fusing low and high maps helps", part="the deepest map alone"),
-        Claim("a searched fusion is better than an even one", part="a fixed mix: every operation a third"),
-        Claim("the long-term module helps", part="without the long-term module"),
-        Claim("the short-term module helps", part="without the short-term module"),
-    ),
-    "actionclip": (
-        Claim("matching texts is better than a classifier", part="1-of-N classifier (unimodal)"),
-        Claim("prompts are better than label words", part="label words instead of prompts"),
-        Claim("Transf is better than MeanP", part="MeanP"),
-        Claim("joint, before the network, hurts", part="joint, pre-network"),
-        Claim("shift, inside the network, hurts", part="shift, in-network"),
-        Claim("tuning both towers is better than the image tower alone", part="image tower alone"),
-        Claim("tuning both towers is better than the text tower alone", part="text tower alone"),
-    ),
-    "m2clip": (
-        Claim("temporal enhancement helps", part="without temporal enhancement"),
-        Claim("temporal difference helps", part="without temporal difference"),
-        Claim("text adapters help", part="without text adapters"),
-        Claim("four heads are better than the contrastive one alone", part="contrastive head alone"),
-        Claim("cross-modal classification helps", part="without cross-modal classification"),
-        Claim("masked language modelling helps", part="without masked language modelling"),
-        Claim("visual classification helps", part="without visual classification"),
-    ),
+    method: (
+        *(Claim(f"above {tables.label(name)}", above=name) for name in ABOVE.get(method, ())),
+        *(Claim(words, part=label) for words, label in of.items()),
+        *TEXTS.get(method, ()),
+    )
+    for method, of in PARTS.items()
 }
 
 
