@@ -92,7 +92,7 @@ def _best(tried: list[RunParams]) -> RunParams:
     return tried[-max(found)[1]]
 
 
-def had(params: RunParams) -> Any:
+def had(params: RunParams) -> records.Record:
     """The record of a run; a UserError where there is none."""
     if (run := records.find(params)) is None:
         raise UserError(f"{params.method} has no run on {params.dataset} yet: make evidence does it")
@@ -120,7 +120,7 @@ def rows(method: str, column: str) -> list[RunParams]:
     """The runs of a row: each world and seed, with the rate and scale of the best try."""
     if untrained(method, column):
         return [params for world in WORLDS if (params := _untrained(method, column, world))]
-    if run_params(method, column, "motion") is None:
+    if settings(method, column) is None:
         return []
     tried = best(method, column)
     chosen = {"lr": tried.lr, "metric_scale": tried.metric_scale}
@@ -143,9 +143,8 @@ def has(method: str, column: str) -> bool:
 
 
 def _untrained(method: str, column: str, world: str) -> RunParams | None:
-    change = {"method": "frozen_clip", "ablation": method} if method == "with_text" else {"method": method}
-    size = {"train_episodes": 0, "val_episodes": 0}
-    return run_params(change.pop("method"), column, world, **size, **change)
+    change = {"ablation": method} if method == "with_text" else {}
+    return run_params("frozen_clip" if change else method, column, world, train_episodes=0, val_episodes=0, **change)
 
 
 # ---------------------------------------------------------------- what came out

@@ -20,7 +20,7 @@ HOLDS, FAILS, OPEN, NONE = "holds", "fails", "no difference beyond its interval"
 
 
 class Claim(NamedTuple):
-    """In ``words``: better than the method ``above``, than without ``part`` (an ablation's label), or ``texts`` used."""
+    """In words; better than the method ``above``, than without ``part`` (an ablation's label), or ``texts`` read."""
 
     words: str
     above: str = ""
