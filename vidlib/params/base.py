@@ -265,11 +265,14 @@ class PlaceParams(Params):
     compile: bool = Field(False, description="torch.compile of the towers: faster on a GPU after minutes of compiling")
     workers: int = Field(0, ge=0, description="loader processes, 0 loads in the training process")
     micro_batch: int = Field(0, ge=0, description="videos embedded at once in training, for less memory, 0 for all")
+    track: Literal["", "tensorboard", "trackio", "mlflow", "wandb"] = Field(
+        "", description="tracker that gets a copy of curves and result: tensorboard, trackio, mlflow or wandb"
+    )
     runs: Annotated[str, AbsolutePath] = Field("", description="folder of the run records, empty for the default")
     fresh: bool = Field(False, description="repeat runs that are finished")
 
     PLACE: ClassVar[frozenset[str]] = frozenset(
-        {"device", "devices", "deterministic", "workers", "micro_batch", "runs", "fresh"}
+        {"device", "devices", "deterministic", "workers", "micro_batch", "track", "runs", "fresh"}
     )
 
     def determining(self) -> dict[str, Any]:

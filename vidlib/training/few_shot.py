@@ -32,7 +32,7 @@ from vidlib.params.base import PlaceParams
 from vidlib.params.by_recipe import BASELINES, FROZEN
 from vidlib.params.few_shot import FewShotParams, RunParams
 from vidlib.results import runs, trust
-from vidlib.training import across, processes, stored
+from vidlib.training import across, processes, stored, tracking
 from vidlib.training import run as running
 from vidlib.training.evaluate_episodes import evaluate, evaluate_with_controls
 from vidlib.training.loop import WEIGHTS
@@ -64,6 +64,7 @@ def checked(params: P) -> P:
     Of notebooks that let the user name methods, every run that they mean is checked.
     """
     paths.check_writable(params.runs or paths.runs_dir(), "runs", folder=True)
+    tracking.check(params.track)
     if isinstance(params, FewShotParams):
         backbones.check(params.backbone, params.pretrained)
         if params.init:

@@ -94,6 +94,7 @@ def fit(
     workers: int = 0,
     unit: str = "episode",
     label: str = "training",
+    note: Callable[[dict[str, Any]], None] | None = None,
 ) -> Fit:
     """Train ``method`` in place on ``source[0..batches-1]``: ``EpisodeBatch`` of one episode or ``LabelledBatch``.
 
@@ -120,6 +121,7 @@ def fit(
         checkpoint_every: optimiser steps between checkpoints; it does not change the result.
         deterministic: deterministic kernels on a GPU. A CPU run repeats bit for bit with the same number of threads.
         unit: what a batch is called in metrics.jsonl and in errors, "episode" or "batch".
+        note: is given each line of metrics.jsonl, by the process that writes it.
 
     Raises ``UserError`` where nothing can be trained, or a loss or gradient is not finite (it names the batch).
     """
@@ -190,6 +192,8 @@ def fit(
                     best, best_weights = {"step": step, "accuracy": accuracy}, checkpoints.trainable_state(method)
             if fabric.is_global_zero:
                 runs.append_line(folder / METRICS, record)
+                if note:
+                    note(record)
                 if step % checkpoint_every == 0 or step == steps:
                     counters = {"step": step, "best": best, "settings": settings, "scaling": scaling.state_dict()}
                     checkpoints.save_state(folder / STATE, method, own, counters, best_weights)

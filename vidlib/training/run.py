@@ -30,6 +30,7 @@ from vidlib.results import cost, runs, trust
 from vidlib.results.identity import Identity, code_digest
 from vidlib.training import checkpoints, compiling, memory, micro_batches, processes, reading
 from vidlib.training.loop import METRICS, WEIGHTS, Fit, fit
+from vidlib.training.tracking import Tracker
 
 AnyParams = RunParams | VideoTextRunParams
 SOURCE = "method.py"  # a user's method, as it was when the run began
@@ -116,13 +117,13 @@ def run(work: Work) -> runs.Run:
     folder, state = fabric.broadcast((record.folder, record.state) if record else None)
     if state == "finished":
         return record or runs.Run(folder, folder, state, None)
-    with record or nullcontext():
+    with record or nullcontext(), Tracker(params.track, record) as tracker:
         method = agree(fabric, lambda: _built(work, fabric))
         if record and yours.is_file(params.method):
             with atomic_write(record.path(SOURCE)) as part:
                 part.write_bytes(yours.split(params.method)[0].read_bytes())
         source = agree(fabric, lambda: work.source(method, (fabric.global_rank, fabric.world_size)))
-        trained = _train(work, fabric, method, source, folder, record)
+        trained = _train(work, fabric, method, source, folder, record, tracker)
         tested = work.test(method, fabric, record)
         reading.release()
         if record is None:  # another process than the first: its part is done
@@ -137,7 +138,9 @@ def run(work: Work) -> runs.Run:
         files += [runs.trials(name, found, params.report) for name, found in tested.items() if _is_test(found)]
         if params.compile:
             result["cost"]["compiled"] = compiling.counts()
-        record.finish(result | {"labels": protocols.labelled(work.manifest, uses)} | tested, files)
+        result |= {"labels": protocols.labelled(work.manifest, uses)} | tested
+        tracker.finish(result)
+        record.finish(result, files)
     return record
 
 
@@ -204,7 +207,13 @@ def put_trained(method: nn.Module, run: runs.Run) -> nn.Module:
 
 
 def _train(
-    work: Work, fabric: Fabric, method: nn.Module, source: Any, folder: Path, record: runs.Run | None
+    work: Work,
+    fabric: Fabric,
+    method: nn.Module,
+    source: Any,
+    folder: Path,
+    record: runs.Run | None,
+    tracker: Tracker,
 ) -> Fit | None:
     """Fit ``method`` as the parameters say, selecting on val; None where there is nothing to train."""
     batches, val_every = work.length(source)
@@ -221,6 +230,7 @@ def _train(
     params = work.params
     name = f"{params.method.rpartition(':')[2]} {params.ablation}".strip()
     where = {"fabric": fabric, "folder": folder, "unit": work.UNIT, "together": work.TOGETHER, "label": name}
+    where["note"] = tracker.log
     when = {"validate": validate if select else None, "val_every": max(1, val_every)}
     return fit(method, source, batches=batches, **work.fit_settings(), **where, **when)
 

@@ -27,7 +27,7 @@ from vidlib.methods import VideoTextMethod
 from vidlib.params.video_text import VideoTextParams, VideoTextRunParams
 from vidlib.results import runs, trust
 from vidlib.results.accuracy import Evaluation, harmonic
-from vidlib.training import across, processes
+from vidlib.training import across, processes, tracking
 from vidlib.training import run as running
 from vidlib.training.evaluate_videos import recognise
 from vidlib.training.step import seed_everything
@@ -60,6 +60,7 @@ class Opened:
 def checked(params: VideoTextParams) -> VideoTextParams:
     """``params`` again, or a ``UserError`` of one sentence for what cannot work, before anything is built."""
     paths.check_writable(params.runs or paths.runs_dir(), "runs", folder=True)
+    tracking.check(params.track)
     backbones.check(params.backbone, params.pretrained)
     for name in (params.dataset, params.test_dataset):
         if name.startswith(official.PREFIX):
