@@ -6,6 +6,7 @@ run is called by its id, so that one that was interrupted goes on under its name
 """
 
 import importlib
+import importlib.util
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,7 +15,7 @@ from vidlib.basics.errors import UserError
 from vidlib.results import runs
 
 PROJECT = "vidlib"
-PACKAGES = {"tensorboard": "torch.utils.tensorboard", "trackio": "trackio", "mlflow": "mlflow", "wandb": "wandb"}
+MODULES = {"tensorboard": "torch.utils.tensorboard"}  # what is imported of a tracker, where it is not its own name
 
 
 class Tracker:
@@ -40,9 +41,12 @@ class Tracker:
 
 
 def check(name: str) -> None:
-    """UserError where the tracker of this name is not installed."""
-    if name:
-        _module(name)
+    """UserError where the tracker of this name is not installed; nothing is imported."""
+    if name and importlib.util.find_spec(name) is None:
+        raise UserError(
+            f"track: {name} is not installed: pip install {name}, or leave track empty; metrics.jsonl in the run's "
+            "folder holds the curves anyway"
+        )
 
 
 def numbers(values: Mapping[str, Any], under: str = "") -> dict[str, float]:
@@ -57,19 +61,13 @@ def numbers(values: Mapping[str, Any], under: str = "") -> dict[str, float]:
     return found
 
 
-def _module(name: str) -> Any:
-    try:
-        return importlib.import_module(PACKAGES[name])
-    except ImportError as error:
-        raise UserError(
-            f"track: {name} cannot be imported ({error}): pip install {name}, or leave track empty; "
-            "metrics.jsonl in the run's folder holds the curves anyway"
-        ) from None
-
-
 def _opened(name: str, run: runs.Run) -> tuple[Callable[..., Any], Callable[[], Any]]:
     """How the tracker writes numbers at a step, and how it is closed."""
-    module, known = _module(name), run.params
+    check(name)
+    known = run.params
+    if name == "trackio":
+        os.environ.setdefault("TRACKIO_DIR", str(run.home.parent / "trackio"))  # read where it is imported
+    module = importlib.import_module(MODULES.get(name, name))
     if name == "tensorboard":
         # of a run that goes on: what was written after its last checkpoint is written again
         steps = [line["step"] for line in runs.read_lines(run.path(runs.METRICS))]
@@ -92,7 +90,6 @@ def _opened(name: str, run: runs.Run) -> tuple[Callable[..., Any], Callable[[], 
     if name == "wandb":
         here = {"dir": str(run.folder), "id": run.id, "name": run.id, "resume": "allow"}
     else:
-        os.environ.setdefault("TRACKIO_DIR", str(run.home.parent / "trackio"))
         here = {"name": run.id, "resume": "allow", "embed": False}
     opened = module.init(project=PROJECT, config=dict(known), **here)
     return lambda values, step: opened.log(values, step=step), opened.finish
