@@ -253,7 +253,7 @@ class MAFSARParams(OneMethod, FewShotParams):
     compare: Compare = "aim"
     seeds: base.Seeds = 1
     ablations: base.Ablations = False
-    ablation_episodes: AblationEpisodes = 300
+    ablation_episodes: AblationEpisodes = 450
 
     method: ClassVar[str] = "ma_fsar"
 
