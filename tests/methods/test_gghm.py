@@ -280,7 +280,7 @@ def test_every_ablation_changes_what_it_names():
     for name, change in methods.ABLATIONS["gghm"].items():
         method = make("gghm", **change).eval()
         method.load_state_dict({k: v for k, v in full.state_dict().items() if k in method.state_dict()})
-        training = name in ("frozen_tower", "no_graph_loss")  # what they change is how it trains
+        training = name in ("frozen_tower", "full_tuning", "no_graph_loss")  # what they change is how it trains
         assert same(method(episodes).logits, before.logits) == training, name
         gone = {"no_graph": "guidance", "no_dense": "dense.", "no_patch": "dense.patch", "no_channel": "dense.channel"}
         lost = {k for k in full.state_dict() if k not in method.state_dict()}

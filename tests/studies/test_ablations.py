@@ -13,6 +13,7 @@ from vidlib.studies import ablations, evidence
 EQUIVALENT = {
     ("ma_fsar", "TPCM, temporal, local with text"): "without joint adaptation",
     ("actionclip", "Transf"): "full method",
+    ("gghm", "frozen tower"): "full method",
 }
 
 

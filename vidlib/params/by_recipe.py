@@ -260,7 +260,7 @@ class GgHMParams(ByRecipe, FewShotParams):
     compare: few_shot.Compare = ""
     seeds: base.Seeds = 1
     ablations: base.Ablations = False
-    ablation_episodes: few_shot.AblationEpisodes = 200
+    ablation_episodes: few_shot.AblationEpisodes = 600
     _source: Source = PrivateAttr()
 
     OWN: ClassVar[tuple[str, ...]] = ("alpha", "graph_weight", "finetune")
