@@ -35,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _add_evidence(commands.add_parser("evidence", help="make the shipped records anew, all, by parts, or one of them"))
     verify.add_command(commands.add_parser("verify", help="check runs and records: does what they say hold?"))
     _add_predict(commands.add_parser("predict", help="guess the classes of videos, by texts or by example videos"))
+    _add_export(commands.add_parser("export", help="a method with its classes as one file that runs without vidlib"))
     data.add_commands(commands.add_parser("data", help="benchmarks: what they are, what of them lies here"))
     for stream in (sys.stdout, sys.stderr):  # a terminal that has not all letters is no reason to stop
         stream.reconfigure(errors="backslashreplace")
@@ -243,16 +244,44 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
     """One option for each parameter; pydantic reads the values, so that a notebook and this refuse the same."""
     from vidlib.params.tools import PredictParams
 
-    for name, field in PredictParams.model_fields.items():
-        if name == "videos":
-            parser.add_argument(name, nargs="+", metavar="VIDEOS", help="a folder, or files")
-        else:
-            shown = "" if field.default == "" else f" (default {field.default})"
-            help = f"{field.description}{shown}"
-            parser.add_argument(f"--{name}", default=argparse.SUPPRESS, metavar=name.upper(), help=help)
+    _add_parameters(parser, PredictParams, set(PredictParams.model_fields))
     parser.add_argument("--figures", metavar="FOLDER", help="each video's frames there, with a ViT's attention on them")
     parser.add_argument("--overwrite", action="store_true", help="replace the CSV where it exists")
     parser.set_defaults(do=_predict)
+
+
+def _add_parameters(parser: argparse.ArgumentParser, model: Any, wanted: set[str]) -> None:
+    for name, field in model.model_fields.items():
+        if name == "videos":
+            parser.add_argument(name, nargs="+", metavar="VIDEOS", help="a folder, or files")
+        elif name in wanted:
+            shown = "" if field.default == "" else f" (default {field.default})"
+            help = f"{field.description}{shown}"
+            parser.add_argument(f"--{name}", default=argparse.SUPPRESS, metavar=name.upper(), help=help)
+
+
+def _add_export(parser: argparse.ArgumentParser) -> None:
+    from vidlib.params.tools import PredictParams
+
+    parser.add_argument("file", metavar="FILE", help="MODEL.pt2 for torch.export, MODEL.onnx for ONNX")
+    wanted = {"classes", "support", "method", "backbone", "pretrained", "run", "frames"}
+    _add_parameters(parser, PredictParams, wanted)
+    parser.set_defaults(do=_export)
+
+
+def _export(given: argparse.Namespace) -> Iterator[str]:
+    """Write the file, compared with the method on the videos given."""
+    from vidlib.params.tools import PredictParams
+
+    values = {name: value for name, value in vars(given).items() if name in PredictParams.model_fields}
+    p = PredictParams.parse(values)
+    from vidlib.studies.predict import export, guess
+
+    file = export.checked(given.file)
+    worst, about = export.export(guess.checked(p), file)
+    yield about.method
+    yield f"frames uint8 [1 {about.frames} {about.size} {about.size} 3] -> probabilities [1 {len(about.classes)}]"
+    yield f"{file}: equals the method on these videos, largest difference of a probability {worst:.1e}"
 
 
 def _predict(given: argparse.Namespace) -> Iterator[str]:

@@ -226,8 +226,19 @@ def _zero_shot(p: PredictParams, opened: Opened, files: list[Path], fabric: Fabr
     return classes, scores.cpu().numpy(), read, _Read({}, [], [], {}, 0.0)
 
 
-def _few_shot(p: PredictParams, opened: Opened, files: list[Path], fabric: Fabric) -> tuple:
-    """One episode of all classes; a class's number of examples is its own."""
+@dataclass
+class Known:
+    """What tells K classes by their example videos: ``support`` [S ...] with ``labels`` [S], the classes' ``text``."""
+
+    names: tuple[str, ...]
+    support: dict[str, Tensor]
+    labels: Tensor
+    text: Tensor
+    read: _Read
+
+
+def known_classes(p: PredictParams, opened: Opened, fabric: Fabric) -> Known:
+    """The example videos of every class, embedded; UserError where a class has none that can be read."""
     by_class = examples(p.support)
     texts = backbones.class_texts(opened.method.backbone, [readable(name) for name in by_class], opened.templates)
     method, text = ready(fabric, opened.method), place(fabric, texts)
@@ -237,9 +248,6 @@ def _few_shot(p: PredictParams, opened: Opened, files: list[Path], fabric: Fabri
         own = text[labels[rows]] if method.support_text else None
         return method.embed(clips, own, "support" if method.by_role else "query")
 
-    def embed_video(clips: Tensor, rows: list[int]) -> dict[str, Tensor]:
-        return method.embed(clips, None, "query")
-
     given = [file for same in by_class.values() for file in same]
     supports = _embedded(opened, given, fabric, "example videos", embed_example)
     for name, same in by_class.items():
@@ -248,24 +256,35 @@ def _few_shot(p: PredictParams, opened: Opened, files: list[Path], fabric: Fabri
                 f"support: no example video of class {name!r} can be read (first failure: {shown(same[0])}: "
                 f"{supports.causes[same[0]]}); replace them or remove the directory"
             )
+    return Known(tuple(by_class), supports.features, labels[supports.rows], text, supports)
+
+
+def _few_shot(p: PredictParams, opened: Opened, files: list[Path], fabric: Fabric) -> tuple:
+    """One episode of all classes; a class's number of examples is its own."""
+    known = known_classes(p, opened, fabric)
+    method, labels, text = ready(fabric, opened.method), known.labels, known.text
+
+    def embed_video(clips: Tensor, rows: list[int]) -> dict[str, Tensor]:
+        return method.embed(clips, None, "query")
+
     read = _embedded(opened, files, fabric, "videos", embed_video)
-    support = {name: value[None] for name, value in supports.features.items()}
+    support = {name: value[None] for name, value in known.support.items()}
     together = method.choices.get("transductive", False)  # GgHM's: then the queries of an episode do depend on another
     step, logits = len(read.files) if together else MATCHED, []
     for start in range(0, len(read.files), step):
         query = {name: value[None, start : start + step] for name, value in read.features.items()}
         with torch.no_grad(), fabric.autocast():
-            logits.append(method.match(support, labels[supports.rows][None], query, text[None]).logits[0].float())
-    logits, labels = torch.cat(logits), labels[supports.rows]
-    held = "the method compares all videos at once" if together else held_out.lacking(labels, [*by_class])
+            logits.append(method.match(support, labels[None], query, text[None]).logits[0].float())
+    logits = torch.cat(logits)
+    held = "the method compares all videos at once" if together else held_out.lacking(labels, [*known.names])
     if not held:
-        asked = supports.features
+        asked = known.support
         if method.by_role:
-            asked = _embedded(opened, supports.files, fabric, "example videos, as videos", embed_video).features
+            asked = _embedded(opened, known.read.files, fabric, "example videos, as videos", embed_video).features
         with fabric.autocast():
-            told = held_out.logits_of(method, supports.features, asked, labels, text)
+            told = held_out.logits_of(method, known.support, asked, labels, text)
         held = held_out.measured(told.cpu().numpy(), labels.cpu().numpy())
-    return tuple(by_class), logits.softmax(-1).cpu().numpy(), read, supports, logits.cpu().numpy(), held
+    return known.names, logits.softmax(-1).cpu().numpy(), read, known.read, logits.cpu().numpy(), held
 
 
 def _embedded(opened: Opened, files: list[Path], fabric: Fabric, what: str, embed: Callable) -> _Read:
