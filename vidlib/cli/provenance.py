@@ -65,15 +65,11 @@ def _card(given: argparse.Namespace) -> Iterator[str]:
 
 def found(name: str) -> "Run":
     """The finished run or record that a user names; a UserError where there is none, or more than one."""
-    from vidlib.results import runs
-
-    for home in (paths.absolute(name), paths.runs_dir() / name):
-        if home.is_dir() and (run := runs.read(home)):
-            return run
-    from vidlib.studies import records
+    from vidlib.studies import verify
 
     root = paths.records_dir()
-    files = [paths.absolute(name), *([root / "runs" / f"{name}.json"] if root else [])]
-    if record := next((file for file in files if file.is_file() and file.parent.name == "runs"), None):
-        return records.Record(record)
-    raise UserError(f"run: {name} is no finished run and no record; give {RUN}")
+    places = [paths.absolute(name), paths.runs_dir() / name, *([root / "runs" / f"{name}.json"] if root else [])]
+    run, *others = verify.found(next((place for place in places if place.exists()), places[0]))
+    if others:
+        raise UserError(f"run: {name} holds {len(others) + 1} runs; give one: {RUN}")
+    return run

@@ -20,7 +20,7 @@ def results(run: runs.Run) -> list[dict[str, Any]]:
     """What a run's tests came to, one entry of ``model-index`` for each that is no control."""
     found, (dataset, title, _) = [], _data(run)
     for name, test in tests(run).items():
-        if test["controls"] != MEANT:
+        if test.get("controls", MEANT) != MEANT:
             continue
         shot = name.rpartition("_")[2].removesuffix("shot") if name.endswith("shot") else run.params.get("shot")
         asked = str(run.params["protocol"]) if "protocol" in run.params else f"{run.params['way']}-way {shot}-shot"
