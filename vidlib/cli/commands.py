@@ -15,7 +15,7 @@ from typing import Any
 from vidlib import __version__
 from vidlib.basics import paths
 from vidlib.basics.errors import UserError
-from vidlib.cli import data, verify
+from vidlib.cli import data, provenance, verify
 
 RECIPE = "a recipe's path or short name such as ma_fsar/laptop, or a notebook's name for its defaults"
 
@@ -31,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     checkpoint.add_argument("file", metavar="FILE", help="safetensors, or a PyTorch file (read as tensors alone)")
     checkpoint.set_defaults(do=_checkpoint)
     _add_reports(kinds)
+    provenance.add_reports(kinds)
     _add_runs(commands)
     _add_evidence(commands.add_parser("evidence", help="make the shipped records anew, all, by parts, or one of them"))
     verify.add_command(commands.add_parser("verify", help="check runs and records: does what they say hold?"))

@@ -14,7 +14,7 @@ from typing import Any
 
 from vidlib.basics import paths, words
 from vidlib.basics.words import few
-from vidlib.cli import features
+from vidlib.cli import features, provenance
 from vidlib.data.guard import TIMEOUT
 
 WIDTH = 100
@@ -51,6 +51,7 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     one.set_defaults(do=lambda given: import_official(given.name, given.source, given.overwrite))
     _add_disk_commands(commands)
     features.add_commands(commands, printable)
+    provenance.add_data(commands)
     _add_shortcuts(commands.add_parser("shortcuts", help="how far tricks get there that understand nothing"))
 
 

@@ -42,7 +42,8 @@ class StandardClass(_Strict):
 
 
 class Entry(_Strict, ABC):
-    """What every benchmark states. ``ids`` names whose video ids its lists hold; ``called``: what papers call it."""
+    """What every benchmark states. ``ids`` names whose video ids its lists hold; ``called``: what papers call it;
+    ``page``, ``cite``: an address and the papers to cite, empty where none is known."""
 
     name: Words
     title: Words
@@ -56,6 +57,8 @@ class Entry(_Strict, ABC):
     prompt: Annotated[str, Field(pattern=r"\{\}")]
     licence: Words
     where: Words
+    page: str = ""
+    cite: str = ""
     layout: Words
     ids: Words
     notes: Annotated[tuple[Words, ...], Field(min_length=1)]
