@@ -8,11 +8,14 @@ export JUPYTER_PREFER_ENV_PATH := 1
 # Threads that wait for work sleep, so that a shared machine is not slowed down; a person's own choice stays.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test test-notebooks test-browser test-slurm tables book evidence bench bench-gpu lab lint clean
+.PHONY: setup demo test test-notebooks test-browser test-slurm tables book evidence bench bench-gpu lab lint lock clean
 
 demo: $(STAMP)
 	PATH="$(CURDIR)/$(BIN):$$PATH" papermill notebooks/ma_fsar.ipynb out.ipynb -p shot 1
 	@echo "Done: open out.ipynb (make lab shows it in JupyterLab)."
+
+# What the others begin with, alone.
+setup: $(STAMP)
 
 # Files of tests side by side, one core each; the longest first (tests/conftest.py), so that none is left alone at the end.
 test: export OMP_NUM_THREADS ?= 1
@@ -56,12 +59,15 @@ bench-gpu: $(STAMP)
 
 # An ignored working copy: playing in JupyterLab writes outputs, and those must not land in notebooks/.
 lab: $(STAMP)
-	@mkdir -p lab/.origin
-	@for source in notebooks/*.ipynb; do name=$$(basename $$source); \
-	  if [ ! -e lab/$$name ] || cmp -s lab/$$name lab/.origin/$$name; then cp $$source lab/$$name; cp $$source lab/.origin/$$name; \
-	  elif ! cmp -s $$source lab/.origin/$$name; then echo "kept your lab/$$name; notebooks/$$name has changed since"; fi; done
-	@if [ -e out.ipynb ] && [ ! out.ipynb -ot lab/out.ipynb ]; then cp out.ipynb lab/out.ipynb; fi
-	"$(CURDIR)/$(BIN)/jupyter" lab lab/index.ipynb
+	@mkdir -p lab/notebooks
+	@if [ -e out.ipynb ] && [ ! out.ipynb -ot lab/notebooks/out.ipynb ]; then cp out.ipynb lab/notebooks/out.ipynb; fi
+	$(BIN)/vidlib lab lab --open
+
+# The versions of constraints.txt with the digests of their files, for pip's --require-hashes: Linux x86-64, any Python of ours.
+lock: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --target build/uv uv
+	build/uv/bin/uv pip compile --quiet pyproject.toml --all-extras -c constraints.txt --generate-hashes --no-annotate \
+	  --custom-compile-command 'make lock' --no-emit-index-url --python-version 3.11 --python-platform x86_64-manylinux_2_28 -o lock-linux-x86_64.txt
 
 lint: $(STAMP)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -69,7 +75,7 @@ lint: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "vidlib needs Python 3.11 or newer; $(PYTHON) is older. Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,slurm]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,slurm,track,cards]'
 	@mkdir -p $(VENV)/etc/ipython  # a kernel warns of its own transport at each start, to nobody's use
 	@echo "c.IPKernelApp.log_level = 40" > $(VENV)/etc/ipython/ipython_kernel_config.py
 	@touch $@

@@ -29,11 +29,17 @@ REMEDIES = {
     errno.EISDIR: "that is a folder: give a file",
 }
 _CHECKOUT = Path(__file__).resolve().parents[2]
+_SHIPPED = _CHECKOUT / "vidlib" / "shipped"  # in a wheel alone (setup.py)
 
 
 def checkout() -> Path | None:
     """The source checkout that vidlib runs from, or None where it is installed without one."""
-    return _CHECKOUT if (_CHECKOUT / "pyproject.toml").is_file() else None
+    return _CHECKOUT if (_CHECKOUT / "pyproject.toml").is_file() and not _SHIPPED.is_dir() else None
+
+
+def shipped() -> Path:
+    """The folder of notebooks/, recipes/, data_manifests/ and records/: the checkout, else the wheel's."""
+    return checkout() or _SHIPPED
 
 
 def cache_dir() -> Path:
@@ -55,10 +61,9 @@ def runs_dir() -> Path:
 
 
 def records_dir() -> Path | None:
-    """Records of finished runs that come with vidlib: ``$VIDLIB_RECORDS``, else ``records/`` in the checkout; None
+    """Records of finished runs that come with vidlib: ``$VIDLIB_RECORDS``, else ``records/`` in ``shipped``; None
     where there are none."""
-    root = checkout()
-    place = os.environ.get("VIDLIB_RECORDS", root and root / "records")
+    place = os.environ.get("VIDLIB_RECORDS", shipped() / "records")
     return Path(place) if place and Path(place).is_dir() else None
 
 

@@ -37,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     verify.add_command(commands.add_parser("verify", help="check runs and records: does what they say hold?"))
     _add_predict(commands.add_parser("predict", help="guess the classes of videos, by texts or by example videos"))
     _add_export(commands.add_parser("export", help="a method with its classes as one file that runs without vidlib"))
+    _add_lab(commands.add_parser("lab", help="a working copy of the notebooks and recipes, for JupyterLab"))
     data.add_commands(commands.add_parser("data", help="benchmarks: what they are, what of them lies here"))
     for stream in (sys.stdout, sys.stderr):  # a terminal that has not all letters is no reason to stop
         stream.reconfigure(errors="backslashreplace")
@@ -76,6 +77,18 @@ def _add_runs(commands: Any) -> None:
     estimate.add_argument("--cores", type=int, metavar="N", help="cores beside that card that decode, default 16")
     estimate.add_argument("--decoded", type=float, metavar="V", help="videos that one core decodes in a second")
     estimate.set_defaults(do=_estimate)
+
+
+def _add_lab(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", metavar="DIR", help="where; what you have changed there is never overwritten")
+    parser.add_argument("--open", action="store_true", help="open JupyterLab there")
+    parser.set_defaults(do=_lab)
+
+
+def _lab(given: argparse.Namespace) -> Iterator[str]:
+    from vidlib.cli import lab
+
+    yield from lab.lab(given.folder, given.open)
 
 
 def _add_evidence(parser: argparse.ArgumentParser) -> None:

@@ -67,11 +67,11 @@ class Request:
 
 
 def folder(name: str) -> Path:
-    """``notebooks`` or ``recipes`` of the checkout; a UserError where vidlib is installed without one."""
-    root = paths.checkout()
-    if root is None:
-        raise UserError(f"vidlib is installed without its {name}/: run it from a source checkout")
-    return root / name
+    """``notebooks`` or ``recipes`` of the checkout or the wheel; a UserError where vidlib is installed without."""
+    place = paths.shipped() / name
+    if not place.is_dir():
+        raise UserError(f"vidlib is installed without its {name}/: pip install its wheel, or its checkout with -e")
+    return place
 
 
 def find_recipe(name: str) -> Path | None:

@@ -20,10 +20,7 @@ SMALL, YOURS = "motion", "your_method"
 
 def find(method: str, dataset: str, shot: int) -> Path | None:
     """The recipe of ``method`` for ``dataset`` and ``shot``; None where it has none."""
-    root = paths.checkout()
-    if root is None:
-        return None
-    folder = root / "recipes" / (YOURS if not method or ":" in method else method)
+    folder = paths.shipped() / "recipes" / (YOURS if not method or ":" in method else method)
     names = [f"{dataset}_{shot}shot", dataset]
     if small(dataset):
         names = [dataset.partition(":")[0], SMALL]
@@ -55,6 +52,6 @@ def command(file: Path) -> str:
 
 
 def short(file: Path) -> str:
-    """A recipe's name as it is printed: its path in the checkout."""
-    root = paths.checkout()
-    return file.relative_to(root).as_posix() if root and file.is_relative_to(root) else file.name
+    """A recipe's name as it is printed: its path in the checkout or the wheel."""
+    root = paths.shipped()
+    return file.relative_to(root).as_posix() if file.is_relative_to(root) else file.name

@@ -156,9 +156,9 @@ def again(name: str, say: Say) -> None:
 
 
 def folder() -> Path:
-    """Where records are written: those at hand, else ``records/`` of the checkout."""
+    """Where records are written: ``$VIDLIB_RECORDS``, else ``records/`` of the checkout; never in a wheel's."""
     root = paths.checkout()
-    found = paths.records_dir() or (root and root / "records")
+    found = os.environ.get("VIDLIB_RECORDS") or (root and root / "records")
     if not found:
         raise UserError("records: there is no checkout to write them into; set VIDLIB_RECORDS to a folder")
     return Path(found)

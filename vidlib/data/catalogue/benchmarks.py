@@ -22,10 +22,12 @@ STANDARD = "official_"  # files of data sets with standard splits, which ``datas
 
 
 def catalogue() -> Path:
-    """The folder of benchmark descriptions: ``data_manifests/`` in the checkout."""
-    folder = Path(__file__).resolve().parents[3] / "data_manifests"
+    """The folder of benchmark descriptions: ``data_manifests/`` in the checkout or the wheel."""
+    folder = paths.shipped() / "data_manifests"
     if not folder.is_dir():
-        raise UserError(f"the benchmark catalogue {folder} is absent; use vidlib from its checkout (pip install -e .)")
+        raise UserError(
+            f"the benchmark catalogue {folder} is absent: pip install vidlib's wheel, or its checkout with -e"
+        )
     return folder
 
 
