@@ -119,7 +119,7 @@ def _rows(name: str, climbed: pd.DataFrame) -> pd.DataFrame:
 
 
 def _links(name: str) -> list[tuple[str, str]]:
-    """A method's notebook, file and figures."""
+    """A method's notebook and file."""
     book = _notebook(name)
     return [(f"{book}.ipynb", f"{book}.ipynb"), (f"methods/{name}.py", f"../vidlib/methods/{name}.py")]
 
@@ -136,7 +136,7 @@ def _paper(name: str, climbed: pd.DataFrame, runs: str) -> dict[str, Any]:
     return {
         "name": label(name),
         "adds": _doc(name),
-        "links": [*_links(name), (f"arguments and recipes of {label(name)}", f"method-{name}.ipynb")],
+        "links": [*_links(name), ("arguments", f"method-{name}.ipynb"), ("recipes", f"method-{name}.ipynb#recipes")],
         "summary": paper_claims.summary(claims),
         "claims": shown,
         "ladder": _rows(name, climbed),
@@ -161,6 +161,7 @@ def _method(name: str, climbed: pd.DataFrame) -> dict[str, Any]:
         "doc": inspect.getdoc(kind) or "",
         "choices": pd.DataFrame(words, columns=["argument", "here", "known", "where to look in the paper"]),
         "recipes": _recipes(name),
+        "sheets": [(recipes.short(file), file.read_text()) for file in _sheets(name)],
     }
 
 
@@ -175,11 +176,14 @@ def _arguments(kind: Callable) -> pd.DataFrame:
 
 def _recipes(name: str) -> pd.DataFrame:
     rows = []
-    for file in sorted((pages.ROOT / "recipes" / name).glob("*.yaml")):
-        said, short = recipes.read(file), f"{name}/{file.stem}"
-        linked = _link(short, f"../recipes/{short}.yaml")
-        rows.append((linked, said.get("dataset", "motion"), said.get("shot", ""), f"vidlib run {short}"))
-    return pd.DataFrame(rows, columns=["recipe", "dataset", "shot", "command"])
+    for file in _sheets(name):
+        said = recipes.read(file)
+        rows.append((said.get("dataset", "motion"), said.get("shot", ""), f"vidlib run {name}/{file.stem}"))
+    return pd.DataFrame(rows, columns=["dataset", "shot", "command"])
+
+
+def _sheets(name: str) -> list[Path]:
+    return sorted((pages.ROOT / "recipes" / name).glob("*.yaml"))
 
 
 def _benchmark(name: str, met: pd.DataFrame) -> dict[str, Any]:
@@ -196,7 +200,7 @@ def _benchmark(name: str, met: pd.DataFrame) -> dict[str, Any]:
         "title": facts.title,
         "task": f"{facts.task}\n\n``{name}``: {here['what']}.",
         "commands": COMMANDS[type(facts)].format(name).replace(f"import-official {name}", f"import-official {short}"),
-        "links": [(f"data_manifests/{file}", f"../data_manifests/{file}") for file in [_file(name)]],
+        "links": [(f"data_manifests/{_file(name)}", f"../data_manifests/{_file(name)}")],
         "facts": pd.DataFrame(said, columns=["what", "says"]),
         "counts": pd.DataFrame(counts, columns=["split", "classes", "videos"]),
         "classes": pd.DataFrame(each, columns=["split", "class", "text"]),
@@ -213,8 +217,12 @@ def _contents(made: Mapping[str, tuple[str, Any]], climbed: pd.DataFrame) -> lis
     """The tables of the page that leads to the others."""
 
     def linked(kind: str, text: Callable[[str, Any], tuple]) -> list[tuple]:
-        rows = ((name.partition("-")[2], name, of) for name, (each, given) in made.items() if each == kind
-                for of in given.values())
+        rows = (
+            (name.partition("-")[2], name, of)
+            for name, (each, given) in made.items()
+            if each == kind
+            for of in given.values()
+        )
         return [(_link(of.get("name", short), f"{name}.ipynb"), *text(short, of)) for short, name, of in rows]
 
     benchmark = linked("benchmark", lambda short, of: (of["title"], dict(of["facts"].values)["licence"]))
