@@ -244,7 +244,7 @@ def _face() -> list[dict[str, Any]]:
     parts = []
     for name, thing in every:
         own = vars(thing).items() if inspect.isclass(thing) else ()
-        rows = [(n, str(inspect.signature(f)), " ".join((inspect.getdoc(f) or "").split()))
+        rows = [(n, str(inspect.signature(f)), prose(inspect.getdoc(f) or ""))
                 for n, f in own if inspect.isfunction(f) and not n.startswith("_")]  # fmt: skip
         shown = f"{name.rpartition('.')[2]}{inspect.signature(thing)}"
         members = pd.DataFrame(rows, columns=["method", "signature", "what it does"])
