@@ -8,7 +8,7 @@ export JUPYTER_PREFER_ENV_PATH := 1
 # Threads that wait for work sleep, so that a shared machine is not slowed down; a person's own choice stays.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: setup demo test test-notebooks test-browser test-slurm tables book evidence bench bench-gpu lab lint lock clean
+.PHONY: setup demo test test-notebooks test-browser test-slurm tables book site evidence bench bench-gpu lab lint lock clean
 
 demo: $(STAMP)
 	PATH="$(CURDIR)/$(BIN):$$PATH" papermill notebooks/ma_fsar.ipynb out.ipynb -p shot 1
@@ -44,6 +44,10 @@ tables: $(STAMP)
 SIZE ?= smoke
 book: $(STAMP)
 	$(BIN)/python -m docs.book --size $(SIZE) $(NAMES)
+
+# The same notebooks, as make book left them, and a page of every paper, method and benchmark, in site/, offline.
+site: $(STAMP)
+	$(BIN)/python -m docs.reference
 
 # Every training that the claims rest on, into records/; what is finished is kept, so the same command goes on.
 evidence: $(STAMP)

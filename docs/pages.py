@@ -7,6 +7,7 @@ bare anchor for its first place. Files under ``../`` that a notebook links to be
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import jinja2
@@ -27,8 +28,11 @@ TEX = LatexToMathML()
 SAID = {
     "smoke": "Executed at smoke size: it shows how a notebook looks, and numbers that were computed mean nothing.",
     "default": "Executed with the defaults of each notebook.",
+    "stored": "As stored, not executed: make book executes it.",
+    "data": "Made from the package's own data and its shipped records.",
     "source": "A file as it was when these pages were made.",
 }
+DOORS = {"index": "Notebooks", "evidence": "Evidence", "questions": "Questions", "api": "API"}
 
 
 class Renderer(IPythonRenderer):
@@ -127,30 +131,36 @@ def _finish(soup: BeautifulSoup) -> tuple[list[tuple[int, str, str]], list[list[
     return contents, records
 
 
-def write(notebooks: list[Path], book: Path, size: str) -> None:
+def write(notebooks: list[Path], book: Path, size: str, bodies: Mapping[str, str] | None = None) -> None:
     """Make the pages of executed notebooks, and all that they need, in the folder ``book``.
 
     ``size`` is said of those that do not tell in their metadata at which size they were executed (``executed_at``).
+    ``bodies``: further pages, name -> HTML, with cells, headings and links as a notebook's page has them.
     """
     page = jinja2.Environment(loader=jinja2.FileSystemLoader(SITE), autoescape=True).get_template("page.html.j2")
-    pages, files, words = {path.stem for path in notebooks}, set(), []
+    pages, words = {path.stem for path in notebooks} | (bodies or {}).keys(), []
+    doors = {f"{name}.html": said for name, said in DOORS.items() if name == "index" or name in pages}
+
+    def add(name: str, soup: BeautifulSoup, said: str, title: str = "") -> set[Path]:
+        """Write one page, and note its words for the search; the files that it links to."""
+        files = _link(soup, pages)
+        contents, records = _finish(soup)
+        title = title or (_words(soup.h1) if soup.h1 else name)
+        shown = page.render(title=title, said=said, contents=contents, body=Markup(soup), doors=doors)
+        (book / f"{name}.html").write_text(shown)
+        words.extend([name, title, *record] for record in records)
+        return files
+
+    files = set()
     for path in notebooks:
         notebook = nbformat.read(path, as_version=4)
-        soup = _cells(notebook)
-        files |= _link(soup, pages)
-        contents, records = _finish(soup)
-        title = _words(soup.h1) if soup.h1 else path.stem
         ran = any(cell.cell_type == "code" for cell in notebook.cells)
         said = ("" if ran else "Of the pages: ") + SAID[notebook.metadata.get("executed_at", size)]
-        shown = page.render(title=title, said=said, contents=contents, body=Markup(soup))
-        (book / f"{path.stem}.html").write_text(shown)
-        words += [[path.stem, title, *record] for record in records]
+        files |= add(path.stem, _cells(notebook), said)
+    for name, body in (bodies or {}).items():
+        files |= add(name, BeautifulSoup(body, "html.parser"), SAID["data"])
     for path in files:
-        soup = _source(path)
-        _link(soup, pages)
-        contents, _ = _finish(soup)
-        shown = page.render(title=path.name, said=SAID["source"], contents=contents, body=Markup(soup))
-        (book / _named(path)).write_text(shown)
+        add(_named(path).removesuffix(".html"), _source(path), SAID["source"], path.name)
     (book / "words.js").write_text(f"const WORDS = {json.dumps(words, ensure_ascii=False)};\n")
     shutil.copy(SITE / "search.js", book)
     (book / "site.css").write_text((SITE / "site.css").read_text() + HtmlFormatter().get_style_defs(".highlight"))

@@ -8,7 +8,7 @@ from bs4 import BeautifulSoup
 
 from tests.browser import finding
 
-WIDTHS = (400, 800, 1400)
+WIDTHS = (375, 800, 1400)
 
 
 def faults(book: Path) -> list[str]:

@@ -113,8 +113,10 @@ def key(params: AnyParams) -> str:
 
 def find(params: AnyParams) -> Record | None:
     """The shipped record of a run, whatever code made it; None where there is none. No video is touched."""
-    wanted = key(params)
-    return next((record for each, record in map(_keyed, _files(paths.records_dir())) if each == wanted), None)
+    root = paths.records_dir()
+    runs_of = root and root / "runs"
+    there = runs_of.stat().st_mtime_ns if runs_of and runs_of.is_dir() else 0
+    return _by_key(root, there).get(key(params))
 
 
 def parsed(run: runs.Run) -> AnyParams:
@@ -133,6 +135,12 @@ def load(root: Path | None = None) -> list[Record]:
 
 def _files(root: Path | None) -> list[Path]:
     return sorted((root / "runs").glob("*.json")) if root else []
+
+
+@functools.lru_cache(4)
+def _by_key(root: Path | None, changed: int) -> dict[str, Record]:
+    """The records of a folder by their keys; ``changed``: when one last came or went."""
+    return dict(reversed([_keyed(file) for file in _files(root)]))
 
 
 @functools.cache
