@@ -37,7 +37,8 @@ def tower(name: str) -> tuple[str, str]:
         (metric,), asked = each["metrics"], each["task"]["name"].rpartition(", ")[2]
         said = f"{metric['value']:.1f} ± {metric['args']['interval_95']:.1f}"
         rows.append(f"| {each['dataset']['type']} | {asked} | {said} |")
-    front = model_card.front_matter(name, found, license="mit", language="en", tags=["action-recognition", "toy"])
+    facts = {"license": "mit", "language": "en", "pipeline_tag": "image-feature-extraction", "tags": ["toy"]}
+    front = model_card.front_matter(name, found, **facts)
     return front, "\n".join(rows) + "\n"
 
 
@@ -46,7 +47,7 @@ def world(name: str) -> str:
     facts, measured = entries.entry(name), pd.read_csv(MEASURED, keep_default_na=False)
     rows = ["| split | classes | videos a class | videos |", "|---|---|---|---|"]
     rows += [f"| {s} | {n} | {facts.clips_per_class[s]} | {facts.videos()[s]:,} |" for s, n in facts.counts.items()]
-    rows += ["", "| what understands nothing of it, or all | tower | bar (%) | val | test |", "|---|---|---|---|---|"]
+    rows += ["", "| shortcut, or oracle | tower | bar (%) | val | test |", "|---|---|---|---|---|"]
     keys = ["shortcut", "tower", "what", "bar"]
     for (shortcut, of, what, bar), each in measured[measured["world"] == name].groupby(keys, sort=False):
         got = each.set_index("split")["measured (%)"]

@@ -2,7 +2,9 @@
 
 import pandas as pd
 import pytest
+import yaml
 
+import vidlib
 from docs import cards
 from vidlib.studies import bars
 
@@ -20,3 +22,11 @@ def test_every_bar_was_measured_and_holds():
         own = own[(own["what"] == bar.column) & (own["bar"] == f"{bar.at_least:g} to {bar.at_most:g}")]
         assert set(own["split"]) == {"val", "test"}, bar
         assert own["measured (%)"].between(bar.at_least, bar.at_most).all()
+
+
+def test_citation_and_changelog_name_this_version_and_the_papers():
+    said = yaml.safe_load((cards.ROOT / "CITATION.cff").read_text())
+    assert said["version"] == vidlib.__version__
+    assert f"\n## {vidlib.__version__}\n" in (cards.ROOT / "CHANGELOG.md").read_text()
+    cited = {each["identifiers"][0]["value"] for each in said["references"]}
+    assert {f"arXiv:{each}" for each in ("2308.01532", "2301.07944", "2308.09346", "2109.08472", "2401.11649")} < cited

@@ -9,6 +9,7 @@ import argparse
 import textwrap
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +149,7 @@ def show(name: str, classes: bool = False) -> Iterator[str]:
     yield from _paragraph("direction", "matters: no flips" if facts.directional else "does not matter: flips allowed")
     yield from _paragraph("frames", f"{facts.frames}; train {facts.sampling['train']}; test {facts.sampling['test']}")
     yield from _paragraph("prompt", facts.prompt)
-    for word in ("licence", "where", "layout"):
+    for word in filter(partial(getattr, facts), ("licence", "where", "page", "cite", "layout")):
         yield from _paragraph(word, getattr(facts, word))
     for note in facts.notes:
         yield from _paragraph("note", note)
