@@ -24,6 +24,7 @@ from vidlib.training.few_shot import Split
 from vidlib.viz import attention, filmstrip
 
 VIDEOS = 32  # of val, evenly over its list, on whose objects attention is measured
+TRIED = 16  # first videos of val, of which one is shown
 
 
 def roles(method: nn.Module) -> tuple[str, ...]:
@@ -48,14 +49,18 @@ def last_layer(method: nn.Module, split: Split, row: int, role: str) -> Tensor:
 
 
 def attention_maps(
-    manifest: Manifest, studied: Studied, row: int = 0, wanted: Sequence[str] = ("query",)
+    manifest: Manifest, studied: Studied, row: int | None = None, wanted: Sequence[str] = ("query",)
 ) -> tuple[np.ndarray, dict[str, Tensor], dict[str, Tensor]]:
-    """The frames of one val video, and of every method in each of the roles ``wanted`` the class token's last-layer
-    maps and extra mass. A method to which both roles are one has one map."""
+    """The frames of one val video, default the one of the first ``TRIED`` in which most moves, and of every method in
+    each of the roles ``wanted`` the class token's last-layer maps and extra mass. A method to which both roles are one
+    has one map."""
     frames, maps, masses = None, {}, {}
     for name, same in studied.items():
         method, val = few_shot.open_trained(same[0], manifest)
         backbone = method.backbone
+        if row is None:
+            moves = [val.clips.test(i).diff(dim=0).square().mean() for i in range(min(TRIED, len(val.clips)))]
+            row = int(torch.stack(moves).argmax())
         for role in (role for role in roles(method) if role in wanted or not method.by_role):
             last = last_layer(method, val, row, role)
             key = called(name, method, role) if len(wanted) > 1 else label(name)
