@@ -31,6 +31,7 @@ STARTS = {  # command -> exit code, and a word of what it prints
     "run ma_fsar --set shoot=5": (1, "did you mean 'shot'"),
     "sweep ma_fsarr --grid seed=1,2": (1, "did you mean 'ma_fsar'"),
     "estimate ma_fsarr": (1, "did you mean 'ma_fsar'"),
+    "lab --help": (0, "DIR"),
     "data --help": (0, "prefetch"),
     "data list": (0, "HERE"),
     "data show hmdb51": (0, "HMDB51 few-shot"),
