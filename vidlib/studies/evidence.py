@@ -31,7 +31,7 @@ from vidlib.training.run import AnyParams
 Chain = Iterator[list[AnyParams]]
 Say = Callable[[str], None]
 LATER, WAIT = 10, 5.0  # the turn of a run that another command is at; seconds until it is looked at again
-ABLATED = ("ma_fsar", "actionclip", "m2clip", "sloshnet", "gghm")
+ABLATED = ("ma_fsar", "sloshnet", "gghm", "actionclip", "m2clip")
 
 
 def parts() -> dict[str, Callable[[], list[Chain]]]:
