@@ -70,7 +70,7 @@ while at + 7 <= len(data):
 @pytest.mark.parametrize("name", READERS)
 def test_curves_and_result_are_in_the_tracker_as_in_the_record(name, tmp_path, monkeypatch):
     if importlib.util.find_spec(name) is None:
-        pytest.skip(f"{name} is not installed (pip install 'vidlib[track]')")
+        pytest.skip(f"{name} is not installed (pip install {name})")
     monkeypatch.setenv("WANDB_MODE", "offline")
     for variable in ("MLFLOW_TRACKING_URI", "TRACKIO_DIR"):
         monkeypatch.delenv(variable, raising=False)

@@ -64,7 +64,7 @@ def checked(params: P) -> P:
     Of notebooks that let the user name methods, every run that they mean is checked.
     """
     paths.check_writable(params.runs or paths.runs_dir(), "runs", folder=True)
-    tracking.check(params.track)
+    tracking.check(getattr(params, "track", ""))  # towers.ipynb has none
     if isinstance(params, FewShotParams):
         backbones.check(params.backbone, params.pretrained)
         if params.init:
