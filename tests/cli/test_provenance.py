@@ -73,7 +73,8 @@ def test_a_run_and_a_record_become_crates(capsys, run, tmp_path, monkeypatch):
             assert part["@id"] in graph
         assert all((made / part["@id"]).is_file() for part in root["hasPart"])
         assert action["endTime"] == one.result["finished"] and ("startTime" in action) == (one is run)
-        assert graph["#result-test-accuracy"]["value"] == one.result["test"]["accuracy"]
+        split = one.params["report"]
+        assert graph[f"#result-{split}-accuracy"]["value"] == one.result[split]["accuracy"]
         assert graph["#parameter-method"]["value"] == one.params["method"] and "#parameter-runs" not in graph
     assert (run.home.parent / "crates" / run.id / runs.WEIGHTS).is_file()
     assert "is no crate" in refused(capsys, "report", "crate", run.id, "--out", tmp_path)
