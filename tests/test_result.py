@@ -4,7 +4,8 @@ import pytest
 
 from docs import result
 from vidlib.basics.errors import UserError
-from vidlib.studies import ladder, verify
+from vidlib.params.notebooks import MODELS
+from vidlib.studies import ablations, ladder, records, verify
 
 
 def test_the_table_in_readme_is_that_of_the_records():
@@ -36,6 +37,16 @@ def test_the_first_cell_of_ma_fsar_says_what_came_out():
     for other in ("trx", "otam", "frozen_clip", "zero_shot_clip"):
         points, half = ladder.gap("ma_fsar", other, ladder.FROZEN, "words")
         assert points < -half, f"{other} on words"
+
+
+def test_the_first_cell_of_ma_fsar_says_what_carries_it():
+    planned = ablations.planned(MODELS["ma_fsar"](), "ma_fsar", range(ladder.SEEDS))
+    done = {name: [records.find(params) for params in each] for name, each in planned.items()}
+    said = ablations.table({name: each for name, each in done.items() if all(each)}, "ma_fsar")[ablations.SAID]
+    for name in ("without TPCM", "neither text token nor text in TPCM"):
+        assert said[name].startswith("lower beyond"), name
+    for part in ("global temporal", "local", "joint"):
+        assert said[f"without {part} adaptation"].startswith("no difference beyond"), part
 
 
 def test_readme_says_that_training_costs_accuracy_on_words():
