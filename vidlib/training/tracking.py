@@ -2,7 +2,8 @@
 
 ``metrics.jsonl`` stays the record. A tracker is imported only where it is named; its own environment variables say
 where it keeps things (``MLFLOW_TRACKING_URI``, ``TRACKIO_DIR``, ``WANDB_MODE``, ...), else they stay beside the run. A
-run is called by its id, so that one that was interrupted goes on under its name.
+run is called by its id, so that one that was interrupted goes on under its name; the steps after its last checkpoint
+are there twice, with the same numbers.
 """
 
 import importlib
@@ -69,9 +70,7 @@ def _opened(name: str, run: runs.Run) -> tuple[Callable[..., Any], Callable[[], 
         os.environ.setdefault("TRACKIO_DIR", str(run.home.parent / "trackio"))  # read where it is imported
     module = importlib.import_module(MODULES.get(name, name))
     if name == "tensorboard":
-        # of a run that goes on: what was written after its last checkpoint is written again
-        steps = [line["step"] for line in runs.read_lines(run.path(runs.METRICS))]
-        writer = module.SummaryWriter(str(run.path("tensorboard")), purge_step=max(steps, default=0) + 1)
+        writer = module.SummaryWriter(str(run.path("tensorboard")))
         writer.add_text("params", "\n".join(f"    {key}: {value}" for key, value in known.items()))
 
         def add(values: dict[str, float], step: int) -> None:
