@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from docs.result import ROOT
-from vidlib.basics.errors import UserError
+from docs.result import ROOT, placed
 from vidlib.basics.paths import atomic_write
 from vidlib.data.catalogue import entries
 from vidlib.studies import bars, ladder, model_card
@@ -62,11 +61,7 @@ def written(name: str) -> str:
     front, numbers = tower(name) if name in TOWERS else ("", world(name))
     if front:
         text = front + text.partition("---\n")[2].partition("---\n")[2]
-    before, _, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not end:
-        raise UserError(f"{place(name)} lacks the marks {BEGIN.strip()} and {END.strip()}")
-    return f"{before}{BEGIN}{numbers}{END}{after}"
+    return placed(text, numbers, place(name), BEGIN, END)
 
 
 def main() -> int:

@@ -34,13 +34,13 @@ def lines() -> str:
     return "\n".join(rows) + "\n"
 
 
-def placed(readme: str, table: str) -> str:
-    """README with ``table`` between its marks."""
-    before, _, rest = readme.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not end:
-        raise UserError(f"{README} lacks the marks {BEGIN.strip()} and {END.strip()}")
-    return f"{before}{BEGIN}{table}{END}{after}"
+def placed(text: str, table: str, file: Path = README, begin: str = BEGIN, end: str = END) -> str:
+    """``text``, which ``file`` holds, with ``table`` between its marks; UserError where it lacks them."""
+    before, _, rest = text.partition(begin)
+    _, found, after = rest.partition(end)
+    if not found:
+        raise UserError(f"{file} lacks the marks {begin.strip()} and {end.strip()}")
+    return f"{before}{begin}{table}{end}{after}"
 
 
 def main() -> int:

@@ -36,7 +36,7 @@ OPSET = 20
 
 
 class Classifier(nn.Module):
-    """Frames uint8 [B T H W 3] to probabilities [B K], with what tells the classes as buffers."""
+    """Frames uint8 [B T H W 3] to probabilities [B K], with what tells the classes as buffers; traced with B = 1."""
 
     def __init__(self, opened: Opened, classes: dict[str, Tensor], few_shot: bool):
         super().__init__()
@@ -92,8 +92,8 @@ def build(p: PredictParams, opened: Opened) -> tuple[Classifier, About]:
         raise UserError("export: the method compares all videos at once, so that no file of it tells one video alone")
     if opened.pick is not segment_indices:
         raise UserError("export: the method does not take the segments' centres; give a run with sampling segments")
-    about = About(names, opened.frames, look.resize, look.size, look.squash, "the middle of each of equal segments",
-                  opened.words)  # fmt: skip
+    picked = "the middle of each of equal segments"
+    about = About(names, opened.frames, look.resize, look.size, look.squash, picked, opened.words)
     classifier = Classifier(opened, {name: value.detach().clone() for name, value in given.items()}, p.few_shot)
     return classifier.eval().requires_grad_(False), about
 
