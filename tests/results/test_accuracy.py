@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from vidlib.basics.errors import UserError
-from vidlib.results.accuracy import Evaluation, harmonic, paired, seed_interval
-from vidlib.results.intervals import cell, clustered, gap_of_shares, half_width, wilson
+from vidlib.results.accuracy import LATER, Evaluation, harmonic, paired, seed_interval
+from vidlib.results.intervals import cell, gap_of_shares, half_width, wilson
+from vidlib.results.over_draws import over_classes, over_videos
 
 CLASSES = tuple("abcdefg")
 SURE = np.eye(7)[[0, 1, 2, 3]] * 0.5 + np.linspace(0.1, 0, 7)  # of four videos: a, b, c, d
@@ -21,13 +22,15 @@ def of_videos(truth: list[int], probabilities: np.ndarray = SURE) -> Evaluation:
 
 
 def of_episodes() -> Evaluation:
-    """Two episodes of two ways, two queries in each: three of four are right, the last by a near-tie."""
+    """Two episodes of two ways, two queries in each: three of four are right, the last by a near-tie. Three videos a
+    class, class 0 has rows 0 to 2."""
     asked = [
-        SimpleNamespace(class_ids=np.array(ids), query_labels=np.array(labels), query=np.array(rows))
-        for ids, labels, rows in (([4, 2], [0, 1], [9, 5]), ([1, 4], [0, 1], [3, 9]))
+        SimpleNamespace(class_ids=np.array(ids), query_labels=np.array([0, 1]), query=np.array(q), support=np.array(s))
+        for ids, q, s in (([4, 2], [12, 7], [14, 6]), ([1, 4], [3, 12], [4, 13]))
     ]
     logits = [np.array([[2.0, 1.0], [0.0, 3.0]]), np.array([[0.0, 1.0], [0.5, 0.50001]])]
-    source = SimpleNamespace(split="val", classes=CLASSES, checksum=lambda number: f"list of {number}")
+    known = {"split": "val", "classes": CLASSES, "of_row": np.repeat(np.arange(7), 3)}
+    source = SimpleNamespace(**known, checksum=lambda number: f"list of {number}")
     return Evaluation.of_episodes(source, asked, logits, None, "embed once", 0.25)
 
 
@@ -48,11 +51,11 @@ def test_what_is_counted_of_episodes():
     assert one.truth.tolist() == [4, 2, 1, 4] and one.predicted.tolist() == [4, 2, 4, 4]
     assert one.per_class()["queries"].tolist() == [0, 1, 1, 0, 2, 0, 0] and one.checksum == "list of 2"
     assert str(one).startswith("75.0% ± ") and "over 2 episodes (95% interval over episodes" in str(one)
-    hits = np.array([1.0, 1.0, 0.0, 1.0])
+    each, videos = np.array([1.0, 0.5]), np.array([[14, 6, 12, 7], [4, 13, 3, 12]])
     by = {
-        "episodes": half_width(one.per_trial),
-        "videos": clustered(hits, [9, 5, 3, 9]),
-        "classes": clustered(hits, [4, 2, 1, 4]),
+        "episodes": half_width(each),
+        "videos": over_videos(each, videos, np.repeat(np.arange(7), 3)),
+        "classes": over_classes(each, np.array([[4, 2], [1, 4]]), 7),
     }
     assert one.intervals == pytest.approx(by) and one.interval == one.intervals["episodes"]
     assert f"± {100 * by['videos']:.1f} videos, ± {100 * by['classes']:.1f} classes" in str(one)
@@ -79,9 +82,10 @@ def test_files_of_earlier_days_are_read(tmp_path):
     old = Evaluation.load(tmp_path / "episodes.npz")
     assert (old.trial, old.how, old.accuracy, old.near_ties) == ("episode", "each episode", 0.75, 1)
     assert (
-        np.isnan(old.intervals["videos"]) and "videos unknown" in str(old) and "videos unknown" in str(paired(old, old))
-    )
-    assert old.summary()["intervals"]["videos"] is None and "videos unknown" in cell([old.summary()])
+        np.isnan(old.intervals["videos"]) and "videos and classes unknown" in str(old)
+        and "videos and classes unknown" in str(paired(old, old))
+    )  # fmt: skip
+    assert old.summary()["intervals"]["videos"] is None and "videos and classes unknown" in cell([old.summary()])
     assert paired(of_episodes(), replace(old, checksum="list of 2")).intervals["videos"] == 0, "one of both knows"
     of_then = {key: value for key, value in old.summary().items() if key != "intervals"}
     assert cell([of_then]).endswith("episodes, videos and classes unknown")
@@ -93,7 +97,7 @@ def test_files_of_earlier_days_are_read(tmp_path):
     for one in (old, of_episodes()):
         one.save(tmp_path / "new.npz")
         before = tmp_path / ("test.npz" if one.trial == "video" else "episodes.npz")
-        added = {"query"} if one.trial == "episode" else set()
+        added = set(LATER) if one.trial == "episode" else set()
         assert set(np.load(tmp_path / "new.npz").files) == set(np.load(before).files) | added
 
 

@@ -18,10 +18,13 @@ def of_logits(logits: np.ndarray, labels: np.ndarray) -> Evaluation:
     """An evaluation with one query an episode."""
     way = logits.shape[1]
     episodes = [
-        SimpleNamespace(class_ids=np.arange(way), query_labels=np.array([own]), query=np.array([i]))
+        SimpleNamespace(
+            class_ids=np.arange(way), query_labels=np.array([own]), query=np.array([i]), support=np.array([0])
+        )
         for i, own in enumerate(labels)
     ]
-    source = SimpleNamespace(split="test", classes=tuple("abcdefgh"[:way]), checksum=str)
+    names = tuple("abcdefgh"[:way])
+    source = SimpleNamespace(split="test", classes=names, of_row=np.zeros(len(labels), int), checksum=str)
     return Evaluation.of_episodes(source, episodes, [row[None] for row in logits], [{} for _ in labels], "once", 0.0)
 
 

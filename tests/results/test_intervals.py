@@ -7,7 +7,7 @@ from vidlib.results.accuracy import Evaluation, paired
 from vidlib.results.intervals import cell, clustered, each_called, gap_of_shares, half_width, over_seeds, wilson
 
 REPEATS = 400
-CLASSES, VIDEOS = 24, 8  # of a test split, videos of each class
+CLASSES, VIDEOS = 24, 16  # of a test split, videos of each class
 
 
 def covers(low: float, high: float, truth: float) -> bool:
@@ -37,15 +37,16 @@ def test_the_difference_of_two_shares_covers_where_few_videos_differ():
     assert low < 0 < high, "20 videos that agree do not show that all would"
 
 
-def drawn_test(rng: np.random.Generator, of_class: float, of_video: float, episodes: int = 300, way: int = 5):
+def drawn_test(rng: np.random.Generator, of_class: float, of_video: float, episodes: int = 600, way: int = 5):
     """A test whose answers go together within classes and within videos; on average 6 of 10 are right."""
     chance = 0.6 + of_class * rng.uniform(-1, 1, CLASSES)[:, None] + of_video * rng.uniform(-1, 1, (CLASSES, VIDEOS))
     truth = np.stack([rng.choice(CLASSES, way, replace=False) for _ in range(episodes)])
-    video = rng.integers(VIDEOS, size=truth.shape)
+    video, other = rng.integers(VIDEOS, size=truth.shape), rng.integers(1, VIDEOS, size=truth.shape)
     hits = rng.random(truth.shape) < chance[truth, video]
     own = {"split": "test", "classes": tuple(map(str, range(CLASSES))), "checksum": "one", "how": "", "seconds": 0.0}
     own |= {"truth": truth.ravel(), "predicted": np.where(hits, truth, (truth + 1) % CLASSES).ravel()}
     own |= {"episode": np.repeat(np.arange(episodes), way), "query": (truth * VIDEOS + video).ravel()}
+    own |= {"support": truth * VIDEOS + (video + other) % VIDEOS, "of_row": np.repeat(np.arange(CLASSES), VIDEOS)}
     return Evaluation("episode", per_trial=hits.mean(1), margin=np.ones(truth.size), **own)
 
 
@@ -60,12 +61,12 @@ def test_what_varies_is_covered_by_its_own_interval_alone(varies, of_class, of_v
     assert 0.92 <= covered[varies] / REPEATS <= 0.98 and covered["episodes"] / REPEATS < 0.85
 
 
-def test_paired_differences_are_clustered_too():
+def test_paired_differences_have_them_too():
     rng = np.random.default_rng(5)
     covered = {"episodes": 0, "classes": 0}
     for _ in range(REPEATS):
         a, b = drawn_test(rng, 0.3, 0.05), drawn_test(rng, 0.3, 0.05)
-        b.truth, b.query = a.truth, a.query  # the same questions, other answers
+        b.truth, b.query, b.support = a.truth, a.query, a.support  # the same questions, other answers
         b.predicted = np.where(rng.random(a.truth.size) < 0.6 + (a.truth - 11.5) / 60, a.truth, a.truth + 1)
         b.per_trial = b.hits.reshape(-1, 5).mean(1)
         gap = paired(a, b)

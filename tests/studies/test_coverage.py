@@ -48,7 +48,7 @@ def test_a_replicate_is_right_about_its_own_videos_and_measures_count(methods, m
     rows = coverage.table([record], [coverage.Setting("fresh videos", "test", 600)])
     assert len(rows) == 2 * 3 * 5 and rows["low"].le(rows["covered"]).all() and rows["replicates"].eq(40).all()
     held = rows[rows["claimed"]].set_index(["asked", "interval"])["covered"]
-    assert held.loc[:, "episodes"].min() >= 80 and held.loc[:, "over_videos"].min() >= 80
+    assert held.loc[:, "episodes"].min() >= 80 and held.loc[:, "videos"].min() >= 80
     alone = rows[(rows["interval"] == "episodes") & (rows["truth"] == "fresh videos")]
     assert not alone["claimed"].any() and alone["covered"].max() < 80
     with pytest.raises(UserError, match="8 classes of 12 videos; a replicate takes 8 of 12 and not all"):

@@ -172,8 +172,8 @@ def _coverage() -> pd.DataFrame:
     for truth, interval, covered in (
         ("these videos", "episodes", 95),
         ("fresh videos", "episodes", 48),
-        ("fresh videos", "videos", 88),
-        ("fresh videos", "over_videos", 96),
+        ("fresh videos", "asked videos", 88),
+        ("fresh videos", "videos", 96),
     ):
         for k, asked in enumerate(("mean of frames", "paired")):
             held = covered - 3 * k

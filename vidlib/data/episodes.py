@@ -64,6 +64,9 @@ class EpisodeSampler:
         for i, row in enumerate(manifest.videos(split)):
             of_class[row.cls].append(i)
         self._of_class = [np.array(videos, dtype=np.int64) for videos in of_class.values()]
+        self.of_row = np.empty(sum(map(len, self._of_class)), dtype=np.int64)  # the class of each video of the split
+        for number, videos in enumerate(self._of_class):
+            self.of_row[videos] = number
         need = max(self.shots) + query
         for cls, videos in of_class.items():
             if len(videos) < need:
@@ -134,8 +137,7 @@ class Outside(EpisodeSampler):
 
     def asked(self, episodes: int) -> np.ndarray:
         """The class of every query of the first ``episodes``, by its number in ``classes``, int64 [R]."""
-        of_row = {int(row): c for c, videos in enumerate(self._of_class) for row in videos}
-        return np.array([of_row[int(row)] for i in range(episodes) for row in self[i].query], dtype=np.int64)
+        return self.of_row[np.concatenate([self[i].query for i in range(episodes)])]
 
 
 def _words(key: str) -> np.random.Philox:

@@ -29,13 +29,15 @@ from vidlib.results.intervals import (  # noqa: F401 (those of an accuracy are f
     seed_interval,
     wilson,
 )
+from vidlib.results.over_draws import over_classes, over_videos
 
 NEAR = 1e-4  # two best logits closer than this: a prediction that rounding may turn
 STORED = {  # the field of a kind of trial -> its key in a file; of videos the rest follows from the probabilities
     "episode": {"how": "mode", "per_trial": "per_episode"}
-    | {name: name for name in ("episode", "truth", "predicted", "margin", "query")},
+    | {name: name for name in ("episode", "truth", "predicted", "margin", "query", "support", "of_row")},
     "video": {"how": "views", "truth": "truth", "probabilities": "probabilities"},
 }
+LATER = ("query", "support", "of_row")  # keys that files of earlier days lack
 SHUFFLED, PERMUTED = "frames_shuffled", "texts_permuted"  # the controls, as files and records name them
 ASKED = {"episode": "queries", "video": "videos"}
 UNKNOWN = float("nan")  # an interval for which the file keeps too little
@@ -49,9 +51,10 @@ class Evaluation:
     [R], hold every answer; ``per_trial [N]`` each trial's accuracy. ``checksum`` is that of the list: two evaluations
     with the same one can be paired. ``how`` the trials were embedded: once or in each episode; the views of each video.
 
-    Of episodes there are ``episode``, ``margin`` (best two logits apart) and ``query`` (the video asked, a row of
-    ``manifest.videos(split)``; None in files of earlier days), all [R], and when asked for ``logits`` and ``parts``
-    (lists over ``episodes``, [Q W] arrays); of videos ``probabilities [N K]``.
+    Of episodes there are ``episode``, ``margin`` (best two logits apart) and ``query`` (the video asked), all [R],
+    ``support`` [N S], rows of ``manifest.videos(split)`` as those, and ``of_row``, the class of each row (None in files
+    of earlier days); when asked for ``logits`` and ``parts`` (lists over ``episodes``, [Q W] arrays). Of videos there
+    are ``probabilities [N K]``.
     """
 
     trial: Literal["episode", "video"]
@@ -67,6 +70,8 @@ class Evaluation:
     episode: np.ndarray | None = None
     margin: np.ndarray | None = None
     query: np.ndarray | None = None
+    support: np.ndarray | None = None
+    of_row: np.ndarray | None = None
     probabilities: np.ndarray | None = None
     logits: list[np.ndarray] | None = None
     parts: list[dict[str, np.ndarray]] | None = None
@@ -85,7 +90,7 @@ class Evaluation:
     ) -> Evaluation:
         """Score ``logits`` ([Q W] per episode) against the episodes' labels; given ``parts``, both are kept.
 
-        ``source``, a sampler, knows ``split``, ``classes`` and, where none is given, the ``checksum`` of the list.
+        ``source``, a sampler, knows ``split``, ``classes``, ``of_row`` and, where none is given, the ``checksum``.
         """
         for i, scores in enumerate(logits):
             if not np.isfinite(scores).all():
@@ -105,7 +110,9 @@ class Evaluation:
             predicted=np.concatenate([e.class_ids[guess] for e, guess in zip(episodes, guesses, strict=True)]),
             episode=np.repeat(np.arange(len(episodes)), [len(hit) for hit in hits]),
             margin=np.concatenate([scores[:, -1] - scores[:, -2] for scores in best]),
-            query=np.concatenate([e.query for e in episodes]) if hasattr(episodes[0], "query") else None,
+            query=np.concatenate([e.query for e in episodes]),
+            support=np.stack([e.support for e in episodes]),
+            of_row=source.of_row,
             logits=list(logits) if parts is not None else None,
             parts=parts,
             episodes=episodes if parts is not None else None,
@@ -149,9 +156,9 @@ class Evaluation:
 
     @property
     def intervals(self) -> dict[str, float]:
-        """Half of each 95% interval by what is taken to vary: ``episodes``, ``videos`` (those asked) and ``classes``;
-        NaN where it is unknown. That over episodes holds for these videos and classes alone."""
-        return _intervals(self, self.interval, self.hits)
+        """Half of each 95% interval by what is taken to vary: ``episodes``, ``videos`` and ``classes``; NaN where it
+        is unknown. That over episodes holds for these videos and classes alone, that over videos for these classes."""
+        return _intervals(self, self.interval, self.per_trial)
 
     @property
     def conditional(self) -> str:
@@ -228,7 +235,7 @@ class Evaluation:
         try:
             with np.load(path, allow_pickle=False) as file:
                 trial = "video" if "probabilities" in file else "episode"
-                own = {name: file[key] for name, key in STORED[trial].items() if key != "query" or key in file}
+                own = {name: file[key] for name, key in STORED[trial].items() if key not in LATER or key in file}
                 own |= {"split": str(file["split"]), "classes": tuple(map(str, file["classes"]))}
                 own |= {"checksum": str(file["checksum"]), "how": str(own["how"]), "seconds": float(file["seconds"])}
                 own["controls"] = {str(key): str(value) for key, value in file["controls"]}
@@ -279,16 +286,23 @@ def paired(a: Evaluation, b: Evaluation) -> Paired:
     half = half_width(gaps)
     if a.trial == "video":
         half = max(abs(end - difference) for end in gap_of_shares(gaps))
-    known = a if a.query is not None else b
-    return Paired(difference, half, len(gaps), a.trial, _intervals(known, half, a.hits - b.hits))
+    known = a if a.support is not None else b
+    return Paired(difference, half, len(gaps), a.trial, _intervals(known, half, gaps))
 
 
 def _intervals(asked: Evaluation, over_trials: float, values: np.ndarray) -> dict[str, float]:
-    """The intervals of the mean of ``values`` [R], one for each answer of ``asked``."""
-    found = {f"{asked.trial}s": over_trials}
-    if asked.trial == "episode":
-        found["videos"] = UNKNOWN if asked.query is None else clustered(values, asked.query)
-    return found | {"classes": clustered(values, asked.truth)}
+    """The intervals of the mean of ``values`` [N], one for each trial of ``asked``."""
+    if asked.trial == "video":
+        return {"videos": over_trials, "classes": clustered(values, asked.truth)}
+    if asked.support is None:
+        return {"episodes": over_trials, "videos": UNKNOWN, "classes": UNKNOWN}
+    number = len(values)
+    videos = np.concatenate([asked.support, asked.query.reshape(number, -1)], 1)
+    in_it = np.zeros((number, len(asked.classes)), bool)
+    np.put_along_axis(in_it, asked.of_row[asked.support], True, 1)
+    classes = np.nonzero(in_it)[1].reshape(number, -1)
+    over = {"videos": over_videos(values, videos, asked.of_row)}
+    return {"episodes": over_trials} | over | {"classes": over_classes(values, classes, len(asked.classes))}
 
 
 def harmonic(a: float, b: float) -> float:

@@ -1,8 +1,8 @@
 """95% intervals of an accuracy by what is taken to vary, and how they are written.
 
-An interval over episodes holds for the videos and classes at hand. Clustered by the video asked, or by its class, the
-same answers hint at what other videos or classes could have given; of a few-shot accuracy they are no 95% intervals of
-that, since the supports vary too (``studies.over_draws``, intervals.ipynb). Legend: `N` trials, `R` answers.
+An interval over episodes holds for the videos and classes at hand; what other videos or classes could have given is in
+``results.over_draws``, of labelled videos, where nothing but the asked varies, in ``clustered``. intervals.ipynb counts
+how often each holds. Legend: `N` trials, `R` answers.
 """
 
 from collections.abc import Mapping, Sequence

@@ -229,7 +229,7 @@ def table(done: Studied, method: str) -> pd.DataFrame:
 
     With several seeds accuracies are means over them, differences are taken seed by seed, and the intervals are over
     seeds; with one they are over its trials, and ``over`` says which. ``half, videos`` and ``half, classes`` are those
-    clustered by the video asked and by its class. Another number of ways makes other episodes, so its difference is not
+    over other videos and over other classes. Another number of ways makes other episodes, so its difference is not
     paired by them. ``beyond its interval`` says in words what a difference is. Of labelled videos, new classes have
     columns of their own. Where ablations have groups, the column ``of`` says which.
     """

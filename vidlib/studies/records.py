@@ -29,7 +29,7 @@ from vidlib.methods import yours
 from vidlib.params.few_shot import RunParams
 from vidlib.params.video_text import VideoTextRunParams
 from vidlib.results import runs
-from vidlib.results.accuracy import Evaluation
+from vidlib.results.accuracy import LATER, Evaluation
 from vidlib.results.identity import code_digest, sources
 from vidlib.training.run import AnyParams
 
@@ -237,8 +237,8 @@ def _question(tested: Evaluation) -> dict[str, np.ndarray]:
     asked["checksum"] = np.array(tested.checksum)
     if tested.trial == "episode":
         asked["per_episode"] = np.bincount(tested.episode).astype(np.uint8)
-        if tested.query is not None:
-            asked["query"] = tested.query.astype(np.uint32)
+        for name in (name for name in LATER if getattr(tested, name) is not None):
+            asked[name] = getattr(tested, name).astype(np.uint32)
     return asked
 
 
@@ -260,7 +260,7 @@ def _evaluation(summary: Mapping[str, Any], asked: Mapping[str, np.ndarray], ans
         number = asked["per_episode"].astype(np.int64)
         episode = np.repeat(np.arange(len(number)), number)
         rest = {"per_trial": np.bincount(episode, right) / number, "episode": episode}
-        rest["query"] = asked["query"].astype(np.int64) if "query" in asked else None
+        rest |= {name: asked[name].astype(np.int64) for name in LATER if name in asked}
     return Evaluation(
         trial=trial,
         split=str(asked["split"]),

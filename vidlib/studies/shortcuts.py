@@ -225,8 +225,8 @@ def measure(
     """Every shortcut on ``dataset`` (an embedded world, a benchmark that is here, ``folder:PATH``), a row per split.
 
     Columns: shortcut, tower ("" where none looks), split, accuracy, half (of its 95% interval over episodes), low,
-    high, half_videos and half_classes (the same by video asked and by class), chance, order and order_half (accuracy
-    in order minus that of shuffled frames, paired by episode), note. Fractions, not percent.
+    high, half_videos and half_classes (the same over other videos, over other classes), chance, order and order_half
+    (accuracy in order minus that of shuffled frames, paired by episode), note. Fractions, not percent.
 
     ``pretrained``: the weights, by default those that ship under the backbone's name. ``seed``: of what is drawn here;
     the tested episodes are the house's. ``settings``: ``splits``, ``way``, ``shot``, ``episodes`` and ``frames`` of

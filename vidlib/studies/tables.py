@@ -145,7 +145,7 @@ def weights(result: Mapping[str, Any]) -> str:
 
 def differences(studied: Studied, of: str) -> pd.DataFrame:
     """``of`` minus every other on the same trials, seed by seed, with its paired intervals (points): half of that over
-    trials, and of those clustered by video and by class."""
+    trials, and of those over other videos and other classes."""
     rows = []
     for name, split, _ in _by_split(studied):
         for ours, theirs in zip(studied[of], studied[name], strict=True):
@@ -230,9 +230,10 @@ def describe_runs(p: Any, studied: Studied, notebook: str) -> None:
 
 def interval_note(number: int, trial: str = "episode") -> str:
     """What the intervals of a table with this number of seeds are."""
-    own = "95% over episodes (of these very videos and classes)" if trial == "episode" else "95% over videos (Wilson's)"
-    how = "by the video asked and " if trial == "episode" else ""
-    said = f"{own}; clustered {how}by its class, rough where other ones are meant (intervals.ipynb)"
+    said = "95% over videos (Wilson's); clustered by class, rough where other ones are meant"
+    if trial == "episode":
+        said = "95% over episodes (of these very videos and classes), over other videos of these classes, over other "
+        said += "classes (intervals.ipynb)"
     if number == 1:
         return f"{said}; conditional on one trained model"
     return f"{said}, means of the seeds' own; over {number} seeds (Student's t), each tested on the same {trial}s"

@@ -160,7 +160,7 @@ _lists: dict[tuple[str, int], dict[str, Any]] = {}
 
 
 def drawn(manifest: Manifest, split: str, way: int, shot: int, query: int, episodes: int) -> dict[str, Any]:
-    """``checksum``, ``truth``, ``query`` and ``episode`` (all [R]) of an evaluation list, drawn anew once."""
+    """``checksum``, ``of_row``, ``support``; ``truth``, ``query`` and ``episode`` (all [R]) of a list, drawn once."""
     sampler = _Drawn(manifest, split, way, shot, query, few_shot.EVALUATION_SEED)
     key = (sampler.key, episodes)
     if key not in _lists:
@@ -169,6 +169,8 @@ def drawn(manifest: Manifest, split: str, way: int, shot: int, query: int, episo
             "checksum": sampler.checksum(episodes),
             "truth": np.concatenate([one.class_ids[one.query_labels] for one in each]),
             "query": np.concatenate([one.query for one in each]),
+            "support": np.stack([one.support for one in each]),
+            "of_row": sampler.of_row,
             "episode": np.repeat(np.arange(episodes), [len(one.query) for one in each]),
         }
     return _lists[key]

@@ -1,7 +1,7 @@
 """95% intervals of a few-shot accuracy over other videos, supports too, and over all the classes of an episode.
 
-``results.intervals.clustered`` goes by the video, or class, that is asked. But an answer hangs as well on the supports
-of its class and of the others; what leaves them out is too narrow for fresh videos or classes (``studies.coverage``).
+An interval clustered by the video, or class, that is asked leaves out the supports, on which an answer hangs as well:
+it is too narrow for fresh videos, and ``studies.coverage`` counts how often each holds.
 
 Here every unit (video or class) stands for all episodes that it has a part in. Legend: `E` episodes, `M` units of one
 episode, `U` units, `s_u` the sum over the episodes of u of (value - mean) / E. Within a group of n exchangeable units

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vidlib.results.intervals import clustered, half_width, students_t
-from vidlib.studies.over_draws import over_classes, over_videos
+from vidlib.results.over_draws import over_classes, over_videos
 
 CLASSES, VIDEOS, EPISODES, WAY = 8, 16, 1000, 3
 
