@@ -12,6 +12,7 @@ from vidlib.basics.errors import UserError
 from vidlib.basics.words import suggest
 from vidlib.layers import quick
 from vidlib.methods import yours
+from vidlib.methods.ablated import ABLATIONS
 from vidlib.methods.actionclip import ActionCLIP
 from vidlib.methods.aim import AIM
 from vidlib.methods.base import FewShotMethod, Match, check_blocks
@@ -64,135 +65,6 @@ METHODS: dict[str, type[FewShotMethod]] = {
 
 VIDEO_TEXT: dict[str, type[VideoTextMethod]] = {"actionclip": ActionCLIP, "m2clip": M2CLIP}
 OF_DATA = ("classes", "vocabulary")  # constructor arguments that follow from a run's videos
-
-# MA-FSAR without what it puts into the tower, its adaptations stacked on that one by one.
-BARE = {"global_temporal": None, "temporal_embedding": False, "local_adapter": False, "joint": False}
-BARE |= {"text_token": False}
-
-# Named changes of a method's constructor arguments; a run records the name.
-ABLATIONS: dict[str, dict[str, dict[str, object]]] = {
-    "ma_fsar": {
-        "no_temporal": {"global_temporal": None, "temporal_embedding": False},
-        "no_local": {"local_adapter": False},
-        "no_joint": {"joint": False},
-        "all_tokens": {"global_temporal": "all"},
-        "no_text_token": {"text_token": False},
-        "no_text_in_support": {"text_token": False, "tpcm": "self"},
-        "plain_attention": {"tpcm": "self"},
-        "no_tpcm": {"tpcm": None},
-        "no_q2s": {"losses": ("s2t", "q2t")},
-        "no_s2t": {"losses": ("q2s", "q2t")},
-        "no_q2t": {"losses": ("q2s", "s2t")},
-        "full_tuning": {"finetune": "full"},
-        "untrained": BARE | {"tpcm": None},
-        "tpcm_alone": BARE,
-        "up_to_temporal": {"local_adapter": False, "joint": False, "text_token": False},
-        "up_to_local": {"joint": False, "text_token": False},
-        "concat": {"tpcm": "concat"},
-        "learned_mix": {"learned": ("mix",)},
-        "learned_temperature": {"learned": ("temperature",)},
-        "temperature_1": {"temperature": 1.0},
-        "all_texts": {"text_set": "train"},
-    },
-    "sloshnet": {
-        "last_map": {"fusion": "last"},
-        "even_fusion": {"fusion": "even"},
-        "only_gp1": {"fusion": "gp1"},
-        "only_gp2": {"fusion": "gp2"},
-        "only_sum": {"fusion": "sum"},
-        "no_long_term": {"long_term": False},
-        "no_short_term": {"short_term": False},
-        "no_temporal": {"long_term": False, "short_term": False},
-        "frozen_tower": {"finetune": "frozen"},
-        "singles": {"cardinalities": (1,)},
-        "mixes_videos": {"defects": ("mixes_videos",)},
-        "scrambles_time": {"defects": ("scrambles_time",)},
-        "leaves_betas": {"defects": ("leaves_betas",)},
-    },
-    "gghm": {
-        "no_graph": {"graph": False},
-        "no_dense": {"dense": None},
-        "no_patch": {"dense": "channel"},
-        "no_channel": {"dense": "patch"},
-        "frame_only": {"alpha": 0.0},
-        "tuple_only": {"alpha": 1.0},
-        "transductive": {"transductive": True},
-        "no_graph_loss": {"graph_weight": 0.0},
-        "frozen_tower": {"finetune": "frozen"},
-        "full_tuning": {"finetune": "full"},
-    },
-    "clip_fsar": {
-        "text": {"inference": "text"},
-        "combined": {"inference": "combined"},
-        "merge_after": {"merge_before": False},
-        "frozen_tower": {"finetune": "frozen"},
-    },
-    "aim": {},
-    "otam": {"one_direction": {"bidirectional": False}, "frozen_tower": {"finetune": "frozen"}},
-    "trx": {
-        "pairs": {"cardinalities": (2,)},
-        "triples": {"cardinalities": (3,)},
-        "frozen_tower": {"finetune": "frozen"},
-    },
-    "strm": {
-        "no_patch_enrichment": {"patch_enrichment": False},
-        "no_frame_enrichment": {"frame_enrichment": False},
-        "no_similarity": {"similarity_weight": 0.0},
-        "pairs_and_triples": {"cardinalities": (2, 3)},
-        "frozen_tower": {"finetune": "frozen"},
-    },
-    "hyrsm": {
-        "no_intra": {"intra": False},
-        "no_inter": {"inter": False},
-        "no_class_loss": {"class_loss_weight": 0.0},
-        "frozen_tower": {"finetune": "frozen"},
-    },
-    "molo": {
-        "no_motion": {"motion": False},
-        "no_contrast": {"contrast_weight": 0.0},
-        "no_reconstruction": {"reconstruction_weight": 0.0},
-        "no_class_loss": {"class_loss_weight": 0.0},
-        "frozen_tower": {"finetune": "frozen"},
-    },
-    "protonet": {"cosine": {"kind": "cosine"}, "frozen_tower": {"finetune": "frozen"}},
-    "bimhm": {"frozen_tower": {"finetune": "frozen"}},
-    "ordered_differences": {},
-    "frozen_clip": {"with_text": {"text_weight": 0.7}},
-    "zero_shot_clip": {},
-    "simple_shot": {"not_centred": {"centred": False}},
-    "logistic_regression": {},
-    "tip_adapter": {},
-    "actionclip": {
-        "unimodal": {"objective": "one_of_n"},
-        "label_words": {"templates": "label_words"},
-        "joint": {"visual_prompt": "joint"},
-        "shift": {"visual_prompt": "shift"},
-        "meanp": {"visual_prompt": "meanp"},
-        "conv1d": {"visual_prompt": "conv1d"},
-        "lstm": {"visual_prompt": "lstm"},
-        "transf": {"visual_prompt": "transf"},
-        "transf_cls": {"visual_prompt": "transf_cls"},
-        "tune_image": {"tune": "image"},
-        "tune_text": {"tune": "text"},
-        "tune_none": {"tune": "none"},
-        "fixed_scale": {"learned_scale": False},
-    },
-    "m2clip": {
-        "no_enhancement": {"ted": ("difference",)},
-        "no_difference": {"ted": ("enhancement",)},
-        "no_ted": {"ted": ()},
-        "no_text_adapters": {"text_adapter_layers": 0},
-        "word_head_adapter": {"text_adapter_layers": 1},
-        "all_text_adapters": {"text_adapter_layers": 3},
-        "contrastive_alone": {"heads": ("contrastive",)},
-        "no_cross_modal": {"heads": ("contrastive", "mlm", "visual")},
-        "no_mlm": {"heads": ("contrastive", "cross_modal", "visual")},
-        "no_visual": {"heads": ("contrastive", "cross_modal", "mlm")},
-        "by_classifier": {"score": "visual"},
-        "no_contrastive": {"score": "visual", "heads": ("cross_modal", "mlm", "visual")},
-        "classifier_alone": {"score": "visual", "heads": ("visual",)},
-    },
-}
 
 __all__ = [
     "ABLATIONS",

@@ -1,7 +1,7 @@
 """The fair ladder: every method and floor on equal towers, worlds, training episodes and tries; what is run, and rows.
 
 A column is a tower and whether it is tuned. Each method that trains has the same number of tries in each column, on val
-of the world motion: rates, then scales of its logits at the best rate; the best serves all three worlds. Runs are
+of the world motion: rates, then scales of its logits at the best rate; the best serves all its worlds. Runs are
 trained at one shot and tested at one and five.
 """
 
@@ -119,19 +119,17 @@ def untrained(method: str, column: str) -> bool:
 def rows(method: str, column: str) -> list[RunParams]:
     """The runs of a row: each world and seed, with the rate and scale of the best try."""
     if untrained(method, column):
-        return [params for world in WORLDS if (params := _untrained(method, column, world))]
+        return [params for world in worlds(column) if (params := _untrained(method, column, world))]
     if settings(method, column) is None:
         return []
     tried = best(method, column)
     chosen = {"lr": tried.lr, "metric_scale": tried.metric_scale}
-    return [run_params(method, column, world, seed=seed, **chosen) for world in WORLDS for seed in seeds(column, world)]
+    return [run_params(method, column, each, seed=seed, **chosen) for each in worlds(column) for seed in range(SEEDS)]
 
 
-def seeds(column: str, world: str) -> range:
-    """The seeds of a row: fewer where every video goes through a tower that is trained, away from motion."""
-    if column == FROZEN or world == "motion":
-        return range(SEEDS)
-    return range(0 if column == TUNED and world == "scene" else 1)
+def worlds(column: str) -> tuple[str, ...]:
+    """The worlds of a column: one where every video goes through a tower that is trained."""
+    return WORLDS if column == FROZEN else WORLDS[:1]
 
 
 def has(method: str, column: str) -> bool:
@@ -222,7 +220,7 @@ FORMAT = {"trained (M)": "{:.3f}", "lr": "{:.1e}", "metric_scale": "{:.3g}", "se
 
 def summary() -> str:
     """How many records the ladder has, what is missing, and which code made them."""
-    places = [(column, world) for column, world in itertools.product(COLUMNS, WORLDS) if seeds(column, world)]
+    places = [(column, world) for column in COLUMNS for world in worlds(column)]
     every = [run for place in places for same in studied(*place).values() for run in same]
     lines = [f"{len(every)} records."]
     nothing = [" on ".join(place) for place in places if not studied(*place)]
