@@ -28,7 +28,7 @@ def test_a_notebook_keeps_one_line_and_the_console_gets_them_all(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     lines = done.stderr.splitlines()
     assert [f"training: {i} of 5" in done.stderr for i in range(1, 6)] == [True] * 5
-    assert any(line.startswith("training: 1 of 5, about") for line in lines), "on a line of its own, not behind the bar"
+    assert any(line.startswith("training: 2 of 5, about") for line in lines), "on a line of its own, not behind the bar"
     assert "quick" not in done.stderr and done.stdout == ""
     outputs = nbformat.read(tmp_path / "out.ipynb", 4).cells[-1].outputs
     kinds = [output.output_type for output in outputs]
@@ -58,6 +58,14 @@ def test_what_takes_long_says_early_how_long(monkeypatch, capsys):
     assert list(progress.track(range(12), "long")) == [*range(12)]
     first, *later = capsys.readouterr().out.splitlines()
     assert first == "long: 2 of 12, about 40 s left" and later == ["long: 10 of 12, about 8 s left"]
+
+
+def test_a_slow_start_is_not_taken_for_the_pace(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "_say_why_slow", lambda: None)
+    clock = iter([0.0, *(11 + 0.1 * i for i in range(3000))])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    list(progress.track(range(2944), "rendering"))
+    assert capsys.readouterr().out.splitlines()[0] == "rendering: 2 of 2944, about 294 s left"
 
 
 def test_a_busy_machine_says_so_once(monkeypatch, capsys):

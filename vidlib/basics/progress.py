@@ -34,16 +34,18 @@ def track(items: Iterable[Item], label: str, total: int | None = None, start: in
         yield from tqdm(items, desc=label, total=total, initial=start, leave=False)
         return
     began = last = time.monotonic()
-    done, show = start, None
+    done, show, first = start, None, 0.0
     for item in items:
         yield item
         done += 1
         now = time.monotonic()
-        left = (total - done) * (now - began) / (done - start) if total else 0.0
+        first = first or now  # the first item has the start-up in it, so it tells nothing of the others
+        known = total and done - start > 1
+        left = (total - done) * (now - first) / (done - start - 1) if known else 0.0
         early = show is None and now - began >= EARLY_SECONDS and left >= SPARSE_SECONDS
         if early or now - last >= SPARSE_SECONDS:
             last = now
-            rest = f", about {left:.0f} s left" if total else ""
+            rest = f", about {left:.0f} s left" if known else ""
             show = show or shower()
             show(f"{label}: {done}{f' of {total}' if total else ''}{rest}", False)
             _say_why_slow()

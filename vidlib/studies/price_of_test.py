@@ -32,8 +32,7 @@ from vidlib.training import run as running
 from vidlib.training.evaluate_episodes import evaluate
 
 WORLD, SEEDS = "motion", 5
-READERS = (ladder.ORDERED, "clip_fsar", "hyrsm", "trx")  # of stored features: minutes; the others go through a tower
-METHODS = (*READERS, *(name for name in ladder.TRAINED if name not in READERS))
+METHODS = (*ladder.READERS, *(name for name in ladder.TRAINED if name not in ladder.READERS))  # the cheap ones first
 SIZE = {"val_episodes": 500, "val_every": -(-ladder.EPISODES // 12), "test_episodes": 2000, "also_shots": []}
 COMPARED = (1, 2, 3, 4, 6, 12)
 POOLED = "all methods"
