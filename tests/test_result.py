@@ -1,10 +1,12 @@
 """README opens with what the records say."""
 
+import pandas as pd
 import pytest
 
 from docs import result
 from vidlib.basics.errors import UserError
 from vidlib.params.notebooks import MODELS
+from vidlib.results.intervals import seed_interval
 from vidlib.studies import ablations, ladder, records, verify
 
 
@@ -47,13 +49,28 @@ def test_the_first_cell_of_ma_fsar_says_what_carries_it():
         assert said[name].startswith("lower beyond"), name
     for part in ("global temporal", "local", "joint"):
         assert said[f"without {part} adaptation"].startswith("no difference beyond"), part
+    assert said["no text token in the support branch"].startswith("no difference beyond")
+    on_val = [record.result for record in done["full method"]]
+    gaps = [each["val"]["accuracy"] - each["texts_permuted"]["accuracy"] for each in on_val]
+    assert min(gaps) > 0, "the right texts, on val"
+    on_test = [record.result for record in ladder.studied(ladder.FROZEN, "motion")["ma_fsar"]]
+    mean, half = seed_interval([each["test"]["accuracy"] - each["texts_permuted"]["accuracy"] for each in on_test], 0.0)
+    assert abs(mean) < half, "and on test"
+
+
+def test_readme_names_the_best_shortcut_on_motion():
+    rows = pd.read_csv(result.README.parent / "docs" / "cards" / "shortcuts.csv")
+    rows = rows[(rows["world"] == "motion") & (rows["split"] == "test") & (rows["bar"] == "0 to 30")]
+    best = rows.loc[rows["measured (%)"].idxmax()]
+    assert best["shortcut"] == "median picture over time"
+    assert f"the best, a clip's median picture, has {best['measured (%)']:.1f}" in result.README.read_text()
 
 
 def test_readme_says_that_training_costs_accuracy_on_words():
     found = ladder.results("words")
     found = found[found["column"] == ladder.FROZEN].set_index("method")
     trained = found[~found["floor"]]
-    assert "no trained method reaches the untrained tower" in result.README.read_text()
+    assert "no trained method reaches frozen CLIP" in result.README.read_text()
     assert (trained["accuracy"] < found.loc["frozen_clip", "accuracy"]).all()
 
 

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -54,6 +56,15 @@ def test_every_room_is_one_or_the_other():
 def test_a_method_brings_its_own_file_and_no_other_papers():
     names = {path.name for path in sources(source_file("ma_fsar")) if path.parent.name == "methods"}
     assert names == {"base.py", "ma_fsar.py"}
+
+
+def test_a_package_reached_through_a_link_is_the_same_code(tmp_path):
+    (tmp_path / "vidlib").symlink_to(PACKAGE)  # as in the folder of `vidlib lab`
+    code = "from vidlib import methods; from vidlib.results.identity import code_digest as of; "
+    code += "print(methods.__file__); print(of(methods.source_file('ma_fsar')))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    through, digest = done.stdout.split()
+    assert through.startswith(str(tmp_path)) and digest == code_digest(source_file("ma_fsar"))
 
 
 def _changed(package: Path, name: str) -> dict[str, str]:

@@ -67,7 +67,12 @@ def test_length_tells_and_nothing_else_does(measured):
     table = measured(by_length)
     accuracy = table.set_index(["shortcut", "split"])["accuracy"]
     assert accuracy[shortcuts.NAMES["file"], "test"] > 0.95 and accuracy[shortcuts.NAMES["file"], "val"] > 0.95
-    for shortcut in ("frozen features, prototype", "frozen features, otam", "background alone", "best single frame"):
+    for shortcut in (
+        "frozen features, prototype",
+        "frozen features, otam",
+        "median picture over time",
+        "best single frame",
+    ):
         assert accuracy[shortcut, "test"] < 0.6, shortcut
     assert (table["chance"] == 0.5).all() and set(table["split"]) == {"val", "test"}
     assert ((table["low"] <= table["accuracy"]) & (table["accuracy"] <= table["high"])).all()
@@ -78,7 +83,7 @@ def test_one_frame_tells_its_place_is_chosen_on_val_and_order_is_what_shuffling_
     table = measured(by_first_frame).set_index(["shortcut", "split"])
     assert table.loc[("best single frame", "test"), "accuracy"] > 0.95
     assert table.loc[("best single frame", "test"), "note"] == "frame 1 of 8, chosen on val"
-    for shortcut in (shortcuts.NAMES["packets"], "background alone"):
+    for shortcut in (shortcuts.NAMES["packets"], "median picture over time"):
         assert table.loc[(shortcut, "test"), "accuracy"] < 0.75, shortcut
     for name in ("frozen features, otam", *(f"ordered differences, {n} episodes" for n in shortcuts.TRAINED)):
         plain, mixed = table.loc[(name, "test")], table.loc[(f"{name}, frames shuffled", "test")]

@@ -109,6 +109,7 @@ def _evidence(given: argparse.Namespace) -> Iterator[str]:
         for name in given.names:
             evidence.again(name, _say)
         return
+    evidence.check(given.names)
     root = evidence.folder()
     yield evidence.hours()
     failed = evidence.run(given.names, given.jobs, root, _say, given.missing)

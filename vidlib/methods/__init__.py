@@ -115,8 +115,8 @@ def find(name: str) -> type[FewShotMethod] | type[VideoTextMethod]:
 
 
 def source_file(name: str) -> Path:
-    """The file that holds a method's class."""
-    return yours.split(name)[0] if yours.is_file(name) else Path(inspect.getfile(find(name)))
+    """The file that holds a method's class, by its own place where the package is reached through a link."""
+    return yours.split(name)[0] if yours.is_file(name) else Path(inspect.getfile(find(name))).resolve()
 
 
 def check(params: "RunParams | VideoTextRunParams") -> None:

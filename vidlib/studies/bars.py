@@ -27,7 +27,7 @@ TRICKS = (  # every shortcut whose name begins so
     "best single frame",
     "ordered differences",
     "global motion statistics",
-    "background alone",
+    "median picture over time",
     "file",
     PLACE,
 )

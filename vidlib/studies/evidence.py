@@ -43,6 +43,14 @@ def parts() -> dict[str, Callable[[], list[Chain]]]:
     return found | {"defaults": lambda: [iter([each]) for each in defaults()]}
 
 
+def check(wanted: Sequence[str]) -> None:
+    """UserError where one of these is no part."""
+    known = list(parts())
+    for name in wanted:
+        if name not in known:
+            raise UserError(f"part '{name}' is not one of {', '.join(known)}{closest(name, known)}")
+
+
 def defaults() -> list[list[AnyParams]]:
     """The run that each few-shot paper's notebook does by default, with three seeds: the band that others lie in."""
     notebooks = [MODELS[name]() for name in ("ma_fsar", "sloshnet", "gghm")]
@@ -64,13 +72,9 @@ def hours() -> str:
 
 
 def run(wanted: Sequence[str], at_once: int, root: Path, say: Say, missing: bool = False) -> list[str]:
-    """Do the parts of these names, all without any, ``at_once`` runs at a time, each packed into the records in
-    ``root``; with ``missing`` only what has no record at hand. The complaints of the runs that failed."""
-    known = parts()
-    for name in wanted:
-        if name not in known:
-            raise UserError(f"part '{name}' is not one of {', '.join(known)}{closest(name, list(known))}")
-    failed: list[str] = []
+    """Do the parts of these names (``check``), all without any, ``at_once`` runs at a time, each packed into the
+    records in ``root``; with ``missing`` only what has no record at hand. The complaints of the runs that failed."""
+    known, failed = parts(), list[str]()
     settings = {"mp_context": multiprocessing.get_context("spawn"), "initializer": _alone}
     with ProcessPoolExecutor(at_once, **settings) as pool:
         for name in wanted or known:

@@ -278,7 +278,7 @@ def _each(
         for order, features in (("", traces.frames), (SHUFFLED, shuffled)):
             name = f"ordered differences, {number} episodes{order}"
             yield name, "", lambda n=number, x=features: one.by_vectors(_paths(material.heads[n], x))
-    yield "background alone", "", partial(one.by_vectors, traces.background)
+    yield "median picture over time", "", partial(one.by_vectors, traces.background)
     for name, shortcut in NAMES.items():
         yield shortcut, "", lambda name=name: one.by_vectors(_standardised(traces, material.train, name), True)
     for shortcut, similarities in others.items():

@@ -137,7 +137,7 @@ def _scan(name: str) -> Manifest:
         raise UserError(
             f"dataset {name}: the videos of {facts['title']} {what}; expected one folder per class at "
             f"{root}/<class>/<video file> ({per_split}; VIDLIB_DATA names another place for {name}/); "
-            f"source: {facts['where']}"
+            f"source: {facts['where']}. vidlib data add {name} --videos DIR takes them from any layout"
         )
     note = compared(facts, rows, listed)
     return Manifest(name, tuple(rows), root, files, facts["directional"], prompts, note, listed)

@@ -52,6 +52,8 @@ class Verdict:
     def lines(self) -> Iterator[str]:
         """All but the findings, in words."""
         yield from (f"flagged: {each}" for each in self.flagged)
+        if self.flagged:
+            yield "flagged is what is unlike the same run with other seeds: to be looked at, no error by itself"
         yield from (f"{name} is of incomplete data: {said}" for name, said in self.partial.items())
         yield from (f"not checked, of {number}: {what}" for what, number in sorted(self.unknown.items()))
         again = f"replayed: {few(self.replayed, 5)}" if self.replayed else "none replayed"
