@@ -1,5 +1,6 @@
 """README opens with what the records say."""
 
+import nbformat
 import pandas as pd
 import pytest
 
@@ -41,18 +42,43 @@ def test_the_first_cell_of_ma_fsar_says_what_came_out():
         assert points < -half, f"{other} on words"
 
 
-def test_the_first_cell_of_ma_fsar_says_what_carries_it():
-    planned = ablations.planned(MODELS["ma_fsar"](), "ma_fsar", range(ladder.SEEDS))
+def _ablated(method):
+    """The runs of a method's ablations on record, those with all seeds, and their table."""
+    planned = ablations.planned(MODELS[method](), method, range(ladder.SEEDS))
     done = {name: [records.find(params) for params in each] for name, each in planned.items()}
-    said = ablations.table({name: each for name, each in done.items() if all(each)}, "ma_fsar")[ablations.SAID]
+    done = {name: each for name, each in done.items() if all(each)}
+    return done, ablations.table(done, method)
+
+
+def _gain(done, name, control):
+    """The accuracy on val minus that under a control, of each seed."""
+    return [run.result["val"]["accuracy"] - run.result[control]["accuracy"] for run in done[name]]
+
+
+def test_the_first_cell_of_sloshnet_says_what_came_out():
+    done, table = _ablated("sloshnet")
+    said = nbformat.read(result.README.parent / "notebooks" / "sloshnet.ipynb", 4).cells[0].source
+    defect = table.loc["released defect: scrambles_time"]
+    gain = f"{defect['difference']:.1f} ± {defect['half']:.1f}"
+    assert f"**raises** it by {gain}" in said and f"adds {gain} points" in result.README.read_text()
+    lost = table.loc["without the long-term module"]
+    assert f"−{-lost['difference']:.1f} ± {lost['half']:.1f}" in said
+    same = [name for name in table.index if name.startswith("a fixed")]
+    for name in (*same, "the deepest map alone", "without the short-term module"):
+        assert table.loc[name, ablations.SAID].startswith("no difference beyond"), name
+    shuffled = [_gain(done, name, "frames_shuffled") for name in ("full method", defect.name)]
+    assert max(shuffled[0]) < 0.05 and min(shuffled[1]) > 0.15
+
+
+def test_the_first_cell_of_ma_fsar_says_what_carries_it():
+    done, table = _ablated("ma_fsar")
+    said = table[ablations.SAID]
     for name in ("without TPCM", "neither text token nor text in TPCM"):
         assert said[name].startswith("lower beyond"), name
     for part in ("global temporal", "local", "joint"):
         assert said[f"without {part} adaptation"].startswith("no difference beyond"), part
     assert said["no text token in the support branch"].startswith("no difference beyond")
-    on_val = [record.result for record in done["full method"]]
-    gaps = [each["val"]["accuracy"] - each["texts_permuted"]["accuracy"] for each in on_val]
-    assert min(gaps) > 0, "the right texts, on val"
+    assert min(_gain(done, "full method", "texts_permuted")) > 0, "the right texts, on val"
     on_test = [record.result for record in ladder.studied(ladder.FROZEN, "motion")["ma_fsar"]]
     mean, half = seed_interval([each["test"]["accuracy"] - each["texts_permuted"]["accuracy"] for each in on_test], 0.0)
     assert abs(mean) < half, "and on test"
