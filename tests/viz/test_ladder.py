@@ -37,7 +37,7 @@ def test_points_and_band():
             [22, 24]
         )
         words = [text.get_text() for text in ax.texts]
-        assert "grey: nothing trained, up to 24.0 (SimpleShot, clip-mini)" in words and words.count("TRX") == 2
+        assert "grey: nothing trained, 22.0 (frozen CLIP) to 24.0 (SimpleShot)" in words and words.count("TRX") == 2
         assert ax.get_xscale() == "log"
     plt.close(figure)
 

@@ -67,12 +67,12 @@ def _room(ax: Axes, across: pd.Series, upright: list[float]) -> None:
 
 
 def _floors(ax: Axes, still: pd.DataFrame) -> list[Bbox]:
-    """A band from the lowest to the highest accuracy of what trains nothing, and the highest in words; their box."""
+    """A band from the lowest to the highest accuracy of what trains nothing, and both in words; their box."""
     if not len(still):
         return []
-    best = still.loc[still["accuracy"].idxmax()]
-    ax.axhspan(still["accuracy"].min(), best["accuracy"], color=style.GREY, alpha=0.18, linewidth=0)
-    words = f"grey: nothing trained, up to {best['accuracy']:.1f} ({best['name']}, {best['column'].split()[0]})"
+    ends = [still.loc[at] for at in (still["accuracy"].idxmin(), still["accuracy"].idxmax())]
+    ax.axhspan(*(end["accuracy"] for end in ends), color=style.GREY, alpha=0.18, linewidth=0)
+    words = "grey: nothing trained, " + " to ".join(f"{end['accuracy']:.1f} ({end['name']})" for end in ends)
     place = {"ha": "right", "va": "bottom", "fontsize": style.SMALL, "color": style.INK}
     text = ax.annotate(words, (0.995, 0.01), xycoords="axes fraction", **place)
     return [text.get_window_extent(ax.figure.canvas.get_renderer())]
