@@ -48,6 +48,14 @@ def test_the_meaning_of_a_run_holds_what_its_method_takes_by_default():
     assert ablations.meaning(base.model_copy(update={"seed": 1})) != ablations.meaning(base)
 
 
+def test_a_row_that_means_what_one_before_means_has_its_runs(monkeypatch):
+    monkeypatch.setattr(ablations.few_shot, "open_manifest", lambda params: None)
+    monkeypatch.setattr(ablations.few_shot, "recorded", lambda params, data: None)
+    done = ablations.run(MODELS["gghm"](), "gghm")  # whose recipe leaves the tower as it is
+    assert done["frozen tower"] == done["full method"] != done["without the patch relation"]
+    assert ablations.table(done, "gghm").loc["frozen tower", ablations.SAID] == "the full method itself"
+
+
 def test_the_evidence_runs_full_methods_first_then_each_row_with_its_seeds():
     rows = evidence.ablated()
     assert [row[0].method for row in rows[: len(evidence.ABLATED)]] == list(evidence.ABLATED)

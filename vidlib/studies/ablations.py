@@ -218,9 +218,10 @@ def _had(p: AnyStudy, method: str, train: bool) -> dict[str, list[runs.Run]]:
         side_by_side.run_named(kind, distinct(planned(p, method, seeds(p))), data)
     wanted = planned(p, method, range(p.seed, p.seed + max(p.seeds, SEEDS)))
     done = {
-        name: [kind.recorded(params, data) or records.find(params) for params in each] for name, each in wanted.items()
+        meaning(each[0]): [run for one in each if (run := kind.recorded(one, data) or records.find(one))]
+        for each in distinct(wanted).values()
     }
-    return {name: had for name, each in done.items() if (had := [run for run in each if run is not None])}
+    return {name: had for name, each in wanted.items() if (had := done[meaning(each[0])])}
 
 
 def table(done: Studied, method: str) -> pd.DataFrame:
