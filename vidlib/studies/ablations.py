@@ -92,8 +92,8 @@ ABLATIONS = {
         Ablation("metric mean prototype", params=other_metric("prototype"), group="metric"),
         Ablation("4 frames", params={"frames": 4}, group="episode"),
         Ablation("16 frames", params={"frames": 16}, group="episode"),
-        Ablation("3 ways", params={"way": 3}, group="episode"),
-        Ablation("8 ways", params={"way": 8}, group="episode"),
+        Ablation("3 ways (chance 33.3)", params={"way": 3}, group="episode"),
+        Ablation("8 ways (chance 12.5)", params={"way": 8}, group="episode"),
     ),
     "gghm": (
         Ablation("without the graph's guidance", "no_graph"),
