@@ -55,9 +55,23 @@ def _gain(done, name, control):
     return [run.result["val"]["accuracy"] - run.result[control]["accuracy"] for run in done[name]]
 
 
+def _first_cell(name):
+    return nbformat.read(result.README.parent / "notebooks" / f"{name}.ipynb", 4).cells[0].source
+
+
+def test_the_first_cell_of_gghm_says_what_came_out():
+    table, said = _ablated("gghm")[1], _first_cell("gghm")
+    lost = table.loc["without dense temporal modelling"]
+    assert f"−{-lost['difference']:.1f} ± {lost['half']:.1f}" in said and abs(lost["accuracy"] - 20) < 1.5
+    assert table.loc["without the patch relation", ablations.SAID].startswith("lower beyond")
+    for name in ("the graph's guidance", "the loss on the graph's edges", "the channel relation"):
+        assert table.loc[f"without {name}", ablations.SAID].startswith("no difference beyond"), name
+    assert table.loc["frames alone (alpha 0)", ablations.SAID].startswith("no difference beyond")
+
+
 def test_the_first_cell_of_sloshnet_says_what_came_out():
     done, table = _ablated("sloshnet")
-    said = nbformat.read(result.README.parent / "notebooks" / "sloshnet.ipynb", 4).cells[0].source
+    said = _first_cell("sloshnet")
     defect = table.loc["released defect: scrambles_time"]
     gain = f"{defect['difference']:.1f} ± {defect['half']:.1f}"
     assert f"**raises** it by {gain}" in said and f"adds {gain} points" in result.README.read_text()
