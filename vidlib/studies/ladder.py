@@ -25,7 +25,7 @@ from vidlib.studies import records, tables
 
 WORLDS = ("motion", "words", "scene")
 TRAINED = ("ma_fsar", "sloshnet", "gghm", "clip_fsar", "aim", "trx", "strm", "hyrsm", "molo", ORDERED)
-READERS = (ORDERED, "clip_fsar", "hyrsm", "trx")  # of stored features: a run takes a minute, the others' five
+READERS = (ORDERED, "clip_fsar", "hyrsm", "trx")  # of stored features: their runs take a minute, others some five
 METRICS = ("otam", "bimhm", "protonet")  # nothing is trained on a frozen tower
 FLOORS = ("zero_shot_clip", "frozen_clip", "with_text", "simple_shot", "logistic_regression", "tip_adapter")
 FROZEN, TUNED, RESNET = "clip-mini frozen", "clip-mini tuned", "resnet-mini tuned"
