@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 from matplotlib.transforms import Bbox
 
 from vidlib.basics.errors import UserError
@@ -15,40 +16,39 @@ MARKERS = "oDs^v"
 
 @style.figure
 def plot(rows: pd.DataFrame, *, title: str = "", chance: float = 20.0, figure: Figure | None = None) -> Figure:
-    """``rows``: column, name, accuracy, half (per cent), over, "trained (M)", seconds. What trains nothing has no place
-    on a log axis: it is a grey band."""
+    """``rows``: column, name, accuracy, half (per cent), over, "trained (M)", seconds; a line of two panels for each
+    column, all with one accuracy axis. What trains nothing has no place on a log axis: it is a grey band."""
     if not len(rows):
         raise UserError("rows: a ladder needs at least one row")
-    fig = style.new_figure(style.page(12.0, 6.6, lines=style.narrow()), figure, "constrained")
-    axes = fig.subplots(2, 1) if style.narrow() else fig.subplots(1, 2, sharey=True)
-    trained = rows[rows["trained (M)"] > 0]
-    still = rows[~(rows["trained (M)"] > 0)]
-    for ax, (column, words) in zip(axes, PANELS.items(), strict=True):
-        for look, (name, part) in zip(_looks(), rows.groupby("column", sort=False), strict=False):
+    parts = [part for _, part in rows.groupby("column", sort=False)]
+    one_below_other = style.narrow()
+    tall = 6.6 if len(parts) == 1 else 4.4 * len(parts)
+    fig = style.new_figure(style.page(12.0, tall * (1 + one_below_other), lines=one_below_other), figure, "constrained")
+    shape = (2 * len(parts), 1) if one_below_other else (len(parts), 2)
+    axes = fig.subplots(*shape, sharey=True, squeeze=False).reshape(len(parts), 2)
+    _accuracies(axes[0, 0], [*rows["accuracy"] + rows["half"], *rows["accuracy"] - rows["half"], chance])
+    for pair, part, look in zip(axes, parts, _looks(), strict=False):
+        for ax, (column, words) in zip(pair, PANELS.items(), strict=True):
             here = part[part["trained (M)"] > 0]
-            ax.errorbar(here[column], here["accuracy"], yerr=here["half"], label=name, **look)
-        ax.axhline(chance, color=style.INK, linestyle=":", linewidth=0.9)
-        ax.set_xscale("log")
-        ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        _room(
-            ax,
-            trained[column],
-            [
-                *trained["accuracy"] + trained["half"],
-                *trained["accuracy"] - trained["half"],
-                *still["accuracy"],
-                chance,
-            ],
-        )
-        bars = f"accuracy (%); bars: {style.interval(rows)}"
-        bars = "accuracy (%)" if style.narrow() else bars if ax is axes[0] else ""
-        style.dress(ax, style.wrap(words, 34) if style.narrow() else words, bars)
-    axes[0].legend(fontsize=style.SMALL, frameon=False, loc="upper left", ncols=1)
+            ax.errorbar(here[column], here["accuracy"], yerr=here["half"], **look)
+            ax.axhline(chance, color=style.INK, linestyle=":", linewidth=0.9)
+            ax.set_xscale("log")
+            ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            ax.xaxis.set_minor_locator(NullLocator())
+            if len(here):
+                ax.set_xlim(here[column].min() / 1.8, here[column].max() * 2.5)
+            bars = f"accuracy (%); bars: {style.interval(rows)}"
+            bars = "accuracy (%)" if one_below_other else style.wrap(bars, 34) if ax is pair[0] else ""
+            style.dress(ax, style.wrap(words, 34) if one_below_other else words, bars)
+        pair[0].set_title(part["column"].iloc[0], fontsize=style.NORMAL, loc="left", color=style.INK)
     style.heading(fig, title)
-    for ax, column in zip(axes, PANELS, strict=True):
-        boxes = [*_floors(ax, still), *_bars(ax, trained, column)]
-        points = trained[[column, "accuracy"]].to_numpy()
-        style.place_labels(ax, points, list(trained["name"]), np.full(len(points), 6.0), boxes)
+    for pair, part in zip(axes, parts, strict=True):
+        here = part[part["trained (M)"] > 0]
+        for ax, column in zip(pair, PANELS, strict=True):
+            boxes = [*_floors(ax, part.drop(here.index)), *_bars(ax, here, column)]
+            points = here[[column, "accuracy"]].to_numpy()
+            style.place_labels(ax, points, list(here["name"]), np.full(len(points), 6.0), boxes)
     style.remember(fig, rows)
     return fig
 
@@ -58,12 +58,10 @@ def _looks() -> list[dict]:
     return [{"marker": marker, "color": colour} | edge for marker, colour in zip(MARKERS, style.CYCLE, strict=False)]
 
 
-def _room(ax: Axes, across: pd.Series, upright: list[float]) -> None:
-    """Limits with room for labels, and at the right for the names of lines."""
-    if len(across):
-        ax.set_xlim(across.min() / 1.8, across.max() * 4)
+def _accuracies(ax: Axes, upright: list[float]) -> None:
+    """Limits with room for labels."""
     low, high = min(upright), max(upright)
-    ax.set_ylim(low - 0.08 * (high - low) - 1, high + 0.14 * (high - low) + 1)
+    ax.set_ylim(low - 0.08 * (high - low) - 1, high + 0.1 * (high - low) + 1)
 
 
 def _floors(ax: Axes, still: pd.DataFrame) -> list[Bbox]:
