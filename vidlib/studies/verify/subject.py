@@ -59,10 +59,14 @@ class Subject:
 
     @functools.cached_property
     def signature(self) -> tuple[str, int, int]:
-        """A digest of the reported test's list and answers, how many are right, how many there are."""
-        tested = tables.tested(self.run, self.report)
-        bits = np.packbits(tested.hits.astype(bool)).tobytes().hex()
-        return digest([tested.checksum, bits]), int(tested.hits.sum()), len(tested.hits)
+        """A digest of all lists and answers; of the reported one, how many are right and how many there are."""
+        bits = {name: np.packbits(each.hits.astype(bool)).tobytes().hex() for name, each in self.tests.items()}
+        reported = self.tests[self.report].hits
+        return (
+            digest([[each.checksum, bits[name]] for name, each in self.tests.items()]),
+            int(reported.sum()),
+            len(reported),
+        )
 
     @functools.cached_property
     def curve(self) -> list[dict]:
