@@ -99,6 +99,24 @@ def test_the_first_cell_of_ma_fsar_says_what_carries_it():
     assert abs(mean) < half, "and on test"
 
 
+def test_the_first_cell_of_actionclip_says_what_came_out():
+    done, table = _ablated("actionclip")
+    said, full = _first_cell("actionclip"), table.loc["full method"]
+    assert f"{full['accuracy']:.1f} ± {full['interval']:.1f} on 24 trained" in said
+    assert f"{full[ablations.NEW]:.1f} on 16 new ones" in said
+    for run in done["full method"]:
+        assert run.result["val"]["accuracy"] == run.result["val_frames_shuffled"]["accuracy"], "no order of time"
+    others = table.drop(index=["full method", "Transf"])  # which is the full method
+    assert (others[ablations.SAID].str.startswith("no difference beyond")).all()
+    rival = table.loc["1-of-N classifier (unimodal)"]
+    assert f"{rival['difference']:.1f} ± {rival['half']:.1f} *more*" in said
+    new = table[[f"{ablations.NEW}, difference", f"{ablations.NEW}, half"]].set_axis(["points", "half"], axis=1)
+    assert (new.loc[["MeanP", "Conv1D", "joint, pre-network", "LSTM"]].eval("points - half") > 0).all()
+    below = [f"{-new.points[name]:.1f} ± {new.half[name]:.1f}" for name in ("Transf_cls", "image tower alone")]
+    assert f"by {' and '.join(below)}" in said
+    assert f"(MeanP by {new.points['MeanP']:.1f} ± {new.half['MeanP']:.1f})" in said
+
+
 def test_readme_names_the_best_shortcut_on_motion():
     rows = pd.read_csv(result.README.parent / "docs" / "cards" / "shortcuts.csv")
     rows = rows[(rows["world"] == "motion") & (rows["split"] == "test") & (rows["bar"] == "0 to 30")]
