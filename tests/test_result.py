@@ -117,6 +117,23 @@ def test_the_first_cell_of_actionclip_says_what_came_out():
     assert f"(MeanP by {new.points['MeanP']:.1f} ± {new.half['MeanP']:.1f})" in said
 
 
+def test_the_first_cell_of_m2clip_says_what_came_out():
+    table, said = _ablated("m2clip")[1], _first_cell("m2clip")
+    full = table.loc["full method"]
+    assert f"{full['accuracy']:.1f} ± {full['interval']:.1f} on 24 trained" in said
+    assert f"{full[ablations.NEW]:.1f} on 16 new ones" in said
+    lost = table.loc["without both branches"]
+    assert f"−{-lost['difference']:.1f} ± {lost['half']:.1f}" in said and -lost["difference"] > lost["half"]
+    same = [name for name in table.index if "text adapters" in name or name.startswith("without temporal")]
+    assert len(same) == 5 and table.loc[same, ablations.SAID].str.startswith("no difference beyond").all()
+    new = table[[f"{ablations.NEW}, difference", f"{ablations.NEW}, half"]].set_axis(["points", "half"], axis=1)
+    for name in ("contrastive head alone", "without visual classification"):
+        assert f"−{-new.points[name]:.1f} ± {new.half[name]:.1f}" in said and -new.points[name] > new.half[name], name
+    for name in ("scored by the classifier", "the classifier alone"):
+        more = table.loc[name]
+        assert f"{more['difference']:.1f} ± {more['half']:.1f}" in said and more["difference"] > more["half"], name
+
+
 def test_readme_names_the_best_shortcut_on_motion():
     rows = pd.read_csv(result.README.parent / "docs" / "cards" / "shortcuts.csv")
     rows = rows[(rows["world"] == "motion") & (rows["split"] == "test") & (rows["bar"] == "0 to 30")]
