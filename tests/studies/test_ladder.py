@@ -77,6 +77,13 @@ def test_the_table_says_means_over_seeds_and_what_is_missing(on_record):
     assert ladder.missing(ladder.FROZEN, "motion") == ["AIM"]
 
 
+def test_a_best_rate_at_the_edge_is_named(on_record):
+    """1e-3 is best everywhere: the largest of the tuned columns, not of the frozen one; AIM has no tries."""
+    lines = ladder.edges().splitlines()
+    assert [line.split(":")[0] for line in lines] == [ladder.RESNET, ladder.TUNED]
+    assert "TRX" in lines[0] and "MA-FSAR" in lines[1] and "AIM" not in "".join(lines)
+
+
 def test_where_a_method_stands(on_record):
     lines = ladder.place("trx").splitlines()
     assert [line.split(",")[1].strip() for line in lines[::2]] == list(ladder.WORLDS)

@@ -222,6 +222,19 @@ def place(method: str, column: str = FROZEN) -> str:
     return "\n".join(lines) or f"on record, {column}: nothing of {tables.label(method)} yet"
 
 
+def edges() -> str:
+    """In lines, for whom the largest rate that was tried in a column was the best, so that a larger might be better."""
+    lines = []
+    for column, rates in RATES.items():
+        at = []
+        for method in (*TRAINED, *METRICS):
+            with contextlib.suppress(UserError):
+                if has(method, column) and not untrained(method, column) and best(method, column).lr == max(rates):
+                    at.append(tables.label(method))
+        lines += [f"{column}: the largest rate tried was the best for {', '.join(at)}."] if at else []
+    return "\n".join(lines)
+
+
 FORMAT = {"trained (M)": "{:.3f}", "lr": "{:.1e}", "metric_scale": "{:.3g}", "seconds": "{:.0f}", "seeds": "{:.0f}"}
 
 
