@@ -42,6 +42,25 @@ def test_the_first_cell_of_ma_fsar_says_what_came_out():
         assert points < -half, f"{other} on words"
 
 
+def test_what_a_tuned_tower_has_on_motion():
+    """In README and in the first cells of three notebooks."""
+    found = ladder.results("motion").set_index(["column", "method"])
+    tuned, frozen = found.loc[ladder.RESNET], found.loc[ladder.FROZEN]
+    row = tuned.loc["sloshnet"]
+    assert row["accuracy"] == tuned["accuracy"].max()
+    assert f"{row['accuracy']:.1f} ± {row['half']:.1f} on test after {ladder.EPISODES} episodes" in _first_cell(
+        "sloshnet"
+    )
+    low = tuned.loc["gghm"]
+    assert f"{low['accuracy']:.1f} ± {low['half']:.1f} on test" in _first_cell("gghm")
+    best = [tuned["accuracy"][name] for name in ("sloshnet", "gghm", "trx")]
+    assert "({:.1f}, {:.1f} and {:.1f} where MA-FSAR has {:.1f})".format(
+        *best, frozen["accuracy"]["ma_fsar"]
+    ) in _first_cell("ma_fsar")
+    assert min(best) > frozen["accuracy"].max() + 10 and f"TRX ({best[2]:.1f}) far above" in result.README.read_text()
+    assert tuned["accuracy"][["otam", "bimhm"]].max() < 25
+
+
 def _ablated(method):
     """The runs of a method's ablations on record, those with all seeds, and their table."""
     planned = ablations.planned(MODELS[method](), method, range(ladder.SEEDS))
