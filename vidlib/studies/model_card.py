@@ -8,9 +8,9 @@ import yaml
 
 from vidlib.basics.errors import UserError
 from vidlib.data.catalogue import benchmarks, entries
-from vidlib.params.names import WORLDS, label
+from vidlib.params.names import WORLDS
 from vidlib.results import runs
-from vidlib.studies import records
+from vidlib.studies import records, tables
 
 TASK = "video-classification"
 MEANT = {"frame_order": "in order", "text_order": "own"}  # else a test is a control, which shows what the order gives
@@ -27,7 +27,7 @@ def results(run: runs.Run) -> list[dict[str, Any]]:
         of = {"interval_95": round(100 * test["interval"], 2), "interval_note": test.get("interval_note", "")}
         value = {"type": "accuracy", "value": round(100 * test["accuracy"], 2), "name": "accuracy (%)", "args": of}
         data = {"type": dataset, "name": title, "split": test["split"], "revision": test["checksum"][:12]}
-        task = {"type": TASK, "name": f"{label(run.params['method'])}, {asked}"}
+        task = {"type": TASK, "name": f"{tables.named(run.params['method'], run)}, {asked}"}
         found.append({"task": task, "dataset": data, "metrics": [value]})
     return found
 
@@ -44,7 +44,7 @@ def card(run: runs.Run, command: str) -> str:
     if isinstance(run, records.Record) or not run.path(runs.WEIGHTS).is_file():
         raise UserError(f"{run.id} has no trained weights here, so that there is nothing to write a card of: {command}")
     (dataset, title, terms), fit, cost = _data(run), run.result["fit"], run.result["cost"]
-    method, given = label(run.params["method"]), sorted(records.parsed(run).changed().items())
+    method, given = tables.named(run.params["method"], run), sorted(records.parsed(run).changed().items())
     name = f"{method} on {run.params['backbone']}, tested on {dataset}"
     rows = [
         f"| {key} | {100 * test['accuracy']:.1f} ± {100 * test['interval']:.1f} | {test['interval_note']} "
