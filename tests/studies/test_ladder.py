@@ -49,6 +49,14 @@ def test_every_method_has_the_same_tries_and_episodes(on_record):
             assert sorted(p.seed for p in rows if p.dataset == "motion") == [0, 1, 2]
 
 
+def test_the_search_does_not_move_with_the_recipes(on_record):
+    """What it found may be written at a recipe without making its own tries others."""
+    for method, scale in ladder.BEGAN.items():
+        tried = [params for each in ladder.tries(method, ladder.RESNET) for params in each]
+        assert tried[0].metric_scale == scale
+        assert sorted({params.metric_scale / scale for params in tried}) == pytest.approx([1 / 3, 1, 3])
+
+
 def test_what_a_column_trains():
     tuned = {method: ladder.settings(method, ladder.TUNED) for method in ladder.TRAINED}
     assert tuned["aim"] is None and tuned["ma_fsar"]["options"]["finetune"] == "full"
