@@ -54,6 +54,7 @@ ABLATIONS: dict[str, dict[str, dict[str, object]]] = {
         "transductive": {"transductive": True},
         "no_graph_loss": {"graph_weight": 0.0},
         "frozen_tower": {"finetune": "frozen"},
+        "full_tuning": {"finetune": "full"},
     },
     "clip_fsar": {
         "text": {"inference": "text"},

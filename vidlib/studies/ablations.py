@@ -105,6 +105,7 @@ ABLATIONS = {
         Ablation("one graph for all queries (transductive)", "transductive"),
         Ablation("without the loss on the graph's edges", "no_graph_loss"),
         Ablation("frozen tower", "frozen_tower"),
+        Ablation("full tuning of the image tower", "full_tuning"),
     ),
     "sloshnet": (
         Ablation("the deepest map alone", "last_map"),
