@@ -8,7 +8,7 @@ from docs import result
 from vidlib.basics.errors import UserError
 from vidlib.params.notebooks import MODELS
 from vidlib.results.intervals import seed_interval
-from vidlib.studies import ablations, ladder, records, verify
+from vidlib.studies import ablations, ladder, records, tables, verify
 
 
 def test_the_table_in_readme_is_that_of_the_records():
@@ -58,7 +58,10 @@ def test_what_a_tuned_tower_has_on_motion():
         *best, frozen["accuracy"]["ma_fsar"]
     ) in _first_cell("ma_fsar")
     assert min(best) > frozen["accuracy"].max() + 10 and f"TRX ({best[2]:.1f}) far above" in result.README.read_text()
-    assert tuned["accuracy"][["otam", "bimhm"]].max() < 25
+    low = tuned["accuracy"][["otam", "bimhm", "protonet", "hyrsm", "molo"]]
+    assert f"HyRSM and MoLo stay at {low.min():.0f} to {low.max():.0f} there" in result.README.read_text()
+    (blind,) = [line for line in ladder.searched().splitlines() if line.startswith(ladder.RESNET) and "blindly" in line]
+    assert all(tables.label(name) in blind for name in low.index)
 
 
 def _ablated(method):
