@@ -60,13 +60,9 @@ class Subject:
     @functools.cached_property
     def signature(self) -> tuple[str, int, int]:
         """A digest of all lists and answers; of the reported one, how many are right and how many there are."""
-        bits = {name: np.packbits(each.hits.astype(bool)).tobytes().hex() for name, each in self.tests.items()}
+        answers = [[each.checksum, np.packbits(each.hits.astype(bool)).tobytes().hex()] for each in self.tests.values()]
         reported = self.tests[self.report].hits
-        return (
-            digest([[each.checksum, bits[name]] for name, each in self.tests.items()]),
-            int(reported.sum()),
-            len(reported),
-        )
+        return digest(answers), int(reported.sum()), len(reported)
 
     @functools.cached_property
     def curve(self) -> list[dict]:
