@@ -1,4 +1,4 @@
-"""The fair ladder: accuracy against trained parameters and against training seconds, a line of panels for each tower."""
+"""The fair ladder: accuracy against trained parameters and training seconds, a line of panels for each tower."""
 
 import numpy as np
 import pandas as pd
