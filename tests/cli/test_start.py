@@ -11,7 +11,7 @@ from tests.cli.test_reports import record
 from vidlib.params.few_shot import RunParams
 
 ROOT = Path(__file__).resolve().parents[2]
-TRIES, SLOWER = 3, 1.5  # the best of so many, against the same of the libraries below
+TRIES, SLOWER = 4, 1.5  # of so many one must be as fast, against the libraries below just before it
 BARE = "import pandas, pydantic"
 HEAVY = ("torch", "av", "decord", "scipy", "matplotlib", "lightning_fabric", "IPython")
 COMMAND = f"""
@@ -52,11 +52,6 @@ def started(code: str, *words: str, **environment: str) -> tuple[subprocess.Comp
 
 
 @pytest.fixture(scope="module")
-def bare() -> float:
-    return min(started(BARE)[1] for _ in range(TRIES))
-
-
-@pytest.fixture(scope="module")
 def folders(tmp_path_factory) -> dict[str, str]:
     root = tmp_path_factory.mktemp("start")
     for seed in (0, 1):
@@ -65,13 +60,15 @@ def folders(tmp_path_factory) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("command", STARTS)
-def test_a_command_that_needs_no_torch_starts_without_it(command, bare, folders):
-    tried = [started(COMMAND, *command.split(), **folders) for _ in range(TRIES)]
-    done, (code, word) = tried[0][0], STARTS[command]
+def test_a_command_that_needs_no_torch_starts_without_it(command, folders):
+    tried, (code, word) = [], STARTS[command]
+    while not tried or (len(tried) < TRIES and tried[-1] >= SLOWER):
+        bare = started(BARE)[1]
+        done, took = started(COMMAND, *command.split(), **folders)
+        tried.append(took / bare)
     assert done.returncode == code and word in done.stdout + done.stderr and "Traceback" not in done.stderr
     assert done.stdout.splitlines()[-1] == "loaded:", done.stdout[-200:]
-    took = min(seconds for _, seconds in tried)
-    assert took < SLOWER * bare, f"{command}: {took:.2f} s, {BARE}: {bare:.2f} s"
+    assert min(tried) < SLOWER, f"{command} took so many times as long as {BARE}: {tried}"
 
 
 def test_a_papers_table_needs_no_torch(folders):
