@@ -136,3 +136,25 @@ def test_the_record_comes_back_and_its_table_says_what_was_planted(tmp_path, cap
     with pytest.raises(UserError, match="counts differ"):
         price_of_test.load(tmp_path)
     assert price_of_test.read(tmp_path / "nowhere") is None and "vidlib evidence price" in capsys.readouterr().out
+
+
+def of(seeds: list[int], right: int, **changes) -> Price:
+    """A record of TRX, each answer list with so many right."""
+    params = RunParams(method="trx", test_episodes=100).model_dump()
+    del params["seed"]
+    lines = [{"method": "trx", "seed": seed} for seed in seeds]
+    about = {"steps": [1], "checksum": "same", "params": {"trx": params}, "runs": lines} | changes
+    one = np.array([right]), np.array([[right // 2, right - right // 2]]), np.tile(np.arange(200) < right, (2, 1))
+    return Price(about, *(np.stack([each] * len(seeds)) for each in one))
+
+
+def test_a_record_keeps_the_runs_whose_folders_are_gone(tmp_path, monkeypatch):
+    wanted = [RunParams(method="trx", test_episodes=100, seed=seed) for seed in range(4)]
+    both = price_of_test.together(of([3, 1], 60), of([0, 1, 7], 40), wanted)
+    assert [line["seed"] for line in both.about["runs"]] == [0, 1, 3] and both.val[:, 0].tolist() == [40, 60, 60]
+    for other in (None, of([0], 40, checksum="another"), of([0], 40, steps=[2])):
+        assert [line["seed"] for line in price_of_test.together(of([3], 60), other, wanted).about["runs"]] == [3]
+    price_of_test.save(both, tmp_path)
+    monkeypatch.setenv("VIDLIB_RECORDS", str(tmp_path))
+    assert [price_of_test.has(params) for params in wanted] == [True, True, False, True]
+    assert not price_of_test.has(wanted[0].model_copy(update={"lr": 1.0}))

@@ -78,7 +78,8 @@ def run(wanted: Sequence[str], at_once: int, root: Path, say: Say, missing: bool
     settings = {"mp_context": multiprocessing.get_context("spawn"), "initializer": _alone}
     with ProcessPoolExecutor(at_once, **settings) as pool:
         for name in wanted or known:
-            chains = [map(_without_record, chain) if missing else chain for chain in known[name]()]
+            lacks = functools.partial(_lacking, HAS.get(name, records.find)) if missing else list
+            chains = [map(lacks, chain) for chain in known[name]()]
             failed += _part(name, chains, pool, at_once, root, say)
     return failed
 
@@ -122,8 +123,8 @@ def _part(name: str, chains: list[Chain], pool: ProcessPoolExecutor, at_once: in
     return failed
 
 
-def _without_record(batch: list[AnyParams]) -> list[AnyParams]:
-    return [params for params in batch if records.find(params) is None]
+def _lacking(found: Callable[[AnyParams], object], batch: list[AnyParams]) -> list[AnyParams]:
+    return [params for params in batch if not found(params)]
 
 
 def one(params: AnyParams, root: Path) -> str | None:
@@ -145,7 +146,8 @@ def _module(params: AnyParams) -> ModuleType:
     return few_shot if isinstance(params, RunParams) else video_text
 
 
-DOES = {"price": price_of_test.one}  # what does the runs of a part that are no plain ones, as ``one`` does
+# What does the runs of a part that are no plain ones, as ``one`` does, and whether the record has them
+DOES, HAS = {"price": price_of_test.one}, {"price": price_of_test.has}
 
 
 def again(name: str, say: Say) -> None:

@@ -26,7 +26,7 @@ from vidlib.params.few_shot import RunParams
 from vidlib.params.names import label
 from vidlib.results import runs
 from vidlib.results.intervals import half_width
-from vidlib.studies import ladder
+from vidlib.studies import ladder, records
 from vidlib.training import few_shot
 from vidlib.training import run as running
 from vidlib.training.evaluate_episodes import evaluate
@@ -165,12 +165,36 @@ def _chosen(val: np.ndarray, test: np.ndarray) -> tuple[int, int]:
 
 
 def write(root: Path) -> None:
-    """Make the record in ``root`` of those planned runs that are finished."""
-    finished: list[runs.Run] = []
+    """Make the record in ``root`` of those planned runs that are finished, and of those that it has already."""
+    wanted = list[RunParams]()
     for method in METHODS:
         with contextlib.suppress(UserError):  # whose tries are not all done
-            finished += filter(None, (running.recorded(_work(params)) for params in planned(method)))
-    save(of_runs(finished), root)
+            wanted += planned(method)
+    finished = [run for params in wanted if (run := running.recorded(_work(params)))]
+    save(together(of_runs(finished), load(root), wanted), root)
+
+
+def together(new: Price, old: Price | None, wanted: list[RunParams]) -> Price:
+    """The ``wanted`` runs, in their order: as in ``new``, else as in ``old``, if that has the same episodes and
+    checkpoints."""
+    alike = old and all(old.about[name] == new.about[name] for name in ("steps", "checksum"))
+    found = {key: (price, place) for price in (old, new)[not alike :] for place, key in enumerate(_keys(price))}
+    parts = [found[key] for key in map(records.key, wanted) if key in found]
+    lines = [price.about["runs"][place] for price, place in parts]
+    own = {line["method"]: price.about["params"][line["method"]] for line, (price, _) in zip(lines, parts, strict=True)}
+    arrays = [np.stack([getattr(price, name)[place] for price, place in parts]) for name in ("val", "test", "chosen")]
+    return Price(new.about | {"params": own, "runs": lines}, *arrays)
+
+
+def _keys(price: Price) -> list[str]:
+    params, lines = price.about["params"], price.about["runs"]
+    return [records.key(RunParams.parse(params[line["method"]] | {"seed": line["seed"]})) for line in lines]
+
+
+def has(params: RunParams) -> bool:
+    """Whether the record at hand has this run."""
+    price = load()
+    return bool(price) and records.key(params) in _keys(price)
 
 
 def save(price: Price, folder: Path) -> None:
