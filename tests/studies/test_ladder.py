@@ -46,7 +46,9 @@ def test_every_method_has_the_same_tries_and_episodes(on_record):
             rows = ladder.rows(method, column)
             same = {(p.train_episodes, p.val_episodes, p.val_every, p.test_episodes, p.frames, p.way) for p in rows}
             assert same == {(600, 200, 300, 10_000, 8, 5)}, (method, column)
-            assert sorted(p.seed for p in rows if p.dataset == "motion") == [0, 1, 2]
+            few = column == ladder.TUNED and ladder.blind(ladder.best(method, column))
+            assert not few or method in ("hyrsm", "molo"), "whose tries stay at chance here"
+            assert sorted(p.seed for p in rows if p.dataset == "motion") == [0, 1, 2][: 1 if few else 3]
 
 
 def test_the_search_does_not_move_with_the_recipes(on_record):
