@@ -7,7 +7,7 @@ import pytest
 
 from vidlib.basics.errors import UserError
 from vidlib.results.accuracy import Evaluation
-from vidlib.studies import ladder, tables
+from vidlib.studies import evidence, ladder, tables
 
 
 def summary(accuracy):
@@ -77,6 +77,13 @@ def test_the_best_try_serves_every_row(on_record):
         ("words", 0),
         ("scene", 0),
     ]
+
+
+def test_a_row_with_one_thing_changed_keeps_all_else(on_record):
+    plain, changed = ladder.rows("sloshnet", ladder.RESNET), ladder.ablated(*evidence.DEFECT)
+    assert [params.ablation for params in changed] == ["scrambles_time"] * ladder.SEEDS
+    assert [params.model_copy(update={"ablation": ""}) for params in changed] == plain
+    assert [list(chain) for chain in evidence.parts()["defect"]()] == [[changed]]
 
 
 def test_the_table_says_means_over_seeds_and_what_is_missing(on_record):

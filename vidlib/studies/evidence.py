@@ -31,6 +31,7 @@ from vidlib.training.run import AnyParams
 Chain = Iterator[list[AnyParams]]
 Say = Callable[[str], None]
 LATER, WAIT = 10, 5.0  # the turn of a run that another command is at; seconds until it is looked at again
+DEFECT = ("sloshnet", ladder.RESNET, "scrambles_time")  # of the released code, in the ladder: what raised it most
 ABLATED = ("ma_fsar", "sloshnet", "gghm", "actionclip", "m2clip")
 
 
@@ -39,6 +40,7 @@ def parts() -> dict[str, Callable[[], list[Chain]]]:
     columns = {"frozen": ladder.FROZEN, "resnet": ladder.RESNET, "tuned": ladder.TUNED}
     found = {name: functools.partial(ladder.chains, column) for name, column in columns.items()}
     found["price"] = price_of_test.chains
+    found["defect"] = lambda: [(ladder.ablated(*row) for row in [DEFECT])]
     found["ablations"] = lambda: [iter([each]) for each in ablated()]
     return found | {"defaults": lambda: [iter([each]) for each in defaults()]}
 

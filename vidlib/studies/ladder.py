@@ -133,6 +133,11 @@ def rows(method: str, column: str) -> list[RunParams]:
     return [run_params(method, column, world, seed=seed, **chosen) for world, seed in places]
 
 
+def ablated(method: str, column: str, ablation: str) -> list[RunParams]:
+    """The runs of a row with one thing changed, at the rate and scale of the method as it is."""
+    return [params.model_copy(update={"ablation": ablation}) for params in rows(method, column)]
+
+
 def worlds(column: str) -> tuple[str, ...]:
     """The worlds of a column: one where every video goes through a tower that is trained."""
     return WORLDS if column == FROZEN else WORLDS[:1]
