@@ -243,5 +243,5 @@ def test_every_ablation_changes_what_the_notebook_has_chosen(model, name):
     for ablation in ablations.ABLATIONS[name]:
         changed = ablation.of(base)
         same = methods.arguments(changed) == methods.arguments(base)
-        as_chosen = ("only_gp1", "frozen_tower")[name == "gghm"]
+        as_chosen = ("only_gp1", "full_tuning")[name == "gghm"]
         assert not same or ablation.params or ablation.change == as_chosen, ablation.label

@@ -13,7 +13,7 @@ from vidlib.studies import ablations, evidence
 EQUIVALENT = {
     ("ma_fsar", "TPCM, temporal, local with text"): "without joint adaptation",
     ("actionclip", "Transf"): "full method",
-    ("gghm", "frozen tower"): "full method",
+    ("gghm", "full tuning of the image tower"): "full method",
 }
 
 
@@ -49,11 +49,11 @@ def test_the_meaning_of_a_run_holds_what_its_method_takes_by_default():
 
 
 def test_a_row_that_means_what_one_before_means_has_its_runs(monkeypatch):
-    monkeypatch.setattr(ablations.few_shot, "open_manifest", lambda params: None)
-    monkeypatch.setattr(ablations.few_shot, "recorded", lambda params, data: None)
-    done = ablations.run(MODELS["gghm"](), "gghm")  # whose recipe leaves the tower as it is
-    assert done["frozen tower"] == done["full method"] != done["without the patch relation"]
-    assert ablations.table(done, "gghm").loc["frozen tower", ablations.SAID] == "the full method itself"
+    monkeypatch.setattr(ablations.video_text, "open_plan", lambda params: None)
+    monkeypatch.setattr(ablations.video_text, "recorded", lambda params, data: None)
+    done = ablations.run(MODELS["actionclip"](), "actionclip")  # whose recipe has Transf
+    assert done["Transf"] == done["full method"] != done["MeanP"]
+    assert ablations.table(done, "actionclip").loc["Transf", ablations.SAID] == "the full method itself"
 
 
 def test_the_evidence_runs_full_methods_first_then_each_row_with_its_seeds():
