@@ -287,7 +287,12 @@ def gap(method: str, other: str, column: str, world: str, test: str = "test") ->
     done = studied(column, world)
     if lacking := [name for name in (method, other) if name not in done]:
         raise UserError(f"{', '.join(map(tables.label, lacking))} has no record on {world}: make evidence does it")
-    pairs = zip(done[method], done[other] * len(done[method]) if len(done[other]) == 1 else done[other], strict=False)
-    gaps = [paired(tables.tested(a, test), tables.tested(b, test)) for a, b in pairs]
-    mean, halves = over_seeds([each.summary() for each in gaps])
+    rest = done[other] * len(done[method]) if len(done[other]) == 1 else done[other]
+    return apart(done[method], rest, test)
+
+
+def apart(some: list[runs.Run], others: list[runs.Run], test: str = "test") -> tuple[float, float]:
+    """How many points ``some`` are above ``others`` on the same episodes, pair by pair, and half the 95% interval."""
+    pairs = zip(some, others, strict=False)
+    mean, halves = over_seeds([paired(tables.tested(a, test), tables.tested(b, test)).summary() for a, b in pairs])
     return 100 * mean, 100 * (halves.get("seeds") or halves["episodes"])
