@@ -106,11 +106,12 @@ def test_what_the_tries_leave_open_is_named(on_record):
 
 
 def test_where_a_method_stands(on_record):
-    lines = ladder.place("trx").splitlines()
-    assert [line.split(",")[1].strip() for line in lines[::2]] == list(ladder.WORLDS)
+    lines = ladder.place("trx", ladder.FROZEN, ladder.RESNET).splitlines()
+    assert [line.split(",")[1].strip() for line in lines[::2]] == [*ladder.WORLDS, "motion"]
+    assert [ladder.RESNET in line for line in lines] == [False] * 6 + [True] * 2
     assert "1-shot: TRX 31.0 ± 2.5, 1 of " in lines[0] and "the best of the others: " in lines[0]
     assert "5-shot: TRX 41.0 ± 2.5, 1 of " in lines[1]
-    assert ladder.place("aim") == "on record, clip-mini frozen: nothing of AIM yet"
+    assert ladder.place("aim", ladder.FROZEN) == "on record, clip-mini frozen: nothing of AIM yet"
 
 
 def test_a_gap_is_paired_seed_by_seed(on_record, monkeypatch):

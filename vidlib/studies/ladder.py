@@ -223,10 +223,10 @@ def table() -> pd.DataFrame:
     return pd.concat([*parts, facts], axis=1)
 
 
-def place(method: str, column: str = FROZEN) -> str:
-    """In lines, where a method stands in a column, by world and shots, and the best of the others."""
+def place(method: str, *columns: str) -> str:
+    """In lines, where a method stands in columns, by world and shots, and the best of the others."""
     lines = []
-    for world, (test, shots) in itertools.product(WORLDS, SHOTS.items()):
+    for column, world, (test, shots) in itertools.product(columns, WORLDS, SHOTS.items()):
         ranked = results(world, test)
         ranked = ranked[ranked["column"] == column].sort_values("accuracy", ascending=False) if len(ranked) else ranked
         if method not in set(ranked.get("method", ())):
@@ -236,7 +236,7 @@ def place(method: str, column: str = FROZEN) -> str:
         said = [f"{row['name']} {row['accuracy']:.1f} ± {row['half']:.1f}" for row in (own, other)]
         where = f"{world}, {column}, {shots}"
         lines.append(f"on record, {where}: {said[0]}, {rank} of {len(ranked)}; the best of the others: {said[1]}")
-    return "\n".join(lines) or f"on record, {column}: nothing of {tables.label(method)} yet"
+    return "\n".join(lines) or f"on record, {', '.join(columns)}: nothing of {tables.label(method)} yet"
 
 
 def searched() -> str:
