@@ -53,7 +53,8 @@ def written_out(notebook: str) -> list[str]:
         ("sloshnet", {"variant": "released"}),
         ("sloshnet", {"fusion": "last", "shot": 2, "options": {"long_term": False, "short_term": False}}),
         ("gghm", {"shot": 2, "options": {"transductive": True, "graph_loss": "last", "edges": "intra"}}),
-        ("gghm", {"backbone": "clip-mini", "finetune": "full", "alpha": 1.0, "optimizer": "sgd"}),
+        # at the recipe's scale these clips are told so surely that plain SGD moves no printed digit
+        ("gghm", {"backbone": "clip-mini", "metric_scale": 0.5, "alpha": 1.0, "optimizer": "sgd"}),
     ],
     ids=str,
 )
