@@ -20,8 +20,7 @@ from vidlib.data.protocols import labels_line
 from vidlib.params.by_recipe import ComparisonParams, by_recipe, frozen
 from vidlib.params.few_shot import RunParams
 from vidlib.results import published, runs, trust
-from vidlib.results.accuracy import paired
-from vidlib.results.intervals import each_called, over_seeds
+from vidlib.results.intervals import each_called
 from vidlib.studies import paper_against_ours, tables
 from vidlib.studies.tables import Studied, label
 from vidlib.training import encoded, evaluate_episodes, few_shot, side_by_side
@@ -101,8 +100,7 @@ def _gap(studied: Studied, name: str, other: str) -> str:
     over seeds besides where there are several."""
     if name == other or other not in studied:
         return "-"
-    gaps = [paired(tables.tested(a), tables.tested(b)) for a, b in zip(studied[name], studied[other], strict=True)]
-    mean, halves = over_seeds([gap.summary() for gap in gaps])
+    mean, halves = tables.apart(studied[name], studied[other])
     return f"{100 * mean:+.1f} {each_called(halves)}"
 
 

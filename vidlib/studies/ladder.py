@@ -19,7 +19,6 @@ from vidlib.basics.errors import UserError
 from vidlib.params.by_recipe import ORDERED, by_recipe
 from vidlib.params.few_shot import RunParams
 from vidlib.results import runs
-from vidlib.results.accuracy import paired
 from vidlib.results.intervals import over_seeds
 from vidlib.studies import records, tables
 
@@ -292,7 +291,8 @@ def gap(method: str, other: str, column: str, world: str, test: str = "test") ->
 
 
 def apart(some: list[runs.Run], others: list[runs.Run], test: str = "test") -> tuple[float, float]:
-    """How many points ``some`` are above ``others`` on the same episodes, pair by pair, and half the 95% interval."""
-    pairs = zip(some, others, strict=False)
-    mean, halves = over_seeds([paired(tables.tested(a, test), tables.tested(b, test)).summary() for a, b in pairs])
+    """How many points ``some`` are above ``others`` on the same episodes, seed by seed where both have it, and half the
+    95% interval."""
+    seeds = min(len(some), len(others))
+    mean, halves = tables.apart(some[:seeds], others[:seeds], test)
     return 100 * mean, 100 * (halves.get("seeds") or halves["episodes"])

@@ -22,7 +22,7 @@ from vidlib.params.video_text import VIDEO_TEXT_NAMES
 from vidlib.results import published, trust
 from vidlib.results.accuracy import PERMUTED, SHUFFLED, Evaluation, paired, seed_interval
 from vidlib.results.budget import budget
-from vidlib.results.intervals import cell
+from vidlib.results.intervals import cell, over_seeds
 
 if TYPE_CHECKING:
     from vidlib.results.runs import Run
@@ -52,6 +52,12 @@ def published_of(method: str) -> pd.DataFrame:
 def of_videos(run: Run) -> bool:
     """Whether a run is one of labelled videos, each a trial; else its trials are episodes."""
     return "protocol" in run.params
+
+
+def apart(some: Sequence[Run], others: Sequence[Run], what: str = "") -> tuple[float, dict[str, float | None]]:
+    """How far ``some`` are above ``others`` on the same trials, pair by pair, and its intervals; fractions."""
+    pairs = zip(some, others, strict=True)
+    return over_seeds([paired(tested(a, what), tested(b, what)).summary() for a, b in pairs])
 
 
 def tested(run: Run, what: str = "") -> Evaluation:

@@ -23,7 +23,7 @@ from vidlib.params.by_recipe import FROZEN, untrained
 from vidlib.params.few_shot import RunParams
 from vidlib.params.tools import TowersParams
 from vidlib.results import calibration, open_set, runs
-from vidlib.results.accuracy import Evaluation, paired
+from vidlib.results.accuracy import Evaluation
 from vidlib.results.intervals import each_called, over_seeds
 from vidlib.studies import comparison, tables
 from vidlib.studies.tables import label
@@ -150,7 +150,7 @@ def beside(p: TowersParams, found: Found) -> dict[str, dict[tuple[str, str], tup
 def gap(ours: Sequence[runs.Run], theirs: Sequence[runs.Run]) -> tuple[float, dict[str, float | None]]:
     """The difference on the same episodes, seed by seed, and its intervals; fractions."""
     pairs = {(a.id, b.id): (a, b) for a, b in zip(ours, theirs, strict=True)}.values()
-    return over_seeds([paired(tables.tested(a), tables.tested(b)).summary() for a, b in pairs])
+    return tables.apart(*zip(*pairs, strict=True))
 
 
 def table(p: TowersParams, found: Found) -> pd.DataFrame:
