@@ -231,7 +231,7 @@ class SloshNetParams(ByRecipe, FewShotParams):
     compare: few_shot.Compare = ""
     seeds: base.Seeds = 1
     ablations: base.Ablations = False
-    ablation_episodes: few_shot.AblationEpisodes = 200
+    ablation_episodes: few_shot.AblationEpisodes = 400
     _source: Source = PrivateAttr()
 
     OWN: ClassVar[tuple[str, ...]] = ("fusion", "cardinalities")
