@@ -44,6 +44,11 @@ def test_what_is_left_is_tested_as_an_evaluation_of_its_own_would(small):
     sampler = missing_videos.EpisodeSampler(left, "test", p.way, p.shot, p.query, few_shot.EVALUATION_SEED + 1)
     alone = evaluate_episodes.evaluate(method, split.clips, sampler, 20, split.text, device="cpu")
     assert found["accuracy"].iloc[3] == pytest.approx(100 * alone.accuracy)
+    with pytest.raises(UserError, match=r"missing: a share of 0.9 is too large: class '.*' has no video left"):
+        missing_videos.measure(p, manifest, None, "test", (0.0, 0.9), repeats=2, episodes=20)
+    few = p.model_copy(update={"shot": 5})
+    with pytest.raises(UserError, match=r"missing: a share of 0.25 is too large: shot and query: 5 \+ 1 videos"):
+        missing_videos.measure(few, manifest, None, "test", (0.0, 0.25), repeats=2, episodes=20)
     table = missing_videos.table(found)
     assert list(table.index) == ["0%", "25%"]
     assert table["mean (%)"].tolist() == pytest.approx([found["accuracy"][:2].mean(), found["accuracy"][2:].mean()])

@@ -162,7 +162,7 @@ def test_features_without_videos_do(monkeypatch, tmp_path):
 
 
 def test_towers_and_heads_are_words():
-    p = TowersParams.parse({"towers": ["clip-mini", "random ViT-B-32", "ViT-B-16  openai"], "shown": ""})
+    p = TowersParams.parse({"towers": ["clip-mini", "random ViT-B-32", "ViT-B-16  openai"]})
     assert p.planned["ViT-B-16 openai"] == {"backbone": "ViT-B-16", "pretrained": "openai"}
     assert p.planned["random ViT-B-32"] == {"backbone": "ViT-B-32", "pretrained": ""} and p.compared == HEADS
     assert pd.Series(p.planned["clip-mini"]).unique().tolist() == ["clip-mini"]

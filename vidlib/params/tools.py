@@ -18,6 +18,11 @@ HEADS = (  # "all" of towers.ipynb: texts alone, plain transfer, frame metrics, 
 )
 
 
+def _each(heads: str) -> list[str]:
+    """The heads that a text names, ``all`` as ``HEADS``."""
+    return [head for name in names(heads) for head in (HEADS if name == "all" else (name,))]
+
+
 def _shares(value: Any) -> Any:
     numbers = isinstance(value, list) and all(type(v) in (int, float) for v in value)
     if not value or not numbers or not all(0 < v < 1 for v in value):
@@ -76,7 +81,7 @@ class TowersParams(Params):
         description="names, a tag or file behind each, or random before it",
     )
     heads: str = Field("all", description="all, or some as in otam,trx: what reads a frozen tower's frame features")
-    shown: str = Field("logistic_regression,otam,trx", description="heads whose surfaces and curves are drawn")
+    shown: str = Field("logistic_regression,otam,trx", description="heads whose surfaces and curves are drawn, run too")
     train_episodes: int = Field(600, ge=1, description="training episodes of heads that have something to train")
     views: int = Field(0, ge=0, description="augmented views of a training video in a store, 0 trains on test views")
     way: Way = 5
@@ -113,6 +118,8 @@ class TowersParams(Params):
     @field_validator("heads", "shown")
     @classmethod
     def _known_heads(cls, value: str, info: ValidationInfo) -> str:
+        if not names(value):
+            raise ValueError(f"{info.field_name}: give all, or some, as in otam,trx")
         return ",".join(name if name == "all" else known_method(name, info.field_name) for name in names(value))
 
     @property
@@ -128,13 +135,12 @@ class TowersParams(Params):
     @property
     def compared(self) -> tuple[str, ...]:
         """The heads in order, those that are drawn among them."""
-        chosen = (HEADS if name == "all" else (name,) for name in names(self.heads))
-        return tuple(dict.fromkeys([name for some in chosen for name in some] + [*self.drawn]))
+        return tuple(dict.fromkeys(_each(self.heads) + _each(self.shown)))
 
     @property
     def drawn(self) -> tuple[str, ...]:
         """The heads whose surfaces and curves are drawn."""
-        return names(self.shown)
+        return tuple(dict.fromkeys(_each(self.shown)))
 
     def run_params(self, tower: str, head: str = FROZEN, **changes: Any) -> RunParams:
         """The parameters of ``head``'s run on ``tower``: its recipe under this protocol; no selection on val."""

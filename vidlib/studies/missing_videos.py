@@ -45,23 +45,35 @@ def measure(
     One row per share and repeat: share, repeat, videos, accuracy and half the 95% interval over ``episodes`` (per
     cent). Share 0 keeps all videos and draws other episodes in each repeat: what changes by chance alone.
     """
+    given = p.way, p.shot, p.query
+    remainders = [(s, i, *_left(manifest, split, s, i, given)) for s in shares for i in range(repeats)]
     fabric = make_fabric(p.device, p.precision)
     opened = few_shot.open_split(p, manifest, method.backbone, split)
     everything = [_of_all_videos(manifest, split)]
     features = evaluate_episodes.embed_videos(method, opened.clips, everything, opened.text, fabric=fabric)
     place = {row.video: i for i, row in enumerate(manifest.videos(split))}
     tests = []
-    for share, repeat in track([(share, repeat) for share in shares for repeat in range(repeats)], "what is left"):
-        left = drop(manifest, split, share, repeat)
+    for share, repeat, left, sampler in track(remainders, "what is left"):
         rows = [place[row.video] for row in left.videos(split)]
         kept = {role: {name: value[rows] for name, value in part.items()} for role, part in features.items()}
-        seed = few_shot.EVALUATION_SEED + repeat
-        sampler = EpisodeSampler(left, split, p.way, p.shot, p.query, seed)
         listed = [sampler[i] for i in range(episodes)]
         result = evaluate_episodes.match_episodes(method, kept, sampler, listed, opened.text, fabric=fabric)
         row: dict[str, Any] = {"share": share, "repeat": repeat, "videos": len(rows)}
         tests.append(row | {"accuracy": 100 * result.accuracy, "interval": 100 * result.interval})
     return pd.DataFrame(tests)
+
+
+def _left(
+    manifest: Manifest, split: str, share: float, repeat: int, given: tuple[int, int, int]
+) -> tuple[Manifest, EpisodeSampler]:
+    """What is left, and its episodes (way, shot and query ``given``); UserError where a class has not enough."""
+    left = drop(manifest, split, share, repeat)
+    try:
+        if gone := set(manifest.classes(split)) - set(left.classes(split)):
+            raise UserError(f"class {min(gone)!r} has no video left")
+        return left, EpisodeSampler(left, split, *given, few_shot.EVALUATION_SEED + repeat)
+    except UserError as error:
+        raise UserError(f"missing: a share of {share} is too large: {error}") from error
 
 
 def table(tests: pd.DataFrame) -> pd.DataFrame:

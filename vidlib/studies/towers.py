@@ -223,6 +223,8 @@ def surfaces(p: TowersParams, manifest: Manifest, found: Found, kept: Kept) -> p
 
 def _drawn(p: TowersParams, found: Found) -> list[tuple[str, str]]:
     pairs = [next(((head, tower) for tower in p.planned if (head, tower) in found), None) for head in p.drawn]
+    if not any(pairs):
+        raise UserError(f"shown: {p.shown} can be had on none of the towers; name heads of the table above")
     return [pair for pair in pairs if pair]
 
 
