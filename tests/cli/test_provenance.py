@@ -78,7 +78,7 @@ def test_a_run_and_a_record_become_crates(capsys, run, tmp_path, monkeypatch):
         assert graph["#parameter-method"]["value"] == one.params["method"] and "#parameter-runs" not in graph
     assert (run.home.parent / "crates" / run.id / runs.WEIGHTS).is_file()
     assert "is no crate" in refused(capsys, "report", "crate", run.id, "--out", tmp_path)
-    assert "is no finished run, record" in refused(capsys, "report", "crate", "nothing")
+    assert "nothing is no finished run or record here" in refused(capsys, "report", "crate", "nothing")
     rocrate = pytest.importorskip("rocrate.rocrate", reason="rocrate is not installed: vidlib[cards]")
     assert rocrate.ROCrate(made).get("#run").type == "CreateAction"
 

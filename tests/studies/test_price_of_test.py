@@ -138,12 +138,12 @@ def test_the_record_comes_back_and_its_table_says_what_was_planted(tmp_path, cap
     assert price_of_test.read(tmp_path / "nowhere") is None and "vidlib evidence price" in capsys.readouterr().out
 
 
-def of(seeds: list[int], right: int, **changes) -> Price:
-    """A record of TRX, each answer list with so many right."""
-    params = RunParams(method="trx", test_episodes=100).model_dump()
+def of(seeds: list[int], right: int, method: str = "trx", **changes) -> Price:
+    """A record of a method, each answer list with so many right."""
+    params = RunParams(method=method, test_episodes=100).model_dump()
     del params["seed"]
-    lines = [{"method": "trx", "seed": seed} for seed in seeds]
-    about = {"steps": [1], "checksum": "same", "params": {"trx": params}, "runs": lines} | changes
+    lines = [{"method": method, "seed": seed} for seed in seeds]
+    about = {"steps": [1], "checksum": "same", "params": {method: params}, "runs": lines} | changes
     one = np.array([right]), np.array([[right // 2, right - right // 2]]), np.tile(np.arange(200) < right, (2, 1))
     return Price(about, *(np.stack([each] * len(seeds)) for each in one))
 
@@ -158,3 +158,20 @@ def test_a_record_keeps_the_runs_whose_folders_are_gone(tmp_path, monkeypatch):
     monkeypatch.setenv("VIDLIB_RECORDS", str(tmp_path))
     assert [price_of_test.has(params) for params in wanted] == [True, True, False, True]
     assert not price_of_test.has(wanted[0].model_copy(update={"lr": 1.0}))
+
+
+def test_a_record_keeps_the_runs_of_a_method_whose_tries_are_gone(tmp_path, monkeypatch):
+    def planned(method):
+        if method == "trx":
+            raise UserError("trx has no run on motion yet")
+        return [RunParams(method=method, test_episodes=100)]
+
+    price_of_test.save(of([0, 1], 40), tmp_path)
+    for name, value in {"METHODS": ("trx", "hyrsm"), "planned": planned, "_work": lambda params: params}.items():
+        monkeypatch.setattr(price_of_test, name, value)
+    monkeypatch.setattr(running, "recorded", lambda params: params if params.method == "hyrsm" else None)
+    monkeypatch.setattr(price_of_test, "of_runs", lambda finished: of([0], 60, "hyrsm"))
+    price_of_test.write(tmp_path)
+    kept = price_of_test.load(tmp_path)
+    assert [(line["method"], line["seed"]) for line in kept.about["runs"]] == [("trx", 0), ("trx", 1), ("hyrsm", 0)]
+    assert kept.val[:, 0].tolist() == [40, 40, 60]

@@ -102,6 +102,15 @@ def test_a_curve_keeps_its_selections_and_its_means():
     assert short[0]["loss"] == pytest.approx(np.mean(range(4)))
 
 
+def test_a_run_that_stands_for_several_seeds_has_no_interval_over_them(made):
+    run = made[1]
+    table = tables.result_table({"trx": [run] * 3})
+    assert "seeds" not in table["test accuracy"].iloc[0] and table["seeds"].tolist() == [1]
+    assert tables.bubble_rows({"trx": [run] * 3})["over"].tolist() == ["episodes"]
+    mean, halves = tables.apart([run] * 3, [run] * 3)
+    assert mean == 0 and "seeds" not in halves
+
+
 def test_the_evidence_goes_on_past_a_run_that_fails(made, tmp_path, monkeypatch):
     p, run, _ = made
     said = []

@@ -125,6 +125,30 @@ def a_run_again_under_another_seed(f):
     f.rename()
 
 
+def a_seed_that_is_hashed_no_more(f):
+    del f.identity["values"]["seed"]
+    f.own["params"]["seed"] = 3
+    f.rename()
+
+
+def a_second_record_before_the_true_one(f):
+    for ending in ("json", "npz"):
+        shutil.copy(f.file(0, ending), f.file(0, f"0.{ending}"))
+
+
+def a_seed_that_is_gone(f):
+    for ending in ("json", "npz"):
+        f.file(1, ending).unlink()
+
+
+def answers_whose_record_is_gone(f):
+    f.file(2).unlink()
+
+
+def a_test_in_less_than_no_time(f):
+    f.test["seconds"] = -5.0
+
+
 def an_edited_rate(f):
     f.own["params"]["lr"] = 2e-3
 
@@ -266,6 +290,9 @@ FORGERIES = {  # a forgery -> the check that finds it
     "numbers ": (a_changed_accuracy_of_a_control, a_class_that_was_not_asked, a_flipped_answer),
     "twins": (answers_of_another_run, a_run_again_under_another_seed),
     "parameters": (a_swapped_seed, an_edited_rate, an_ablation_that_only_the_command_names),
+    "parameters ": (a_seed_that_is_hashed_no_more,),
+    "once": (a_second_record_before_the_true_one, a_seed_that_is_gone),
+    "figures": (answers_whose_record_is_gone,),
     "name": (a_hashed_rate_too, an_edited_name),
     "lists": (another_list, a_list_with_swapped_truth, a_list_with_other_queries, a_list_of_another_name),
     "lists ": (fewer_episodes_than_stated,),
@@ -278,7 +305,7 @@ FORGERIES = {  # a forgery -> the check that finds it
     "code": (another_code, an_edited_list_of_code),
     "contents": (other_weights, other_class_texts, other_videos),
     "coverage": (coverage_that_hides_what_was_left_out, fewer_labels),
-    "costs": (fewer_trained_parameters,),
+    "costs": (fewer_trained_parameters, a_test_in_less_than_no_time),
     "read": (an_empty_file,),
 }
 test_read_twice.__test__ = False
@@ -304,6 +331,30 @@ def test_a_forgery_is_found(true, tmp_path, check, forgery):
     verdict, checks = found(forged.root)
     assert check.strip() in checks, verdict.findings
     assert all(finding.said.strip() and "\n" not in str(finding) for finding in verdict.findings)
+
+
+@pytest.mark.parametrize("left", [0, 1])
+def test_a_long_test_of_another_run_is_found_among_own_ones(true, tmp_path, monkeypatch, left):
+    """All its answers, or all but one."""
+    monkeypatch.setattr(together, "LONG", 100)
+    forged = Forged(true, tmp_path / "records")
+    with np.load(forged.answers) as own, np.load(forged.file(1, "npz")) as kept:
+        test = kept["test"] ^ np.array([128 * left] + [0] * (len(kept["test"]) - 1), np.uint8)
+        others = {name: own[name] ^ own["test"] ^ test for name in ("frames_shuffled", "texts_permuted")}
+        forged.pack(forged.answers, test=test, **others)
+    assert "twins" in found(forged.root)[1]
+
+
+def test_what_cannot_be_read_does_not_hide_the_rest(true, tmp_path):
+    home = shutil.copytree(true.root / "runs", tmp_path / "runs")
+    (home / true.names[0] / "result.json").write_text("")
+    verdict, checks = found(home)
+    assert verdict.subjects == 4 and [each.of for each in verdict.findings] == [true.names[0]] and checks == {"read"}
+    forged = Forged(true, tmp_path / "records")
+    (forged.root / "runs" / ".part-abc.json").write_text("")  # of a writer that was killed
+    del forged.own["result"]["cost"]["gmacs"]
+    forged.save()
+    assert found(forged.root)[0].subjects == 5
 
 
 def test_a_finding_is_a_sentence_and_the_exit_code(true, tmp_path, capsys):
@@ -351,6 +402,58 @@ def test_a_world_is_listed_without_a_clip():
         assert {*subject.listed(world).rows} == {*worlds._listing(world)}
 
 
+def swapped(about, kept):
+    about["runs"][0]["method"] = about["runs"][5]["method"]
+
+
+def a_seed_twice(about, kept):
+    about["runs"][1]["seed"] = 0
+
+
+def a_seed_left_out(about, kept):
+    del about["runs"][1]
+    kept |= {name: np.delete(kept[name], 1, 0) for name in ("val", "test", "chosen")}
+
+
+def answers_of_another_seed(about, kept):
+    for name in ("val", "test", "chosen"):
+        kept[name][1] = kept[name][0]
+
+
+def another_rate(about, kept):
+    about["params"]["trx"]["lr"] = 9.0
+
+
+def another_price_list(about, kept):
+    about["checksum"] = "0" * 64
+
+
+def other_checkpoints(about, kept):
+    about["steps"][0] += 1
+
+
+def more_right_than_asked(about, kept):
+    kept["val"][0, 0] = 30_000
+
+
+def fewer_than_none(about, kept):
+    kept["test"][0, 0] = -1
+
+
+PRICE = (swapped, a_seed_twice, a_seed_left_out, answers_of_another_seed, another_rate, another_price_list)
+
+
+@pytest.mark.parametrize("forgery", [*PRICE, other_checkpoints, more_right_than_asked, fewer_than_none])
+def test_a_forged_price_of_choosing_on_test_is_found(forgery, tmp_path):
+    kept = dict(records.npz(paths.records_dir() / "price_of_test.npz"))
+    about = json.loads(str(kept["about"]))
+    forgery(about, kept)
+    kept["about"] = np.array(json.dumps(about))
+    np.savez_compressed(tmp_path / "price_of_test.npz", **kept)
+    (tmp_path / "price_of_test.json").write_text(json.dumps(about))
+    assert list(together.figures(tmp_path))
+
+
 @pytest.mark.parametrize("name", ["price_of_test", "intervals"])
 def test_a_study_in_the_records_is_checked(name, tmp_path):
     """The shipped ones hold; one whose arrays were changed does not."""
@@ -362,3 +465,8 @@ def test_a_study_in_the_records_is_checked(name, tmp_path):
     changed["chosen" if name == "price_of_test" else "0.estimate"].reshape(-1)[:1] ^= 128
     np.savez_compressed(tmp_path / f"{name}.npz", **changed)
     assert [of for of, _ in together.figures(tmp_path)] == [f"{name}.json"]
+    for damaged in (b"", (tmp_path / f"{name}.npz").read_bytes()[:-30]):
+        (tmp_path / f"{name}.npz").write_bytes(damaged)
+        assert "cannot be read" in str(list(together.figures(tmp_path)))
+    (tmp_path / f"{name}.npz").unlink()
+    assert list(together.figures(tmp_path)), "it has lost its partner"

@@ -112,7 +112,10 @@ def _evidence(given: argparse.Namespace) -> Iterator[str]:
     evidence.check(given.names)
     root = evidence.folder()
     yield evidence.hours()
-    failed = evidence.run(given.names, given.jobs, root, _say, given.missing)
+    try:
+        failed = evidence.run(given.names, given.jobs, root, _say, given.missing)
+    except KeyboardInterrupt:
+        raise UserError("interrupted: the same command goes on where it stopped") from None
     if failed:
         raise UserError("\n".join(failed))
     yield f"records  {root}"

@@ -65,11 +65,13 @@ def _card(given: argparse.Namespace) -> Iterator[str]:
 
 def found(name: str) -> "Run":
     """The finished run or record that a user names; a UserError where there is none, or more than one."""
-    from vidlib.studies import verify
-
     root = paths.records_dir()
     places = [paths.absolute(name), paths.runs_dir() / name, *([root / "runs" / f"{name}.json"] if root else [])]
-    run, *others = verify.found(next((place for place in places if place.exists()), places[0]))
+    if not (there := [place for place in places if place.exists()]):  # said before torch is loaded
+        raise UserError(f"run: {name} is no finished run or record here; give {RUN}")
+    from vidlib.studies import verify
+
+    run, *others = verify.found(there[0])
     if others:
         raise UserError(f"run: {name} holds {len(others) + 1} runs; give one: {RUN}")
     return run

@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Iterator
 
+from vidlib.basics import paths
 from vidlib.basics.errors import UserError
 
 
@@ -16,6 +17,8 @@ def add_command(parser: argparse.ArgumentParser) -> None:
 
 def lines(given: argparse.Namespace) -> Iterator[str]:
     """What was checked, in words; a UserError with a sentence for each thing that does not hold."""
+    if lacking := [path for path in given.paths if not paths.absolute(path).exists()]:  # said before torch is loaded
+        raise UserError(f"{lacking[0]} is not here: give a run's folder, a record's .json, or a folder of them")
     from vidlib.studies import verify
 
     verdict = verify.verify(given.paths)

@@ -53,12 +53,12 @@ def measure(
 ) -> dict[str, Any]:
     """``auroc``; and at the ``threshold`` that lets ``kept`` of ``val_known``'s queries pass, the shares
     ``known_kept`` and ``unknown_rejected``. Each has its 95% intervals by what varies, ``<name>_half``: episodes,
-    the videos asked, and their classes; supports are not counted, as in ``over_draws``."""
+    videos asked, and their classes."""
     inside, outside = scores(known, score), scores(unknown, score)
     limit = threshold(scores(val_known, score), kept)
     result: dict[str, Any] = {"score": score, "threshold": limit, "auroc": auroc(inside, outside)}
     result |= {"known_kept": float((inside >= limit).mean()), "unknown_rejected": float((outside < limit).mean())}
-    for kind, of in {"episodes": "episode", "asked videos": "query", "asked classes": "truth"}.items():
+    for kind, of in {"episodes": "episode", "videos": "query", "classes": "truth"}.items():
         both = getattr(known, of), getattr(unknown, of)
         halves = {"auroc": _auroc_half(inside, outside, *both)}
         halves["known_kept"] = clustered((inside >= limit).astype(float), both[0])

@@ -72,7 +72,7 @@ def table(p: ComparisonParams, studied: Studied) -> pd.DataFrame:
     """One row per method: accuracy on test, paired differences to ``p.against`` and frozen features, cost, command."""
     rows = []
     for name, same in studied.items():
-        results, params = [run.result for run in same], RunParams.parse(same[0].params)
+        results, params = [run.result for run in tables.once(same)], RunParams.parse(same[0].params)
         row = {"method": label(name), "backbone": params.backbone}
         row["test accuracy"] = tables.mean_interval(results, "test")
         row |= trust.beside(studied, results[0])
@@ -81,7 +81,7 @@ def table(p: ComparisonParams, studied: Studied) -> pd.DataFrame:
         row["minus frozen features"] = _gap(studied, name, f"{FLOOR}{params.backbone}")
         row |= tables.sizes(results[0])
         row["training episodes"] = params.train_episodes if results[0]["fit"] else 0
-        row["seeds"] = len({run.id for run in same})
+        row["seeds"] = len(results)
         rows.append(row | {"command": "" if name.startswith(FLOOR) else command(p, name)})
     return pd.DataFrame(rows).set_index("method") if rows else pd.DataFrame()
 

@@ -30,7 +30,7 @@ from vidlib.results import runs
 from vidlib.results.environment import environment
 from vidlib.results.intervals import clustered, half_width, wilson
 from vidlib.results.over_draws import over_classes, over_videos
-from vidlib.studies import fresh_videos
+from vidlib.studies import fresh_videos, records
 
 WAY, CLASSES, VIDEOS, REPLICATES, SEED = 5, 16, 32, 300, 17
 METHODS = ("mean of frames", "learned differences")
@@ -177,9 +177,11 @@ def load(folder: Path | None = None) -> tuple[list[Record], dict[str, Any]]:
     place = folder or paths.records_dir()
     if place is None or not (place / f"{NAME}.npz").is_file():
         raise UserError(f"no record {NAME}.npz in {place}: python -m vidlib.studies.coverage OUT makes one")
-    with np.load(place / f"{NAME}.npz") as file:
-        records = [{name: file[f"{s}.{name}"] for name in FIELDS} for s in range(len(SETTINGS))]
-    return records, paths.read_json(place / f"{NAME}.json", "make the record anew")
+    file = records.npz(place / f"{NAME}.npz")
+    if lacking := {f"{s}.{name}" for s in range(len(SETTINGS)) for name in FIELDS} - file.keys():
+        raise UserError(f"{place / NAME}.npz lacks {min(lacking)}: {records.DAMAGED}")
+    every = [{name: file[f"{s}.{name}"] for name in FIELDS} for s in range(len(SETTINGS))]
+    return every, paths.read_json(place / f"{NAME}.json", "make the record anew")
 
 
 def main(out: str) -> None:

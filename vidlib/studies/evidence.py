@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from types import ModuleType
 
@@ -112,8 +113,14 @@ def _part(name: str, chains: list[Chain], pool: ProcessPoolExecutor, at_once: in
             (world, place, number), params = active.pop(future)
             try:
                 said = future.result()
-            except UserError as error:
-                said = f"{params.method} on {params.dataset} failed: {error}"
+            except BrokenProcessPool:
+                raise UserError(
+                    f"{name}: a process was killed, for memory perhaps; the same command goes on, with "
+                    "--jobs 1 in half the memory"
+                ) from None
+            except Exception as error:  # of one run, which is no reason to lose the others
+                kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+                said = f"{params.method} on {params.dataset} failed: {kind}{error}"
                 failed.append(said)
             if said is None:  # another command does it: after all others, and then it is finished
                 heapq.heappush(waiting, ((world + LATER, place, number), params))

@@ -292,7 +292,7 @@ def gap(method: str, other: str, column: str, world: str, test: str = "test") ->
 
 def apart(some: list[runs.Run], others: list[runs.Run], test: str = "test") -> tuple[float, float]:
     """How many points ``some`` are above ``others`` on the same episodes, seed by seed where both have it, and half the
-    95% interval."""
+    95% interval, as ``results`` has it: over seeds or, of one, over videos."""
     seeds = min(len(some), len(others))
     mean, halves = tables.apart(some[:seeds], others[:seeds], test)
-    return 100 * mean, 100 * (halves.get("seeds") or halves["episodes"])
+    return 100 * mean, 100 * (halves.get("seeds") or halves["videos"])

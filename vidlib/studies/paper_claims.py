@@ -139,13 +139,13 @@ def _measured(method: str, claim: Claim, changes: pd.DataFrame) -> Iterator[tupl
 
 
 def _texts(method: str, column: str, world: str) -> tuple[float, float]:
-    """Points that a method loses where the classes' texts are permuted, and half the interval over seeds."""
+    """Points that a method loses where the classes' texts are permuted, and half the interval over seeds or videos."""
     same = ladder.studied(column, world).get(method)
     if not same or PERMUTED not in same[0].result:
         raise UserError(f"{method} has no record with texts on {world}")
     gaps = [paired(tables.tested(run), tables.tested(run, PERMUTED)) for run in same]
     mean, halves = over_seeds([gap.summary() for gap in gaps])
-    return 100 * mean, 100 * (halves.get("seeds") or halves["episodes"])
+    return 100 * mean, 100 * (halves.get("seeds") or halves["videos"])
 
 
 FORMAT = {"points": "{:+.1f}", "half": "± {:.1f}"}

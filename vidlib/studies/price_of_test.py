@@ -4,8 +4,10 @@ Val chooses, as in every run here, so what is trained is the plain run's to the 
 known beside it. Legend: `R` runs, `C` checkpoints, `K` of them compared.
 """
 
-import contextlib
+import fcntl
 import inspect
+import json
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -165,13 +167,23 @@ def _chosen(val: np.ndarray, test: np.ndarray) -> tuple[int, int]:
 
 
 def write(root: Path) -> None:
-    """Make the record in ``root`` of those planned runs that are finished, and of those that it has already."""
-    wanted = list[RunParams]()
-    for method in METHODS:
-        with contextlib.suppress(UserError):  # whose tries are not all done
-            wanted += planned(method)
-    finished = [run for params in wanted if (run := running.recorded(_work(params)))]
-    save(together(of_runs(finished), load(root), wanted), root)
+    """Make the record in ``root`` of those planned runs that are finished, and of those that it has already; one
+    process at a time."""
+    root.mkdir(parents=True, exist_ok=True)
+    handle = os.open(root, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        old, wanted = load(root), list[RunParams]()
+        for method in METHODS:
+            try:
+                wanted += planned(method)
+            except UserError:  # its tries are not all here: what the record has of it stays
+                wanted += [params for params in params_of(old) if params.method == method] if old else []
+        finished = [run for params in wanted if (run := running.recorded(_work(params)))]
+        if finished:
+            save(together(of_runs(finished), old, wanted), root)
+    finally:
+        os.close(handle)
 
 
 def together(new: Price, old: Price | None, wanted: list[RunParams]) -> Price:
@@ -186,9 +198,14 @@ def together(new: Price, old: Price | None, wanted: list[RunParams]) -> Price:
     return Price(new.about | {"params": own, "runs": lines}, *arrays)
 
 
-def _keys(price: Price) -> list[str]:
+def params_of(price: Price) -> list[RunParams]:
+    """The parameters of each of its runs."""
     params, lines = price.about["params"], price.about["runs"]
-    return [records.key(RunParams.parse(params[line["method"]] | {"seed": line["seed"]})) for line in lines]
+    return [RunParams.parse(params[line["method"]] | {"seed": line["seed"]}) for line in lines]
+
+
+def _keys(price: Price) -> list[str]:
+    return [records.key(params) for params in params_of(price)]
 
 
 def has(params: RunParams) -> bool:
@@ -198,10 +215,11 @@ def has(params: RunParams) -> bool:
 
 
 def save(price: Price, folder: Path) -> None:
-    """Write the two files of the record."""
+    """Write the record: an .npz that holds all of it, and beside it a .json that says what it is."""
     folder.mkdir(parents=True, exist_ok=True)
     arrays = {"val": price.val.astype(np.int16), "test": price.test.astype(np.int16)}
     bits = {"chosen": np.packbits(price.chosen, axis=-1), "answers": price.chosen.shape[-1]}
+    bits["about"] = np.array(json.dumps(price.about))
     with paths.atomic_write(folder / f"{NAME}.npz") as part, open(part, "wb") as out:
         np.savez_compressed(out, **arrays, **bits)
     runs.write_json(folder / f"{NAME}.json", price.about)
@@ -213,10 +231,14 @@ def load(folder: Path | None = None) -> Price | None:
     folder = folder or paths.records_dir()
     if not folder or not (folder / f"{NAME}.npz").is_file():
         return None
-    about = paths.read_json(folder / f"{NAME}.json", MAKE)
-    with np.load(folder / f"{NAME}.npz") as file:
-        chosen = np.unpackbits(file["chosen"], axis=-1, count=int(file["answers"])).astype(bool)
-        price = Price(about, file["val"].astype(int), file["test"].astype(int), chosen)
+    file = records.npz(folder / f"{NAME}.npz")
+    if lacking := {"about", "val", "test", "chosen", "answers"} - file.keys():
+        raise UserError(f"{folder / NAME}.npz lacks {', '.join(sorted(lacking))}; {MAKE}")
+    about = json.loads(str(file["about"]))
+    chosen = np.unpackbits(file["chosen"], axis=-1, count=int(file["answers"])).astype(bool)
+    price = Price(about, file["val"].astype(int), file["test"].astype(int), chosen)
+    if {len(about["runs"])} != {len(price.val), len(price.test), len(chosen)}:
+        raise UserError(f"{folder / NAME}.npz tells of {len(about['runs'])} runs and keeps others; {MAKE}")
     for val, test, answers in zip(price.val, price.test, chosen, strict=True):
         if [test[c].sum() for c in _chosen(val, test)] != answers.sum(1).tolist():
             raise UserError(f"{folder / NAME}.npz: answers and their counts differ; {MAKE}")

@@ -12,7 +12,9 @@ from __future__ import annotations
 import functools
 import io
 import json
+import tokenize
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -134,7 +136,8 @@ def load(root: Path | None = None) -> list[Record]:
 
 
 def _files(root: Path | None) -> list[Path]:
-    return sorted((root / "runs").glob("*.json")) if root else []
+    """Those of the records in a folder, in order; what is just being written is none."""
+    return sorted(file for file in (root / "runs").glob("*.json") if file.name[0] != ".") if root else []
 
 
 @functools.lru_cache(4)
@@ -275,13 +278,16 @@ def _evaluation(summary: Mapping[str, Any], asked: Mapping[str, np.ndarray], ans
     )
 
 
-@functools.lru_cache(64)
-def read_npz(file: Path) -> dict[str, np.ndarray]:
+def npz(file: Path) -> dict[str, np.ndarray]:
+    """The arrays of a file as they are now; UserError where it cannot be read."""
     try:
         with np.load(file, allow_pickle=False) as content:
             return dict(content)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, tokenize.TokenError) as error:
         raise UserError(f"{file} cannot be read ({error}): {DAMAGED}") from None
+
+
+read_npz = functools.lru_cache(64)(npz)
 
 
 def _write(file: Path, **arrays: np.ndarray) -> None:

@@ -65,17 +65,21 @@ def described(run: runs.Run, files: Mapping[str, Path]) -> Entity:
 def write(run: runs.Run, out: Path | None = None) -> Path:
     """Make the crate of a run or record in the folder ``out`` (default: ``crates/`` among the runs); that folder.
 
-    UserError: ``out`` holds something that is no such crate.
+    UserError: ``out`` holds something that is no crate of this run, or cannot be written; a file of the run is gone.
     """
     out = out or paths.runs_dir() / "crates" / run.id
-    if out.exists() and not (out / FILE).is_file():
-        raise UserError(f"out: {out} is there and is no crate; give a folder that is not there yet")
+    if out.exists() and not ((out / FILE).is_file() and f"run {run.id}" in (out / FILE).read_text()):
+        raise UserError(f"out: {out} is there and is no crate of this run; give a folder that is not there yet")
     held = files(run)
-    for name, path in held.items():
-        (out / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(path, out / name)
-    with paths.atomic_write(out / FILE) as part:
-        part.write_text(json.dumps(described(run, held), indent=1, ensure_ascii=False) + "\n")
+    if lacking := [path for path in held.values() if not path.is_file()]:
+        raise UserError(f"{lacking[0]} is not here: {records.DAMAGED}")
+    told = json.dumps(described(run, held), indent=1, ensure_ascii=False) + "\n"
+    with paths.written("out", out):
+        with paths.atomic_write(out / FILE) as part:  # first, so that one that was interrupted is known as ours
+            part.write_text(told)
+        for name, path in held.items():
+            (out / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, out / name)
     return out
 
 

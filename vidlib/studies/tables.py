@@ -55,8 +55,9 @@ def of_videos(run: Run) -> bool:
 
 
 def apart(some: Sequence[Run], others: Sequence[Run], what: str = "") -> tuple[float, dict[str, float | None]]:
-    """How far ``some`` are above ``others`` on the same trials, pair by pair, and its intervals; fractions."""
-    pairs = zip(some, others, strict=True)
+    """How far ``some`` are above ``others`` on the same trials, pair by pair, and its intervals; fractions. A pair of
+    runs that stands for several seeds counts once."""
+    pairs = {(a.id, b.id): (a, b) for a, b in zip(some, others, strict=True)}.values()
     return over_seeds([paired(tested(a, what), tested(b, what)).summary() for a, b in pairs])
 
 
@@ -68,6 +69,11 @@ def tested(run: Run, what: str = "") -> Evaluation:
     if hasattr(run, "evaluation"):  # studies.records, which loads torch
         return run.evaluation(what)
     return Evaluation.load(run.path("episodes.npz" if what == report and not of_videos(run) else f"{what}.npz"))
+
+
+def once(same: Sequence[Run]) -> list[Run]:
+    """The runs of a name, one that stands for several seeds once: what trains nothing has no interval over seeds."""
+    return list({run.id: run for run in same}.values())
 
 
 def splits(studied: Studied) -> list[str]:
@@ -86,7 +92,7 @@ def mean_interval(results: Sequence[Mapping[str, Any]], what: str) -> str:
 def _by_split(studied: Studied) -> Iterator[tuple[str, str, list[dict]]]:
     for (name, same), split in itertools.product(studied.items(), splits(studied)):
         if split in same[0].result:
-            yield name, split, [run.result for run in same]
+            yield name, split, [run.result for run in once(same)]
 
 
 def result_table(studied: Studied) -> pd.DataFrame:
@@ -116,7 +122,7 @@ def result_table(studied: Studied) -> pd.DataFrame:
         if not videos:
             row["selected at"] = ", ".join(selected_at(result) for result in results)
         row["minutes"] = f"{sum(result['fit']['seconds'] for result in results if result['fit']) / 60:.1f}"
-        rows.append(row | {"seeds": len({run.id for run in studied[name]})})
+        rows.append(row | {"seeds": len(results)})
     return pd.DataFrame(rows).set_index(index)
 
 
@@ -169,7 +175,7 @@ def bubble_rows(studied: Studied, split: str = "test") -> pd.DataFrame:
     """Our runs, the untrained ones left out, as ``viz.bubbles`` draws them: per cent, and parameters in millions."""
     rows = []
     for name, same in studied.items():
-        results = [run.result for run in same if split in run.result]
+        results = [run.result for run in once(same) if split in run.result]
         if not results or name in UNTRAINED:
             continue
         accuracy, low, high = bar([result[split] for result in results])
@@ -192,7 +198,7 @@ def bar(records: Sequence[Mapping[str, Any]]) -> tuple[float, float, float]:
 
 def over(same: Sequence[Run]) -> str:
     """What the bar of these runs is over: ``3 seeds``, or of one run ``episodes`` or ``videos``."""
-    return f"{len(same)} seeds" if len(same) > 1 else "videos" if of_videos(same[0]) else "episodes"
+    return f"{len(same)} seeds" if len(same := once(same)) > 1 else "videos" if of_videos(same[0]) else "episodes"
 
 
 def cost_table(studied: Studied) -> pd.DataFrame:

@@ -131,7 +131,7 @@ def rows(p: TowersParams, found: Found) -> pd.DataFrame:
     for head, tower in itertools.product(p.compared, p.planned):
         line = {"head": label(head), "tower": tower, "accuracy": np.nan, "half": np.nan, "over": None}
         if same := found.get((head, tower)):
-            mean, halves = over_seeds([run.result["test"] for run in {run.id: run for run in same}.values()])
+            mean, halves = over_seeds([run.result["test"] for run in tables.once(same)])
             over = next(iter(halves))
             line |= {"accuracy": 100 * mean, "half": 100 * halves[over], "over": over}
         drawn.append(line)
@@ -147,22 +147,16 @@ def beside(p: TowersParams, found: Found) -> dict[str, dict[tuple[str, str], tup
     return {name: {a: b for a, b in pairs.items() if a != b and b in found} for name, pairs in named.items()}
 
 
-def gap(ours: Sequence[runs.Run], theirs: Sequence[runs.Run]) -> tuple[float, dict[str, float | None]]:
-    """The difference on the same episodes, seed by seed, and its intervals; fractions."""
-    pairs = {(a.id, b.id): (a, b) for a, b in zip(ours, theirs, strict=True)}.values()
-    return tables.apart(*zip(*pairs, strict=True))
-
-
 def table(p: TowersParams, found: Found) -> pd.DataFrame:
     """The same with every interval, paired differences (points) to what ``beside`` says, the control of shuffled
     frames, what trained and what that took."""
     lines, others = [], beside(p, found)
     for (head, tower), same in found.items():
-        results = [run.result for run in {run.id: run for run in same}.values()]
+        results = [run.result for run in tables.once(same)]
         row = {"head": label(head), "tower": tower, "test accuracy": tables.mean_interval(results, "test")}
         row["frames shuffled"] = tables.mean_interval(results, "frames_shuffled")
         for name, pairs in others.items():
-            mean, halves = gap(same, found[pairs[head, tower]]) if (head, tower) in pairs else (0, {})
+            mean, halves = tables.apart(same, found[pairs[head, tower]]) if (head, tower) in pairs else (0, {})
             row[name] = f"{100 * mean:+.1f} {each_called(halves)}" if halves else "-"
         trains = results[0]["fit"] is not None
         row["trained (M)"] = results[0]["cost"]["trainable"] / 1e6 if trains else 0.0
@@ -191,7 +185,7 @@ def as_it_came_out(p: TowersParams, found: Found) -> Iterator[str]:
         for tower in grid:
             said: dict[str, list[str]] = {"above": [], "below": [], "undecided": []}
             for (head, _), other in ((pair, other) for pair, other in pairs.items() if pair[1] == tower):
-                mean, halves = gap(found[head, tower], found[other])
+                mean, halves = tables.apart(found[head, tower], found[other])
                 half = halves.get("seeds", halves["videos"]) or 0
                 said["above" if mean > half else "below" if -mean > half else "undecided"].append(label(head))
             if any(said.values()):
@@ -256,7 +250,8 @@ def answers(p: TowersParams, manifest: Manifest, found: Found, kept: Kept) -> di
 
 
 def open_set_table(given: Mapping[tuple[str, str], Answers]) -> pd.DataFrame:
-    """AUROC, and what is kept and refused at the threshold that val chose, per cent with each interval."""
+    """AUROC, and what is kept and refused at the threshold that val chose, per cent with each interval: over videos and
+    classes those asked alone, without supports, and called so."""
     lines = []
     for (head, tower), each in given.items():
         if each.outside is None:
@@ -270,7 +265,8 @@ def open_set_table(given: Mapping[tuple[str, str], Answers]) -> pd.DataFrame:
 
 
 def _with_halves(value: float, halves: Mapping[str, float]) -> str:
-    return f"{100 * value:.1f}% {each_called(halves)}"
+    called = {kind if kind == "episodes" else f"asked {kind}": half for kind, half in halves.items()}
+    return f"{100 * value:.1f}% {each_called(called)}"
 
 
 def roc(p: TowersParams, given: Mapping[tuple[str, str], Answers]) -> tuple[pd.DataFrame, dict[str, tuple]]:

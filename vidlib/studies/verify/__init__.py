@@ -20,7 +20,7 @@ from vidlib.studies.verify import checks, replay, together
 from vidlib.studies.verify.subject import Subject
 
 ALONE = (*checks.CHECKS, replay.weights)
-TOGETHER = (together.twins, together.costs, together.bands)
+TOGETHER = (together.twins, together.once, together.costs, together.bands)
 REPLAYING = 20.0  # seconds after which no other run is replayed
 
 
@@ -62,15 +62,23 @@ class Verdict:
         yield f"{self.subjects} runs or records, {number} checks in {self.seconds:.0f} s, {again}; {holds}"
 
 
-def found(path: str | Path) -> list[runs.Run]:
-    """The runs that a path names: a run's folder, a record's .json, a folder of records or of runs."""
+def found(path: str | Path, unread: Callable[[str, UserError], object] | None = None) -> list[runs.Run]:
+    """The runs that a path names: a run's folder, a record's .json, a folder of records or of runs. One of several
+    folders that cannot be read is told to ``unread``, by its name."""
     path = paths.absolute(path)
     if path.suffix == ".json" and path.is_file() and path.parent.name == "runs":
         return [records.Record(path)]
-    if any((path / "runs").glob("*.json")):
+    if any((path / "runs").glob("[!.]*.json")):
         return records.load(path)
     homes = [path] if (path / "result.json").is_file() else [file.parent for file in sorted(path.glob("*/result.json"))]
-    whole = [run for home in homes if (run := runs.read(home))]
+    whole = []
+    for home in homes:
+        try:
+            whole += filter(None, [runs.read(home)])
+        except UserError as error:
+            if unread is None or len(homes) == 1:
+                raise
+            unread(home.name, error)
     if not whole:
         raise UserError(
             f"{path} is no finished run, record, or folder of them: give RUN, records/ or records/runs/ID.json"
@@ -85,7 +93,11 @@ def verify(where: Sequence[str | Path] = (), replaying: float = REPLAYING) -> Ve
     if not roots:
         raise UserError("no records are here: give a run's folder, or a folder of records")
     verdict, subjects = Verdict(), []
-    for run in (run for root in roots for run in found(root)):
+
+    def unread(name: str, error: UserError) -> None:
+        verdict.findings.append(Finding(name, "read", str(error)))
+
+    for run in (run for root in roots for run in found(root, unread)):
         verdict.subjects += 1
         if it := _subject(run, verdict.findings):
             subjects.append(it)
@@ -98,10 +110,7 @@ def verify(where: Sequence[str | Path] = (), replaying: float = REPLAYING) -> Ve
             if it.run.id in own:
                 into.append(Finding(it.run.id, check.__name__, said))
     for root in (Path(root) for root in roots if (Path(root) / "runs").is_dir()):
-        try:
-            verdict.findings += [Finding(of, "figures", said) for of, said in together.figures(root)]
-        except UserError as error:
-            verdict.findings.append(Finding(root.name, "figures", str(error)))
+        verdict.findings += [Finding(of, "figures", said) for of, said in together.figures(root)]
     _replay(subjects, verdict, replaying)
     for it in subjects:
         verdict.unknown.update(dict.fromkeys(it.unknown, 1))
@@ -131,24 +140,20 @@ def _alone(it: Subject, verdict: Verdict) -> None:
     for check in ALONE:
         verdict.findings += [Finding(it.run.id, check.__name__, said) for said in _said(check, it)]
     vars(it).pop("tests", None)  # some MB
-    if lacking := trust.incomplete(it.result):
+    if not it.broken and (lacking := trust.incomplete(it.result)):
         verdict.partial[it.run.id] = lacking
 
 
 def _said(check: Callable[[Subject], Iterator[str]], it: Subject) -> list[str]:
-    """What a check says; that what it needs is not there, or of another kind, is a finding too."""
-    try:
-        return [*check(it)]
-    except UserError as error:
-        it.broken = True
-        return [str(error)]
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        it.broken = True
-        return [f"its record lacks what '{check.__name__}' reads, or holds another thing there ({error!r})"]
+    """``together.said_by`` of one run, which is broken where it cannot be read."""
+    return together.said_by(check, it, lambda: setattr(it, "broken", True))
 
 
 def _usable(it: Subject) -> bool:
-    """Whether its answers and curve can be read."""
+    """Whether its answers, cost and curve can be read."""
+    if not it.broken:
+        costs = [it.result["cost"].get(name) for name in ("total", "trainable", "gmacs", "clips_per_second")]
+        it.broken = None in costs
     if not it.broken and it.fit:
         _said(lambda it: iter([] if it.signature and together.measures(it) else []), it)
     return not it.broken

@@ -34,7 +34,8 @@ ROUNDED = 1e-3  # a sum of means that were written with five digits
 def name(it: Subject) -> Iterator[str]:
     """Its name is the hash of what determined it."""
     made = Identity(it.values["method"], it.values, it.contents).id
-    for where, said in (("its name is", it.run.id.partition(".")[0]), ("it says", it.environment["id"])):
+    named = it.run.id if it.kept else it.run.id.partition(".")[0]  # of a folder: .2 where it was done afresh
+    for where, said in (("its name is", named), ("it says", it.environment["id"])):
         if said != made:
             yield f"its parameters and contents hash to {made}, and {where} {said}"
 
@@ -46,7 +47,7 @@ def parameters(it: Subject) -> Iterator[str]:
     named_by_content = {*running.RESOLVED, *it.contents} - {*it.values}
     for each in sorted({*it.values, *meant} - named_by_content - {"directional"}):
         hashed, here = it.values.get(each, "absent"), meant.get(each, "absent")
-        if hashed != here and (each in it.values or it.todays):  # earlier code had fewer parameters
+        if hashed != here and (each in it.values or each in it.raw or it.todays):  # earlier code had fewer parameters
             yield f"{each} is {here!r} in its parameters, and {hashed!r} was hashed into its name"
 
 

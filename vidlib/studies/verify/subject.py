@@ -58,9 +58,15 @@ class Subject:
         return {name: tables.tested(self.run, name) for name in self.names}
 
     @functools.cached_property
+    def bits(self) -> dict[tuple[str, str], tuple[int, np.ndarray]]:
+        """Of each test, by its name and list: how many answers there are, and which are right, packed."""
+        each = self.tests.items()
+        return {(name, t.checksum): (len(t.hits), np.packbits(t.hits.astype(bool))) for name, t in each}
+
+    @functools.cached_property
     def signature(self) -> tuple[str, int, int]:
         """A digest of all lists and answers; of the reported one, how many are right and how many there are."""
-        answers = [[each.checksum, np.packbits(each.hits.astype(bool)).tobytes().hex()] for each in self.tests.values()]
+        answers = [[checksum, packed.tobytes().hex()] for (_, checksum), (_, packed) in self.bits.items()]
         reported = self.tests[self.report].hits
         return digest(answers), int(reported.sum()), len(reported)
 

@@ -5,24 +5,33 @@ A kind is a run without its seed and whatever the code: the same method, tower, 
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import math
+import tokenize
+import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from vidlib.basics import paths
 from vidlib.basics.digests import digest
 from vidlib.basics.errors import UserError
-from vidlib.studies import coverage, price_of_test, records
-from vidlib.studies.verify.subject import Subject
+from vidlib.studies import coverage, fresh_videos, ladder, price_of_test, records
+from vidlib.studies.verify.subject import Subject, drawn, listed
 
 CURVES = ("accuracy", "val accuracy", "training loss")
 LIVED = ("method", "arguments", "backbone", "dataset", "seed", "lr", "frames", "shot", "train_episodes", "epochs")
 TELLING = 50  # right answers, and wrong ones, at least, where equal answers are no chance
+LONG, APART = 10_000, 0.01  # answers of a list; the least share in which runs that differ in LIVED differ (2.9% here)
+SIZED = ("method", "arguments", "backbone", "dataset", "test_dataset", "protocol", "frames")
 LEAST = 6.0  # points that a band of accuracies reaches at least; of a loss a quarter of it
 
 Said = Iterator[tuple[Subject, str]]
+T = TypeVar("T")
 
 
 def kind(it: Subject) -> str:
@@ -49,21 +58,63 @@ def twins(subjects: Sequence[Subject]) -> Said:
                 found[answers].append(it)
     for first, *rest in found.values():
         for it in rest:
-            if other := [name for name in LIVED if it.values.get(name) != first.values.get(name)]:
+            if other := _unlike(it, first):
                 yield (
                     it,
                     f"its answers are those of {first.run.id} to the bit, though they differ in {', '.join(other)}",
                 )
+    yield from _near_twins(subjects)
+
+
+def _near_twins(subjects: Sequence[Subject]) -> Said:
+    """On a long list such runs differ in at least ``APART`` of the answers: one test alone of another run is found."""
+    lists: dict[tuple[str, str], list[tuple[Subject, np.ndarray]]] = defaultdict(list)
+    for it in (it for it in subjects if it.fit):
+        for where, (number, packed) in it.bits.items():
+            if number >= LONG:
+                lists[where].append((it, packed))
+    for (test, _), same in lists.items():
+        for i, (it, packed) in enumerate(same):
+            for first, others in same[:i]:
+                differ = int(np.bitwise_count(packed ^ others).sum())
+                if 0 < differ < APART * it.bits[test, it.result[test]["checksum"]][0] and _unlike(it, first):
+                    yield it, f"all but {differ} of its answers to {test} are those of {first.run.id}"
+                elif not differ and it.signature[0] != first.signature[0] and _unlike(it, first):
+                    yield it, f"its answers to {test} are those of {first.run.id}"
+
+
+def _unlike(it: Subject, other: Subject) -> list[str]:
+    """In what two runs differ that ought to show in their answers."""
+    return [name for name in LIVED if it.values.get(name) != other.values.get(name)]
+
+
+def once(subjects: Sequence[Subject]) -> Said:
+    """In a folder of records a run has one, and a kind the seeds from 0 on."""
+    kept = [it for it in subjects if it.kept]
+    first: dict[tuple[Path, str], Subject] = {}
+    for it in kept:
+        if (other := first.setdefault((it.run.file.parent, records.key(it.params)), it)) is not it:
+            yield it, f"it is a second record of the run of {other.run.id}: delete the one that is not meant"
+    for same in _kinds(kept).values():
+        seeds = {it.params.seed for it in same}
+        if lacking := sorted({*range(max(seeds))} - seeds):
+            yield same[0], f"its kind has seeds {sorted(seeds)}, and no record of {lacking}"
 
 
 def costs(subjects: Sequence[Subject]) -> Said:
-    """The seeds of a kind have as many parameters and multiply-adds."""
-    for same in _kinds(subjects).values():
-        for what in ("total", "trainable", "gmacs"):
-            for it in same[1:]:
+    """Runs of one method, tower and data have as many parameters, the seeds of a kind as many multiply-adds, too."""
+    alike: dict[str, list[Subject]] = defaultdict(list)
+    for it in subjects:
+        alike[digest([it.values.get(name) for name in SIZED])].append(it)
+        seconds = [it.result["cost"]["clips_per_second"], *(it.result[name]["seconds"] for name in it.names)]
+        if not all(np.isfinite(each) and each >= 0 for each in seconds):
+            yield it, "a time or speed in it is negative, or no number"
+    for groups, names in ((alike, ("total", "trainable")), (_kinds(subjects), ("gmacs",))):
+        for same in groups.values():
+            for what, it in itertools.product(names, same[1:]):
                 if it.result["cost"][what] != same[0].result["cost"][what]:
                     here, there = it.result["cost"][what], same[0].result["cost"][what]
-                    yield it, f"it says {what} {here:,}, and another seed of its kind, {same[0].run.id}, {there:,}"
+                    yield it, f"it says {what} {here:,}, and {same[0].run.id}, which is as large, {there:,}"
 
 
 def measures(it: Subject) -> dict[str, tuple[float, float]]:
@@ -105,19 +156,52 @@ def bands(subjects: Sequence[Subject]) -> Said:
 
 
 def _price(folder: Path) -> Iterator[str]:
-    """Answers and counts agree (``load``), and each run of the record has its method's parameters."""
-    price = price_of_test.load(folder)
-    for line in price.about["runs"]:
-        if line["method"] not in price.about["params"]:
-            yield f"it names no parameters of {line['method']}"
-    if len(price.about["runs"]) != len(price.val) or price.val.shape[1] != len(price.about["steps"]):
-        yield f"it tells of {len(price.about['runs'])} runs, {len(price.about['steps'])} checkpoints, and keeps others"
+    """Answers and counts agree (``load``); each run is of its name, once, at what the ladder's tries chose, on the list
+    and at the checkpoints that its parameters mean, with counts that can be."""
+    price, number = price_of_test.load(folder), 0
+    if paths.read_json(folder / f"{price_of_test.NAME}.json", records.DAMAGED) != price.about:
+        yield f"it says another thing than {price_of_test.NAME}.npz holds"
+    lines, every = price.about["runs"], price_of_test.params_of(price)
+    seeds: dict[str, list[int]] = defaultdict(list)
+    for line, p in zip(lines, every, strict=True):
+        seeds[p.method].append(p.seed)
+        if line["method"] != p.method or not line["run"].startswith(f"{p.method}-") or not line["seconds"] >= 0:
+            yield f"run {line['run']} is said to be of {line['method']}, of {line['seconds']} s"
+        with contextlib.suppress(UserError):  # whose tries are not here
+            best = ladder.best(p.method, price.about["column"])
+            if (p.lr, p.metric_scale) != (best.lr, best.metric_scale):
+                yield f"{p.method} has lr {p.lr} and scale {p.metric_scale}, which its tries did not choose"
+        ends = math.ceil(p.train_episodes / p.episodes_per_step), max(1, p.val_every // p.episodes_per_step)
+        if price.about["steps"] != sorted({*range(ends[1], ends[0] + 1, ends[1]), ends[0]}):
+            yield f"the checkpoints of {p.method} are not those that its parameters mean"
+        asked = drawn(listed(price.about["world"]), "test", p.way, p.shot, p.query, p.test_episodes)
+        if price.about["checksum"] != asked["checksum"]:
+            yield f"its list is not the one that the parameters of {p.method} draw"
+        number = p.test_episodes * p.way * p.query
+        if price.val.max() > p.val_episodes * p.way * p.query or price.chosen.shape[-1] != number:
+            yield f"it counts more right answers than the parameters of {p.method} ask for, or keeps others"
+    for method, own in seeds.items():
+        if sorted(own) != [*range(len(own))]:
+            yield f"{method} has seeds {own}, each from 0 on once"
+    if price.val.shape[1] != len(price.about["steps"]) or min(price.val.min(), price.test.min()) < 0:
+        yield "it has fewer checkpoints than it says, or counts below none"
+    if price.test.max() > number / 2:
+        yield "it counts more right answers on test than there are"
+    for one, other in itertools.combinations(range(len(lines)), 2):
+        if np.array_equal(price.val[one], price.val[other]) or np.array_equal(price.chosen[one], price.chosen[other]):
+            yield f"{lines[one]['run']} and {lines[other]['run']} have the same answers"
 
 
 def _intervals(folder: Path) -> Iterator[str]:
     """As many replicates as it says, and of every one the difference of its two methods."""
     kept, about = coverage.load(folder)
-    for each in kept:
+    for each, setting in zip(kept, about["settings"], strict=True):
+        number = len(fresh_videos.classes(setting["group"]))
+        drawn_of = about["videos"] / about["pool"][setting["group"]], about["classes"] / number
+        if each["share"].tolist() != [drawn_of[number != about["classes"]]]:
+            yield f"a replicate of {setting['name']} has another share of its pool than it says"
+        if each["half"].shape != (about["replicates"], 3, len(about["intervals"])) or each["half"].min() < 0:
+            yield f"the intervals of {setting['name']} are not as many as its replicates, or below none"
         for what in ("estimate", "truth"):
             first, second, difference = each[what].T
             if len(each[what]) != about["replicates"]:
@@ -130,11 +214,22 @@ FIGURES: dict[str, Callable[[Path], Iterator[str]]] = {price_of_test.NAME: _pric
 
 
 def figures(root: Path) -> Iterator[tuple[str, str]]:
-    """Further files of a folder of records: each can be read, and holds what ``FIGURES`` checks of it."""
-    for file in sorted(root.rglob("*.json")):
-        if file.parent.name not in ("runs", "code"):
-            paths.read_json(file, records.DAMAGED)
-            try:
-                yield from ((file.name, said) for said in FIGURES.get(file.stem, lambda _: iter(()))(file.parent))
-            except UserError as error:
-                yield file.name, str(error)
+    """Further files of a folder of records: each can be read, has its partner, and holds what ``FIGURES`` checks."""
+    for file in sorted(root.glob("runs/*.npz")):
+        if not file.with_suffix(".json").is_file() and file.name[0] != ".":
+            yield file.name, f"it has no {file.stem}.json: {records.DAMAGED}"
+    for name, check in FIGURES.items():
+        if any((root / f"{name}{ending}").is_file() for ending in (".json", ".npz")):
+            yield from ((f"{name}.json", said) for said in said_by(check, root))
+
+
+def said_by(check: Callable[[T], Iterator[str]], of: T, broken: Callable[[], object] = lambda: None) -> list[str]:
+    """What a check says; that what it needs is not there, or of another kind, is a finding too, and ``broken``."""
+    try:
+        return [*check(of)]
+    except UserError as error:
+        broken()
+        return [str(error)]
+    except (LookupError, TypeError, ValueError, AttributeError, zlib.error, tokenize.TokenError) as error:
+        broken()
+        return [f"its record lacks what '{check.__name__}' reads, or holds another thing there ({error!r})"]
