@@ -204,8 +204,9 @@ def _order(p: ByRecipe, manifest: Manifest, run: runs.Run) -> Iterator[str]:
 def learns(p: ByRecipe, found: Found) -> Iterator[str]:
     """That training gains on new classes: asserted where that was measured, else said as it came out."""
     world = LEARNED.get(p.method, "")
-    claim = f"trained by its small recipe {study.label(p.method)} is above itself untrained on new classes of "
-    claim += f"{world or 'an embedded world'}, intervals apart"
+    how = "trained by its small recipe" if world else "trained"
+    claim = f"{how} {study.label(p.method)} is above itself untrained on new classes of {world or 'an embedded world'}, "
+    claim += "intervals apart"
     if "untrained" not in found or not found[p.method][0].result["cost"]["trainable"]:
         yield f"not claimed here: {claim}; nothing was trained"
         return
