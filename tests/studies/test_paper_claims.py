@@ -31,6 +31,8 @@ def test_the_table_turns_ablations_round_and_counts(monkeypatch):
         return gaps[column, world]
 
     monkeypatch.setattr(ladder, "gap", gap)
+    monkeypatch.setattr(ladder, "once", lambda method, column, world: False)
+    monkeypatch.setattr(ladder, "searched_blindly", lambda method, column: (method, column) == ("trx", ladder.TUNED))
     changes = pd.DataFrame(
         {"difference": [-4.0, 2.0, 0.5, np.nan], "half": [1.0, 1.0, 1.0, np.nan]},
         index=[
@@ -46,7 +48,12 @@ def test_the_table_turns_ablations_round_and_counts(monkeypatch):
     assert so["dense temporal modelling helps", "ablation, val"] == "fails"
     assert so["frames and tuples are better than frames alone", "ablation, val"] == paper_claims.OPEN
     assert so["frames and tuples are better than tuples alone", "ablation, val"] == paper_claims.NONE
-    assert so["above TRX"].to_dict() == {"motion, clip-mini frozen": "holds", "motion, clip-mini tuned": "fails"}
+    assert so["above TRX"].to_dict() == {
+        "motion, clip-mini frozen": "holds",
+        "motion, clip-mini tuned": "fails; searched blindly: TRX",
+    }
     assert so["above OTAM", "ladder"] == paper_claims.NONE
+    monkeypatch.setattr(ladder, "once", lambda method, column, world: column == ladder.FROZEN)
+    assert paper_claims.table("gghm", changes)["so"]["above TRX", "motion, clip-mini frozen"] == paper_claims.ONCE
     said = paper_claims.summary(table)
-    assert said == "Of 8 claims: 1 hold, 1 hold in part, 1 fail, 1 stay open, 4 have no record."
+    assert said == "Of 8 claims: 1 hold, 1 hold here and fail there, 1 fail, 1 stay open, 4 have no record."

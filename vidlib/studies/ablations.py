@@ -25,7 +25,7 @@ from vidlib.results.accuracy import Evaluation, Paired, paired, seed_interval
 from vidlib.results.intervals import over_seeds
 from vidlib.studies import records
 from vidlib.studies.ladder import SEEDS
-from vidlib.studies.tables import Studied, label, of_videos, over, seeds, tested
+from vidlib.studies.tables import Studied, first, label, of_videos, over, seeds, tested
 from vidlib.training import few_shot, side_by_side, video_text
 
 
@@ -230,9 +230,9 @@ def table(done: Studied, method: str) -> pd.DataFrame:
 
     With several seeds accuracies are means over them, differences are taken seed by seed, and the intervals are over
     seeds; with one they are over its trials, and ``over`` says which. ``half, videos`` and ``half, classes`` are those
-    over other videos and over other classes. Another number of ways makes other episodes, so its difference is not
-    paired by them. ``beyond its interval`` says in words what a difference is. Of labelled videos, new classes have
-    columns of their own. Where ablations have groups, the column ``of`` says which.
+    over other videos and over other classes. Of another number of ways there is no difference: chance is another. What
+    met fewer of the same episodes is compared on those. ``beyond its interval`` says in words what a difference is. Of
+    labelled videos, new classes have columns of their own. Where ablations have groups, the column ``of`` says which.
     """
     rows, whole = [], done.get(FULL.label, ())
     for ablation in (FULL, *ABLATIONS[method]):
@@ -261,6 +261,8 @@ def _against(same: Sequence[runs.Run], whole: Sequence[runs.Run], what: str = ""
     here, full = ({run.params["seed"]: tested(run, what) for run in each} for each in (same, whole))
     mean, half = seed_interval([each.accuracy for each in here.values()], next(iter(here.values())).interval)
     row: dict[str, Any] = {"accuracy": 100 * mean, "interval": 100 * half}
+    if whole and same[0].params.get("way") != whole[0].params.get("way"):
+        return row | {SAID: "not compared: chance is another"}
     if not (gaps := [_gap(here[seed], full[seed]) for seed in here if seed in full]):
         return row
     mean, halves = over_seeds([gap.summary() for gap in gaps])
@@ -280,16 +282,23 @@ def _gap(here: Evaluation, full: Evaluation) -> Paired:
     """What an ablation of one seed is above the full method of that seed; unpaired where they met other episodes."""
     if here.checksum == full.checksum:
         return paired(here, full)
+    count = min(len(here.per_trial), len(full.per_trial))
+    if here.trial == full.trial == "episode" and here.support is not None and full.support is not None:
+        ours, theirs = first(here, count), first(full, count)
+        if np.array_equal(ours.support, theirs.support) and np.array_equal(ours.query, theirs.query):
+            return paired(ours, theirs)
     both = {kind: float(np.hypot(half, full.intervals[kind])) for kind, half in here.intervals.items()}
     own = float(np.hypot(here.interval, full.interval))
     return Paired(here.accuracy - full.accuracy, own, len(here.per_trial), here.trial, both)
 
 
 def styled(changes: pd.DataFrame) -> Styler:
-    """``table`` with one digit, and three of the parameters; what has no number was not run."""
-    numbers = [name for name in changes if name in NUMBERS]
-    shown = changes.style.format("{:.1f}", na_rep="not run", subset=numbers)
-    return shown.format("{:.3f}", na_rep="not run", subset=["trained (M)"])
+    """``table`` with one digit, and three of the parameters; of what was run a number that is none is a dash."""
+    numbers, ran, shown = [name for name in changes if name in NUMBERS], changes["accuracy"].notna(), changes.style
+    for rows, words in ((changes.index[ran], "-"), (changes.index[~ran], "not run")):
+        shown = shown.format("{:.1f}", na_rep=words, subset=(rows, numbers))
+        shown = shown.format("{:.3f}", na_rep=words, subset=(rows, ["trained (M)"]))
+    return shown
 
 
 def tradeoff_rows(p: VideoTextStudy, studied: Studied) -> pd.DataFrame:

@@ -5,7 +5,7 @@ episode anew (videos of an episode that mix, frames drawn at random) meets fewer
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -19,6 +19,7 @@ from vidlib.methods.sloshnet import DEFECTS, SloshNet
 from vidlib.params.few_shot import FewShotParams, RunParams
 from vidlib.results import runs
 from vidlib.results.accuracy import Evaluation, paired
+from vidlib.studies import tables
 from vidlib.training import evaluate_episodes, few_shot
 
 AS_TRAINED = "as trained"
@@ -74,17 +75,10 @@ def table(tests: Mapping[str, Evaluation], changes: Sequence[Change]) -> pd.Data
         row |= {"difference": float("nan"), "half": float("nan"), "episodes": len(here.per_trial)}
         if here is not full:
             both = min(len(here.per_trial), len(full.per_trial))
-            gap = paired(*(_first(result, both) for result in (here, full)))
+            gap = paired(*(tables.first(result, both) for result in (here, full)))
             row |= {"difference": 100 * gap.difference, "half": 100 * gap.interval, "episodes": both}
         rows.append(row)
     return pd.DataFrame(rows).set_index("changed at test")
-
-
-def _first(result: Evaluation, count: int) -> Evaluation:
-    """``result`` on its first ``count`` episodes; of one run they are episodes 0, 1, ... of val."""
-    met = result.episode < count
-    own = {name: getattr(result, name)[met] for name in ("truth", "predicted", "episode", "margin", "query")}
-    return replace(result, per_trial=result.per_trial[:count], checksum=f"first {count}", **own)
 
 
 # ---------------------------------------------------------------- SloshNet

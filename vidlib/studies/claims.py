@@ -205,8 +205,8 @@ def learns(p: ByRecipe, found: Found) -> Iterator[str]:
     """That training gains on new classes: asserted where that was measured, else said as it came out."""
     world = LEARNED.get(p.method, "")
     how = "trained by its small recipe" if world else "trained"
-    claim = f"{how} {study.label(p.method)} is above itself untrained on new classes of {world or 'an embedded world'}, "
-    claim += "intervals apart"
+    where = f"new classes of {world or 'an embedded world'}"
+    claim = f"{how} {study.label(p.method)} is above itself untrained on {where}, intervals apart"
     if "untrained" not in found or not found[p.method][0].result["cost"]["trainable"]:
         yield f"not claimed here: {claim}; nothing was trained"
         return

@@ -36,6 +36,7 @@ BEGAN = {"otam": 1.0, "bimhm": 3.0, "protonet": 0.2, "sloshnet": 0.2, "gghm": 0.
 SHOTS = {"test": "1-shot", "test_5shot": "5-shot"}  # of a result, the tests at each number of shots
 EPISODES, TRY_EPISODES = 600, 300  # with half of it no method that adapts a tower leaves chance, so tries say nothing
 SEEDS = 3
+OVER = {"seeds": "", "videos": " (videos)"}  # what a half is over, where it is not over seeds
 NEAR = 0.04  # above chance: less than twice what 1,000 episodes of other videos would move
 
 
@@ -212,7 +213,7 @@ def table() -> pd.DataFrame:
     for world in WORLDS:
         for test, shots in SHOTS.items():
             if len(found := results(world, test)):
-                mark = found["over"].map({"seeds": "", "videos": " (videos)"})
+                mark = found["over"].map(OVER)
                 cell = found["accuracy"].map("{:.1f}".format) + found["half"].map(" ± {:.1f}".format) + mark
                 parts.append(cell.set_axis(_index(found)).rename(f"{world} {shots}"))
     if not parts:
@@ -232,7 +233,7 @@ def place(method: str, *columns: str) -> str:
             continue
         own, other = ranked[ranked["method"] == method].iloc[0], ranked[ranked["method"] != method].iloc[0]
         rank = 1 + int((ranked["accuracy"] > own["accuracy"]).sum())
-        said = [f"{row['name']} {row['accuracy']:.1f} ± {row['half']:.1f}" for row in (own, other)]
+        said = [f"{row['name']} {row['accuracy']:.1f} ± {row['half']:.1f}{OVER[row['over']]}" for row in (own, other)]
         where = f"{world}, {column}, {shots}"
         lines.append(f"on record, {where}: {said[0]}, {rank} of {len(ranked)}; the best of the others: {said[1]}")
     return "\n".join(lines) or f"on record, {', '.join(columns)}: nothing of {tables.label(method)} yet"
@@ -249,7 +250,7 @@ def searched() -> str:
                 if has(method, column) and not untrained(method, column):
                     chosen, name = best(method, column), tables.label(method)
                     at_edge += [name] if chosen.lr == max(rates) else []
-                    at_chance += [name] if blind(chosen) else []
+                    at_chance += [name] if searched_blindly(method, column) else []
         if at_edge:
             lines.append(f"{column}: the largest rate tried was the best for {', '.join(at_edge)}.")
         if at_chance:
@@ -286,8 +287,23 @@ def gap(method: str, other: str, column: str, world: str, test: str = "test") ->
     done = studied(column, world)
     if lacking := [name for name in (method, other) if name not in done]:
         raise UserError(f"{', '.join(map(tables.label, lacking))} has no record on {world}: make evidence does it")
-    rest = done[other] * len(done[method]) if len(done[other]) == 1 else done[other]
-    return apart(done[method], rest, test)
+    ours, theirs = done[method], done[other]
+    if untrained(method, column):  # one run is all that there can be
+        ours = ours * len(theirs)
+    if untrained(other, column):
+        theirs = theirs * len(ours)
+    return apart(ours, theirs, test)
+
+
+def once(method: str, column: str, world: str) -> bool:
+    """Whether a method has one training there alone, so that it says nothing of another."""
+    same = studied(column, world).get(method, [])
+    return len(same) == 1 and not untrained(method, column)
+
+
+def searched_blindly(method: str, column: str) -> bool:
+    """Whether rate and scale of a method in a column were chosen where no try had left chance."""
+    return has(method, column) and not untrained(method, column) and blind(best(method, column))
 
 
 def apart(some: list[runs.Run], others: list[runs.Run], test: str = "test") -> tuple[float, float]:

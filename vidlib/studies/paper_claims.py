@@ -17,6 +17,8 @@ from vidlib.results.intervals import over_seeds
 from vidlib.studies import ladder, tables
 
 HOLDS, FAILS, OPEN, NONE = "holds", "fails", "no difference beyond its interval", "not on record"
+ONCE = "one training: no claim"  # a claim that a method is better rests on several seeds
+BLIND = "; searched blindly: "  # and of whom: no try of theirs had left chance, so that another rate may say otherwise
 
 
 class Claim(NamedTuple):
@@ -83,14 +85,15 @@ CLAIMS = {
 
 
 def table(method: str, changes: pd.DataFrame) -> pd.DataFrame:
-    """One row per claim and condition: points in favour of the paper, half the 95% interval, and what they say.
+    """One row per claim and condition: points in favour of the paper, half the 95% interval (over seeds, of one
+    training over videos), and what they say.
 
     ``changes``: ``ablations.table`` of the method; a claim of a part holds where the change without it is worse.
     """
     rows = []
     for claim in CLAIMS[method]:
-        for where, points, half in _measured(method, claim, changes):
-            rows.append({"claim": claim.words, "here": where, "points": points, "half": half, "so": said(points, half)})
+        for where, points, half, so in _measured(method, claim, changes):
+            rows.append({"claim": claim.words, "here": where, "points": points, "half": half, "so": so})
     return pd.DataFrame(rows).set_index(["claim", "here"])
 
 
@@ -102,26 +105,30 @@ def said(points: float, half: float) -> str:
 
 
 def summary(claims: pd.DataFrame) -> str:
-    """How many claims hold in every condition on record, in some, in none."""
+    """How many claims hold in every condition on record, hold here and fail there, hold nowhere."""
     known = claims[claims["so"] != NONE].groupby(level="claim", sort=False)["so"]
-    kinds = known.agg(
-        lambda so: "hold" if set(so) == {HOLDS} else "hold in part" if HOLDS in set(so) else _not(set(so))
-    )
+    kinds = known.agg(lambda so: _kind({each.split(BLIND)[0] for each in so} - {ONCE}))
     counts = kinds.value_counts()
-    words = [f"{counts[kind]} {kind}" for kind in ("hold", "hold in part", "fail", "stay open") if kind in counts]
+    words = [f"{counts[kind]} {kind}" for kind in KINDS if kind in counts]
     lacking = claims.index.get_level_values("claim").nunique() - len(kinds)
     words += [f"{lacking} have no record" if lacking else ""]
     return f"Of {len(kinds) + lacking} claims: {', '.join(filter(None, words))}."
 
 
-def _not(kinds: set[str]) -> str:
-    return "fail" if FAILS in kinds else "stay open"
+KINDS = ("hold", "hold in part", "hold here and fail there", "fail", "stay open")
 
 
-def _measured(method: str, claim: Claim, changes: pd.DataFrame) -> Iterator[tuple[str, float, float]]:
+def _kind(so: set[str]) -> str:
+    if {HOLDS, FAILS} <= so:
+        return KINDS[2]
+    return KINDS[0] if so == {HOLDS} else KINDS[1] if HOLDS in so else KINDS[3] if FAILS in so else KINDS[4]
+
+
+def _measured(method: str, claim: Claim, changes: pd.DataFrame) -> Iterator[tuple[str, float, float, str]]:
     if claim.part:
         row = changes.loc[claim.part] if claim.part in changes.index else {}
-        yield "ablation, val", -row.get("difference", np.nan), row.get("half", np.nan)
+        points, half = -row.get("difference", np.nan), row.get("half", np.nan)
+        yield "ablation, val", points, half, said(points, half)
         return
     known = False
     for column in ladder.COLUMNS:
@@ -133,9 +140,18 @@ def _measured(method: str, claim: Claim, changes: pd.DataFrame) -> Iterator[tupl
             except UserError:
                 continue
             known = True
-            yield f"{world}, {column}", points, half
+            yield f"{world}, {column}", points, half, _of_trainings(points, half, method, claim.above, column, world)
     if not known:
-        yield "ladder", np.nan, np.nan
+        yield "ladder", np.nan, np.nan, NONE
+
+
+def _of_trainings(points: float, half: float, method: str, other: str, column: str, world: str) -> str:
+    """``said`` where both sides have several trainings, or nothing to train; of whom the search was blind besides."""
+    both = [name for name in (method, other) if name]
+    if any(ladder.once(name, column, world) for name in both):
+        return ONCE
+    blindly = [tables.label(name) for name in both if ladder.searched_blindly(name, column)]
+    return said(points, half) + (BLIND + ", ".join(blindly) if blindly else "")
 
 
 def _texts(method: str, column: str, world: str) -> tuple[float, float]:

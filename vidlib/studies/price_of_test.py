@@ -37,7 +37,7 @@ WORLD, SEEDS = "motion", 5
 METHODS = (*ladder.READERS, *(name for name in ladder.TRAINED if name not in ladder.READERS))  # the cheap ones first
 SIZE = {"val_episodes": 500, "val_every": -(-ladder.EPISODES // 12), "test_episodes": 2000, "also_shots": []}
 COMPARED = (1, 2, 3, 4, 6, 12)
-POOLED = "all methods"
+POOLED = "mean over methods"
 NAME = "price_of_test"  # in result.json, and of the files in a run's folder and in records/
 WHAT = "val and test at every checkpoint, to know what test would have chosen: no result of the method"
 COMMAND = "vidlib evidence price"
@@ -296,9 +296,11 @@ def rows(price: Price) -> pd.DataFrame:
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
     """A row for each method and number compared: mean over seeds, ``interval`` (half of 95%, t over seeds; NaN of one)
-    and ``seeds``; then those of ``POOLED``: the mean of the methods' means, its interval over methods."""
+    and ``seeds``; then those of ``POOLED``: the mean of the means of the methods with several seeds, its interval over
+    them."""
     every = [_means(rows, ["method", "k"])]
-    every.append(_means(every[0], ["k"]).assign(method=POOLED))
+    whole = every[0][every[0]["seeds"] > 1]
+    every.append(_means(whole, ["k"]).assign(method=POOLED))
     return pd.concat(every, ignore_index=True).replace(np.inf, np.nan)
 
 

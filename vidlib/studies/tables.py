@@ -9,6 +9,7 @@ import itertools
 import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -69,6 +70,14 @@ def tested(run: Run, what: str = "") -> Evaluation:
     if hasattr(run, "evaluation"):  # studies.records, which loads torch
         return run.evaluation(what)
     return Evaluation.load(run.path("episodes.npz" if what == report and not of_videos(run) else f"{what}.npz"))
+
+
+def first(result: Evaluation, count: int) -> Evaluation:
+    """``result`` on its first ``count`` episodes."""
+    met, answers = result.episode < count, ("truth", "predicted", "episode", "margin", "query")
+    own = {name: each[met] for name in answers if (each := getattr(result, name)) is not None}
+    own |= {"support": None if result.support is None else result.support[:count]}
+    return replace(result, per_trial=result.per_trial[:count], checksum=f"first {count}", **own)
 
 
 def once(same: Sequence[Run]) -> list[Run]:
@@ -215,6 +224,7 @@ def drawn(changes: pd.DataFrame, kind: str = "trained") -> pd.DataFrame:
     """A table of changes, its first row what they are set against, as ``viz.ablation.plot`` draws it; ``kind`` of
     change: trained anew, or made at test ("test")."""
     changed = changes.iloc[1:]
+    changed = changed[changed["difference"].notna() | changed["accuracy"].isna()]  # the rest is not compared
     rows = pd.DataFrame({"name": changed.index, "delta": changed["difference"].to_numpy(), "kind": kind})
     rows["over"] = changed["over"].replace("", None).to_numpy() if "over" in changed else "episodes"
     rows["low"], rows["high"] = (rows["delta"] + sign * changed["half"].to_numpy() for sign in (-1, 1))

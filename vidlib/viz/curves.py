@@ -138,7 +138,8 @@ def compare(
     style.dress(loss, "", "loss (nats)")
     style.dress(accuracy, f"training {x}", "accuracy (%)")
     accuracy.set_ylim(0, 103)
-    style.dress(reached, f"test accuracy (%), {style.interval(results)}", "", grid="x")
+    of = " or ".join(dict.fromkeys(results["split"])) if "split" in results else "test"
+    style.dress(reached, f"{of} accuracy (%), {style.interval(results)}", "", grid="x")
     reached.set_yticks(range(len(results)), names)
     reached.tick_params(axis="y", length=0)
     reached.set_ylim(len(results) - 0.4, -0.6)

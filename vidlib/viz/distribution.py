@@ -43,6 +43,8 @@ def plot(rows: pd.DataFrame, ax: Axes | None = None, *, title: str = "", chance:
         ax.axvline(chance, color=style.GREY, linestyle=":", linewidth=1.2, label=f"chance ({chance:.0f}%)")
     seeds = drawn["seed"].nunique()
     below = f"accuracy (%); mean of {seeds} seeds with its 95% interval" if seeds > 1 else "accuracy (%), one seed"
+    each = drawn.groupby("method")["seed"].nunique()
+    below += "; no bar: one run is all" if seeds > 1 and each.min() == 1 else ""
     beside = "" if names == every else f"the best and the worst {MOST // 2} of {len(every)}"
     style.dress(ax, style.wrap(below, 38) if style.narrow() else below, beside)
     ax.set_yticks(range(len(names)), [style.wrap(str(name), 34) for name in names], fontsize=style.SMALL)
@@ -61,10 +63,11 @@ def _interval(values: pd.Series) -> tuple[float, float]:
 
 
 def of_runs(runs: Mapping[str, Sequence[Run]], split: str = "test") -> pd.DataFrame:
-    """``plot``'s rows, a name for each class of ``split``, of finished runs: the seeds of each method by its name."""
+    """``plot``'s rows, a name for each class of ``split``, of finished runs: the seeds of each method by its name; one
+    run that stands for several has no interval."""
     return pd.DataFrame(
         {"method": method, "name": cls, "seed": run.params["seed"], "accuracy": 100 * share}
         for method, same in runs.items()
-        for run in same
+        for run in {run.id: run for run in same}.values()
         for cls, share in run.result[split]["per_class"].items()
     )

@@ -10,14 +10,15 @@ from matplotlib.transforms import Bbox
 from vidlib.basics.errors import UserError
 from vidlib.viz import style
 
-PANELS = {"trained (M)": "trained parameters (millions, log scale)", "seconds": "training (seconds, log scale)"}
+PANELS = {"trained (M)": "trained parameters (millions, log scale)", "seconds": "training steps (seconds, log scale)"}
 MARKERS = "oDs^v"
 
 
 @style.figure
 def plot(rows: pd.DataFrame, *, title: str = "", chance: float = 20.0, figure: Figure | None = None) -> Figure:
     """``rows``: column, name, accuracy, half (per cent), over, "trained (M)", seconds; a line of two panels for each
-    column, all with one accuracy axis. What trains nothing has no place on a log axis: it is a grey band."""
+    column, all with one accuracy axis. What trains nothing has no place on a log axis: it is a grey band. A hollow
+    mark: one run, its bar over videos."""
     if not len(rows):
         raise UserError("rows: a ladder needs at least one row")
     parts = [part for _, part in rows.groupby("column", sort=False)]
@@ -30,7 +31,11 @@ def plot(rows: pd.DataFrame, *, title: str = "", chance: float = 20.0, figure: F
     for pair, part, look in zip(axes, parts, _looks(), strict=False):
         for ax, (column, words) in zip(pair, PANELS.items(), strict=True):
             here = part[part["trained (M)"] > 0]
-            ax.errorbar(here[column], here["accuracy"], yerr=here["half"], **look)
+            for hollow in (False, True):
+                some = here[(here["over"] == "videos") == hollow]
+                face = {"markerfacecolor": "white", "markeredgecolor": look["color"]} if hollow else {}
+                if len(some):
+                    ax.errorbar(some[column], some["accuracy"], yerr=some["half"], **look | face)
             ax.axhline(chance, color=style.INK, linestyle=":", linewidth=0.9)
             ax.set_xscale("log")
             ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -38,7 +43,9 @@ def plot(rows: pd.DataFrame, *, title: str = "", chance: float = 20.0, figure: F
             ax.xaxis.set_minor_locator(NullLocator())
             if len(here):
                 ax.set_xlim(here[column].min() / 1.8, here[column].max() * 2.5)
-            bars = f"accuracy (%); bars: {style.interval(rows)}"
+            bars = f"accuracy (%); bars: {style.interval(here)}"
+            if set(here["over"]) == {"seeds", "videos"}:
+                bars = "accuracy (%); bars: 95% interval over seeds (hollow: over videos)"
             bars = "accuracy (%)" if one_below_other else style.wrap(bars, 34) if ax is pair[0] else ""
             style.dress(ax, style.wrap(words, 34) if one_below_other else words, bars)
         pair[0].set_title(part["column"].iloc[0], fontsize=style.NORMAL, loc="left", color=style.INK)
@@ -70,7 +77,8 @@ def _floors(ax: Axes, still: pd.DataFrame) -> list[Bbox]:
         return []
     ends = [still.loc[at] for at in (still["accuracy"].idxmin(), still["accuracy"].idxmax())]
     ax.axhspan(*(end["accuracy"] for end in ends), color=style.GREY, alpha=0.18, linewidth=0)
-    words = "grey: nothing trained, " + " to ".join(f"{end['accuracy']:.1f} ({end['name']})" for end in ends)
+    reach = " to ".join(f"{end['accuracy']:.1f} ({end['name']})" for end in ends)
+    words = f"dotted: chance; grey: nothing trained, {reach}"
     place = {"ha": "right", "va": "bottom", "fontsize": style.SMALL, "color": style.INK}
     text = ax.annotate(words, (0.995, 0.01), xycoords="axes fraction", **place)
     return [text.get_window_extent(ax.figure.canvas.get_renderer())]

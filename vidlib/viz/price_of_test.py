@@ -10,7 +10,7 @@ MARKERS = "osD^vPX*<>hd"
 
 
 @style.figure
-def plot(rows: pd.DataFrame, ax: Axes | None = None, *, pooled: str = "all methods", title: str = "") -> Axes:
+def plot(rows: pd.DataFrame, ax: Axes | None = None, *, pooled: str = "mean over methods", title: str = "") -> Axes:
     """A line for each method, with bars, and a bold one for the method ``pooled``, with a band where it pools three.
 
     ``rows``: method, k (checkpoints compared), gain, interval (points).

@@ -60,12 +60,13 @@ def accuracy(
 
 
 def _looks(names: Sequence[str], floor: str) -> dict[str, dict]:
-    looks, number = {}, 0
+    looks, number, floors = {}, 0, 0
     for name in names:
         look = {"marker": MARKERS[number % len(MARKERS)], "linestyle": DASHES[number // len(style.CYCLE) % len(DASHES)]}
         look |= {"color": style.CYCLE[:-1][number % (len(style.CYCLE) - 1)], "markersize": 6, "linewidth": 1.5}
         if name.startswith(floor):
-            look |= {"color": style.GREY, "linestyle": "-.", "marker": "_"}
+            look |= {"color": style.GREY, "linestyle": ("-.", ":", "--")[floors % 3], "marker": "_x+"[floors % 3]}
+            floors += 1
         else:
             number += 1
         looks[name] = look | {"markeredgecolor": style.INK, "markeredgewidth": 0.5, "elinewidth": 0.9, "capsize": 2}

@@ -43,7 +43,8 @@ def browser(root: str | Path | None = None, *, where: str = "") -> View:
         rows = picked(chosen)
         steps = {row.line: metrics(row.folder) for row in rows.itertuples()}
         steps = {line: own for line, own in steps.items() if {"episode", "loss", "accuracy"} <= set(own)}
-        return curves.compare(steps, rows.rename(columns={"line": "name"})[["name", "accuracy", "low", "high", "over"]])
+        columns = ["name", "accuracy", "low", "high", "over", "split"]
+        return curves.compare(steps, rows.rename(columns={"line": "name"})[columns])
 
     def beside(where: str, chosen: tuple) -> pd.DataFrame:
         return parameters(picked(chosen))
@@ -58,17 +59,20 @@ def browser(root: str | Path | None = None, *, where: str = "") -> View:
 
 
 def every(root: str | Path | None = None) -> pd.DataFrame:
-    """Every finished run: its parameters, and line (its name in lists), accuracy, low, high (per cent), trainable_M,
-    gmacs. Runs without an accuracy on test or val are left out; ``UserError`` where there is none at all."""
+    """Every finished run: its parameters, and line (its name in lists), accuracy, low, high (per cent) on ``split``,
+    test or val, trainable_M, gmacs. Runs without an accuracy there are left out; ``UserError`` where there is none."""
     table = runs.load_all(root)
     shown = Path(root or runs.paths.runs_dir())
     if not len(table):
         raise UserError(f"no finished run lies in {shown}; run a notebook first, or give its folder of run records")
-    score = _column(table, "result.test.accuracy").fillna(_column(table, "result.val.accuracy"))
+    tested = _column(table, "result.test.accuracy")
+    score = tested.fillna(_column(table, "result.val.accuracy"))
     half = _column(table, "result.test.interval").fillna(_column(table, "result.val.interval"))
     low, high = (_column(table, f"result.test.{end}") for end in ("low", "high"))
     low, high = low.fillna(score - half), high.fillna(score + half)
-    table = table.assign(accuracy=100 * score, low=100 * low, high=100 * high)
+    table = table.assign(
+        accuracy=100 * score, low=100 * low, high=100 * high, split=np.where(tested.notna(), "test", "val")
+    )
     table["over"] = np.where(table["protocol"].notna(), "videos", "episodes") if "protocol" in table else "episodes"
     table["trainable_M"], table["gmacs"] = (
         _column(table, "result.cost.trainable") / 1e6,
@@ -87,6 +91,7 @@ def _column(table: pd.DataFrame, name: str) -> pd.Series:
 def _line(row: pd.Series) -> str:
     said = {name: row[name] for name in SHOWN if name in row and pd.notna(row[name]) and row[name] != ""}
     words = [str(said.pop(name)) for name in ("method", "dataset") if name in said]
+    words += ["on val"] if row["split"] == "val" else []
     return ", ".join([*words, *(f"{name} {_whole(value)}" for name, value in said.items()), str(row["id"])[-6:]])
 
 
@@ -96,10 +101,10 @@ def _whole(value: object) -> object:
 
 
 def comparable(table: pd.DataFrame) -> pd.DataFrame:
-    """The newest run and those that met the same episodes as it (data, way, shot), the newest first."""
+    """The newest run and those that met the same episodes as it (data, shape, number), the newest first."""
     if "result.finished" in table:
         table = table.sort_values("result.finished", ascending=False, kind="stable")
-    for name in ("dataset", "way", "shot"):
+    for name in ("split", "dataset", "test_dataset", "way", "shot", "query", "test_episodes"):
         if name in table and len(table):
             table = table[table[name].map(str) == str(table[name].iloc[0])]
     return table
