@@ -48,6 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(error, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on with what is kept", file=sys.stderr)
+        return 1
     except BrokenPipeError:  # the reader of a pipe has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
@@ -112,10 +115,7 @@ def _evidence(given: argparse.Namespace) -> Iterator[str]:
     evidence.check(given.names)
     root = evidence.folder()
     yield evidence.hours()
-    try:
-        failed = evidence.run(given.names, given.jobs, root, _say, given.missing)
-    except KeyboardInterrupt:
-        raise UserError("interrupted: the same command goes on where it stopped") from None
+    failed = evidence.run(given.names, given.jobs, root, _say, given.missing)
     if failed:
         raise UserError("\n".join(failed))
     yield f"records  {root}"
@@ -157,10 +157,7 @@ def _run(given: argparse.Namespace) -> Iterator[str]:
     request = _requested(given)  # a wrong name is said before torch is loaded
     from vidlib.cli import run as running
 
-    try:
-        running.run(running.checked(request), _say)
-    except KeyboardInterrupt:
-        raise UserError("interrupted: the same command goes on where it stopped") from None
+    running.run(running.checked(request), _say)
     yield from running.summary(request)
 
 
@@ -194,11 +191,9 @@ def _sweep(given: argparse.Namespace) -> Iterator[str]:
         return
     yield from sweeping.plan(found, given.jobs)
     for number in (signal.SIGTERM, signal.SIGHUP):  # a closed terminal is a Ctrl-C: no cell runs on unseen
-        signal.signal(number, signal.default_int_handler)
-    try:
-        csv = sweeping.run(found, given.jobs, _say)
-    except KeyboardInterrupt:
-        raise UserError("interrupted: the same command goes on where it stopped") from None
+        if signal.getsignal(number) is not signal.SIG_IGN:  # but for nohup
+            signal.signal(number, signal.default_int_handler)
+    csv = sweeping.run(found, given.jobs, _say)
     yield f"cells    {csv}"
     lines = sweeping.outcome(found)
     if any(cell.state == "failed" for cell in found):
@@ -319,11 +314,12 @@ def _predict(given: argparse.Namespace) -> Iterator[str]:
             show.write_csv(found.table(p.top), p.csv, given.overwrite)
     except UserError as error:  # the guesses are said all the same
         trouble = error
+    if given.figures:
+        show.save_figures(found, opened, given.figures)
     yield from show.lines(found, p.top)
     if p.csv and not trouble:
         yield f"the guesses as a table: {p.csv}"
     if given.figures:
-        show.save_figures(found, opened, given.figures)
         yield f"a picture of each video, and its numbers: {paths.absolute(given.figures)}"
     if trouble:
         raise trouble

@@ -190,6 +190,7 @@ def lists(name: str, source: str, labels: bool = False, ids: bool = False) -> It
     published.few_shot(name)  # an unknown name before anything is fetched
     with fetching.opened(source) as folder:
         found = published.read(name, folder)
+    kept = published.store(name, found).values()  # before a line is said: who reads a pipe may have seen enough
     table = published.table(name, found)
     titles = ["family", "split", "classes", "videos", "fewest", "most", "expected", "list"]
     yield from aligned([titles, *table[titles].values.tolist()], right=range(2, 7))
@@ -213,8 +214,7 @@ def lists(name: str, source: str, labels: bool = False, ids: bool = False) -> It
         for split, pair in compared.only.items() if ids else ():
             for family, alone in zip((compared.a, compared.b), pair, strict=True):
                 yield from (f"  {split}: only {family}: {video}" for video in alone)
-    for file in published.store(name, found).values():
-        yield f"kept: {file}"
+    yield from (f"kept: {file}" for file in kept)
 
 
 def audit(a: str, b: str, source: str | None = None) -> Iterator[str]:
@@ -305,14 +305,18 @@ def shortcuts(given: argparse.Namespace) -> Iterator[str]:
 
     if not given.dataset.startswith(benchmarks.FOLDER):
         benchmarks.describe(given.dataset)  # a wrong name is said before torch is loaded
-    if given.csv:
-        paths.check_writable(given.csv, "csv")
+    csv = paths.absolute(given.csv) if given.csv else None
+    if csv:
+        paths.check_writable(csv, "csv")
     from vidlib.results.intervals import percent
     from vidlib.studies import shortcuts as study
 
     options = {name: getattr(given, name) for name in ("way", "shot", "episodes", "frames", "seed")}
     splits = given.split or study.SPLITS
     table = study.measure(given.dataset, given.backbone, given.pretrained, splits=splits, **options)
+    if csv:
+        with paths.atomic_write(csv) as part:
+            table.to_csv(part, index=False, float_format="%.6g")
     shown, of = table["split"].unique().tolist(), table.attrs
     lines = [["shortcut", *shown, "order gives", "note"]]
     for shortcut, rows in table.groupby("shortcut", sort=False):
@@ -333,10 +337,8 @@ def shortcuts(given: argparse.Namespace) -> Iterator[str]:
         yield f"{len(of['lost'])} videos of train cannot be decoded and are left out: {few(of['lost'])}"
     if of["note"]:
         yield of["note"]
-    if given.csv:
-        with paths.atomic_write(given.csv) as part:
-            table.to_csv(part, index=False, float_format="%.6g")
-        yield f"kept: {paths.absolute(given.csv)}"
+    if csv:
+        yield f"kept: {csv}"
 
 
 def frames(text: str) -> int | None:

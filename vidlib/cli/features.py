@@ -43,6 +43,8 @@ def embed_videos(given: argparse.Namespace) -> Iterator[str]:
 
     if not given.name.startswith(benchmarks.FOLDER):
         benchmarks.describe(given.name)  # a wrong name is said before torch is loaded
+    if (given.workers or 0) < 0:
+        raise UserError(f"workers: {given.workers} processes cannot decode; give 0 or more")
     if given.pretrained is None and given.backbone not in base.SHIPPED:
         raise UserError(f"pretrained: which weights of {given.backbone}? Give a tag or a file, or '' for random ones")
     said = {"dataset": given.name, "pretrained": given.backbone if given.pretrained is None else given.pretrained}

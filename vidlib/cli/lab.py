@@ -47,8 +47,13 @@ def unpack(root: Path) -> Iterator[str]:
             new += 1
         origin[name] = now
     write_json(root / ORIGIN, origin)
+    link = root / "vidlib"
     with contextlib.suppress(OSError):
-        (root / "vidlib").symlink_to(PACKAGE, target_is_directory=True)
+        if (
+            link.is_symlink() and link.resolve() != PACKAGE.resolve()
+        ):  # of an environment before, which would be imported
+            link.unlink()
+        link.symlink_to(PACKAGE, target_is_directory=True)
     yield f"{root}: {len(origin)} notebooks, recipes and manifests, {new} of them new; what you change is kept"
 
 

@@ -183,8 +183,8 @@ def _keep(found: Sequence[Cell], csv: Path, say: Callable[[str], None]) -> None:
     """``write``; where the disk does not take it the cells go on, and it is said."""
     try:
         write(found, csv)
-    except OSError as error:
-        say(f"{csv} cannot be written ({error.strerror or error}); the cells go on")
+    except (OSError, UserError) as error:
+        say(f"{csv} cannot be written ({error}); the cells go on")
 
 
 def command_of(cell: Cell) -> list[str]:

@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from tests.data.small import write_clip
+from vidlib.basics import paths
 from vidlib.basics.errors import UserError
 from vidlib.data import video
 from vidlib.data.catalogue import benchmarks, readable, used
@@ -68,6 +70,19 @@ def test_each_file_is_looked_at_once_until_it_changes(copy: Manifest, monkeypatc
     for name, value in (("VIDLIB_CACHE", "cache"), ("VIDLIB_DATA", "data")):
         monkeypatch.setenv(name, str(copy.root.parent.parent / value))
     assert set(readable.keep(copy, ("test",)).left_out) == set(first.left_out) - {lost}
+
+
+def test_a_cause_that_has_passed_leaves_nothing_out(copy: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that could not be opened, in a check or at a run's start, has not changed when it can be."""
+    whole, look = readable.keep(copy, ("test",)).left_out, readable._look
+    shutil.rmtree(paths.cache_dir() / "readable")
+    monkeypatch.setattr(readable, "_look", lambda todo, name: look(todo, name) | {todo[0]: "Permission denied"})
+    assert len(readable.keep(copy, ("test",)).left_out) == len(whole) + 1
+    monkeypatch.setattr(readable, "_look", look)
+    assert readable.keep(copy, ("test",)).left_out == whole
+    assert {line.state for line in checking.check("ucf101", workers=1, timeout=1e-4).lines} == {"unreadable"}
+    again = checking.check("ucf101", workers=1)
+    assert again.again == 0 and sum(line.state == "unreadable" for line in again.lines) == 3
 
 
 def test_what_a_check_found_counts(copy: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:

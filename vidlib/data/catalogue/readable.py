@@ -4,6 +4,7 @@ What ``vidlib data check`` found of a benchmark counts; the other files are open
 the outcome is kept in the cache until the file changes.
 """
 
+import errno
 import hashlib
 import os
 from collections.abc import Iterable, Mapping
@@ -17,8 +18,17 @@ from vidlib.data.catalogue import ledger, store
 from vidlib.data.guard import VARIABLE
 from vidlib.data.manifest import Manifest, Row, unreadable_because
 
+PASSING = (VARIABLE, "the decoder crashed")  # causes that another time need not be there, and those of the system:
+PASSING += tuple(
+    os.strerror(n) for n in (errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENOMEM)
+)
 FEW = 64  # files that one process opens before others have started
 Stamp = tuple[int, int]  # bytes and time of change; (-1, -1) of an absent file
+
+
+def passing(cause: str) -> bool:
+    """Whether what kept a file from being read may be gone although the file has not changed: it is looked at again."""
+    return any(mark in cause for mark in PASSING)
 
 
 def keep(manifest: Manifest, splits: Iterable[str], ledgers: Mapping[str, Path] | None = None) -> Manifest:
@@ -57,21 +67,20 @@ def _causes(manifest: Manifest, rows: Iterable[Row], ledgers: Mapping[str, Path]
     for name, root in ledgers.items():
         for file, line in ledger.known(name, root).items():
             path = str(root / file)
-            if now.get(path) == (line.size, line.changed):
+            if now.get(path) == (line.size, line.changed) and not passing(line.why):
                 known.setdefault(path, line.why if line.state == "unreadable" else "")
     place = _place(manifest)
     before = _read(place)
     known |= {
         path: before[path][1]
         for path, stamp in now.items()
-        if path not in known and path in before and before[path][0] == stamp
+        if path not in known and path in before and before[path][0] == stamp and not passing(before[path][1])
     }
     todo = [path for path in dict.fromkeys(paths_of.values()) if path not in known]
     if todo:
         found = _look(todo, manifest.name)
         known |= found
-        late = {path for path, cause in found.items() if VARIABLE in cause}  # another time the machine may be less busy
-        kept = {path: (now[path], cause) for path, cause in found.items() if path not in late}
+        kept = {path: (now[path], cause) for path, cause in found.items() if not passing(cause)}
         _write(place, before | kept)
     return {row: known[path] for row, path in paths_of.items()}
 

@@ -194,7 +194,7 @@ def alone(path: Path, wait: float = WAIT) -> Iterator[None]:
                 lock.acquire()
                 break
             except UserError as busy:
-                if time.monotonic() >= until:
+                if time.monotonic() >= until or not lock.holder():  # it is not held, it cannot be written
                     raise UserError(str(busy).replace("run folder", "folder", 1)) from None
                 time.sleep(0.1)
         try:

@@ -15,7 +15,7 @@ from vidlib.basics import paths
 from vidlib.basics.errors import UserError
 from vidlib.basics.progress import track
 from vidlib.data import pool, video
-from vidlib.data.catalogue import benchmarks, official, store
+from vidlib.data.catalogue import benchmarks, official, readable, store
 from vidlib.data.catalogue.ledger import Line, place, read, row, write
 from vidlib.data.disk.examining import Examined, examine
 from vidlib.data.disk.scanning import scan
@@ -114,7 +114,8 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 
 def _same(line: Line, now: tuple[int, int]) -> bool:
-    return (line.size, line.changed) == now and now[0] >= 0
+    """Whether a line still holds: the file has not changed, and what kept it from being read is its own."""
+    return (line.size, line.changed) == now and now[0] >= 0 and not readable.passing(line.why)
 
 
 def _examined(

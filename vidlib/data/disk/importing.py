@@ -83,7 +83,13 @@ def _find(name: str, source: Path, target: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in sorted(source.rglob("*")):
         fits = re.fullmatch(FORMS[name], path.name, re.IGNORECASE) and path.is_file()
-        if not fits or path.parent == target != source or name == "kinetics400" and not _is_table(path):
+        if (
+            not fits
+            or path.name[0] == "."
+            or path.parent == target != source
+            or name == "kinetics400"
+            and not _is_table(path)
+        ):
             continue
         if not path.resolve().is_relative_to(source.resolve()):
             raise UserError(f"import-official: {path} is a link that leads outside {source}; copy the file there")

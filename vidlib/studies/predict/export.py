@@ -120,7 +120,7 @@ def export(p: PredictParams, file: Path) -> tuple[float, About]:
     classifier, about = build(p, opened)
     frames = torch.stack([_frames(path, opened) for path in list_files(p.videos)])
     with torch.no_grad():
-        wanted = classifier(frames)
+        wanted = torch.cat([classifier(one) for one in frames.split(1)])
     try:
         with torch.no_grad(), _quiet():
             # what hangs on the values of the known classes' labels, as checks of them, follows the real ones
