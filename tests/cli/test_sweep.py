@@ -146,6 +146,16 @@ def interruptible():
     signal.signal(signal.SIGINT, before)
 
 
+def test_what_nohup_ignores_stays_ignored(does, monkeypatch):
+    seen, before = [], signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    does()
+    own = sweeping._start
+    look = lambda *given: seen.append(signal.getsignal(signal.SIGHUP)) or own(*given)  # noqa: E731
+    monkeypatch.setattr(sweeping, "_start", look)
+    assert sweep(seeds="0") == 0 and seen == [signal.SIG_IGN]
+    signal.signal(signal.SIGHUP, before)
+
+
 def test_ctrl_c_leaves_a_state_that_the_same_command_continues(interruptible, does, tmp_path, capsys):
     started = does("""
 if seed == "1":

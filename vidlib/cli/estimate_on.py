@@ -21,10 +21,12 @@ DECODED = (
 
 
 def estimate(request: Request, on: str, share: float = 0.5, cores: int = 16, decoded: float = DECODED) -> list[str]:
-    """The lines that say it; UserError for an unknown card, a share outside (0, 1], no core, or a notebook of no method."""
+    """The lines that say it; UserError for an unknown card, a share outside (0, 1], or a notebook of no method."""
     name, card = cards.card(on)
     if not 0 < share <= 1:
         raise UserError(f"share: {share} is not a part of the card's peak, above 0 and at most 1")
+    if cores < 1 or not decoded > 0:
+        raise UserError(f"cores and decoded: {cores} that decode {decoded:g} videos a second; give more than none")
     own = main_runs(request)
     if not own:
         raise UserError(f"{request.notebook} studies no single method; estimate the recipe of a method")
@@ -32,10 +34,6 @@ def estimate(request: Request, on: str, share: float = 0.5, cores: int = 16, dec
     backbones.check(params.backbone, params.pretrained)
     methods.check(params)
     precision = params.precision if params.precision != "auto" else "bf16-mixed" if card.bf16 else "32-true"
-    if cores < 1 or not decoded > 0 or not 0 < share <= 1:
-        raise UserError(
-            f"cores {cores}, decoded {decoded:g}, share {share:g}: give more than none, a share of at most 1"
-        )
     if precision == "bf16-mixed" and not card.bf16:
         raise UserError(f"precision: a {name} does not compute in bf16; give --set precision=16-mixed")
     counted = count(params, precision)
