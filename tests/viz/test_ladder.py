@@ -41,7 +41,7 @@ def test_points_and_band():
         band = ax.patches[0].get_extents().transformed(ax.transData.inverted())
         assert band.intervaly.tolist() == pytest.approx([22, 24])
         words = [text.get_text() for text in ax.texts]
-        assert "dotted: chance; grey: nothing trained, 22.0 (frozen CLIP) to 24.0 (SimpleShot)" in words
+        assert "grey: nothing trained, 22.0 (frozen CLIP) to 24.0 (SimpleShot)" in words
     assert not any(ax.patches for ax in tuned), "nothing is still there"
     plt.close(figure)
 

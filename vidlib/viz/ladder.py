@@ -43,9 +43,10 @@ def plot(rows: pd.DataFrame, *, title: str = "", chance: float = 20.0, figure: F
             ax.xaxis.set_minor_locator(NullLocator())
             if len(here):
                 ax.set_xlim(here[column].min() / 1.8, here[column].max() * 2.5)
-            bars = f"accuracy (%); bars: {style.interval(here)}"
+            over = style.interval(here)
             if set(here["over"]) == {"seeds", "videos"}:
-                bars = "accuracy (%); bars: 95% interval over seeds (hollow: over videos)"
+                over = "95% interval over seeds (hollow: over videos)"
+            bars = f"accuracy (%), dotted: chance; bars: {over}"
             bars = "accuracy (%)" if one_below_other else style.wrap(bars, 34) if ax is pair[0] else ""
             style.dress(ax, style.wrap(words, 34) if one_below_other else words, bars)
         pair[0].set_title(part["column"].iloc[0], fontsize=style.NORMAL, loc="left", color=style.INK)
@@ -78,7 +79,7 @@ def _floors(ax: Axes, still: pd.DataFrame) -> list[Bbox]:
     ends = [still.loc[at] for at in (still["accuracy"].idxmin(), still["accuracy"].idxmax())]
     ax.axhspan(*(end["accuracy"] for end in ends), color=style.GREY, alpha=0.18, linewidth=0)
     reach = " to ".join(f"{end['accuracy']:.1f} ({end['name']})" for end in ends)
-    words = f"dotted: chance; grey: nothing trained, {reach}"
+    words = f"grey: nothing trained, {reach}"
     place = {"ha": "right", "va": "bottom", "fontsize": style.SMALL, "color": style.INK}
     text = ax.annotate(words, (0.995, 0.01), xycoords="axes fraction", **place)
     return [text.get_window_extent(ax.figure.canvas.get_renderer())]

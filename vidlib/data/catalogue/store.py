@@ -185,7 +185,7 @@ def write_table(path: Path, columns: Sequence[str], rows: Sequence[Sequence[str]
 @contextlib.contextmanager
 def alone(path: Path, wait: float = WAIT) -> Iterator[None]:
     """One process at a time holds ``path`` (a lock file); others wait up to ``wait`` seconds, then UserError."""
-    lock, until = Lock(path), time.monotonic() + wait
+    lock, until, free = Lock(path), time.monotonic() + wait, 0
     if not _here[path].acquire(timeout=wait):
         raise UserError(f"{path.parent} is being written by this process; wait for it")
     try:
@@ -194,7 +194,8 @@ def alone(path: Path, wait: float = WAIT) -> Iterator[None]:
                 lock.acquire()
                 break
             except UserError as busy:
-                if time.monotonic() >= until or not lock.holder():  # it is not held, it cannot be written
+                free = 0 if lock.holder() else free + 1
+                if time.monotonic() >= until or free > 20:  # nobody holds it: it cannot be written
                     raise UserError(str(busy).replace("run folder", "folder", 1)) from None
                 time.sleep(0.1)
         try:
