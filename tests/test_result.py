@@ -120,11 +120,22 @@ def test_the_first_cell_of_sloshnet_says_what_came_out():
     said = _first_cell("sloshnet")
     defect = table.loc["released defect: scrambles_time"]
     assert f"**raises** it, here by {defect['difference']:.1f} ± {defect['half']:.1f}" in said
+    full = table.loc["full method"]
+    assert f"{full['accuracy']:.1f} ± {full['interval']:.1f}: the deepest map" in said
+    for name in ("the deepest map alone", "tuples of one frame alone", "without both temporal modules"):
+        lost = table.loc[name]
+        assert lost[ablations.SAID].startswith("lower beyond"), name
+        assert f"{-lost['difference']:.1f} ± {lost['half']:.1f}" in said, name
     lost = table.loc["without the long-term module"]
-    assert f"−{-lost['difference']:.1f} ± {lost['half']:.1f}" in said
+    assert f"(−{-lost['difference']:.1f} ± {lost['half']:.1f})" in said
     same = [name for name in table.index if name.startswith("a fixed")]
-    for name in (*same, "the deepest map alone", "without the short-term module"):
+    for name in (*same, "without the short-term module"):
         assert table.loc[name, ablations.SAID].startswith("no difference beyond"), name
+    accuracies = {name: [run.result["val"]["accuracy"] for run in done[name]] for name in done}
+    assert all(np.subtract(accuracies["full method"], accuracies["without the long-term module"]) > 0)
+    even = "a fixed mix: every operation a third"
+    assert all(np.subtract(accuracies[even], accuracies["full method"]) > 0)
+    assert f"({table.loc[even]['difference']:+.1f} ± {table.loc[even]['half']:.1f})" in said
 
 
 def test_what_the_surprising_defect_gives_where_all_is_as_in_the_ladder():
