@@ -49,9 +49,8 @@ def unpack(root: Path) -> Iterator[str]:
     write_json(root / ORIGIN, origin)
     link = root / "vidlib"
     with contextlib.suppress(OSError):
-        if (
-            link.is_symlink() and link.resolve() != PACKAGE.resolve()
-        ):  # of an environment before, which would be imported
+        earlier = link.is_symlink() and link.resolve() != PACKAGE.resolve()
+        if earlier:  # of another environment, whose package would be imported from here
             link.unlink()
         link.symlink_to(PACKAGE, target_is_directory=True)
     yield f"{root}: {len(origin)} notebooks, recipes and manifests, {new} of them new; what you change is kept"

@@ -81,15 +81,9 @@ def _find(name: str, source: Path, target: Path) -> dict[str, Path]:
     if not source.is_dir():
         raise UserError(f"import-official: {source} {'is no folder' if source.exists() else 'does not exist'}")
     found: dict[str, Path] = {}
-    for path in sorted(source.rglob("*")):
+    for path in sorted(path for path in source.rglob("*") if path.name[0] != "."):
         fits = re.fullmatch(FORMS[name], path.name, re.IGNORECASE) and path.is_file()
-        if (
-            not fits
-            or path.name[0] == "."
-            or path.parent == target != source
-            or name == "kinetics400"
-            and not _is_table(path)
-        ):
+        if not fits or path.parent == target != source or name == "kinetics400" and not _is_table(path):
             continue
         if not path.resolve().is_relative_to(source.resolve()):
             raise UserError(f"import-official: {path} is a link that leads outside {source}; copy the file there")

@@ -67,20 +67,21 @@ def twins(subjects: Sequence[Subject]) -> Said:
 
 
 def _near_twins(subjects: Sequence[Subject]) -> Said:
-    """On a long list such runs differ in at least ``APART`` of the answers: one test alone of another run is found."""
+    """On a long list the records of such runs differ in at least ``APART`` of the answers: one test of another run is
+    found among own ones."""
     lists: dict[tuple[str, str], list[tuple[Subject, np.ndarray]]] = defaultdict(list)
-    for it in (it for it in subjects if it.fit):
+    for it in (it for it in subjects if it.fit and it.kept):
         for where, (number, packed) in it.bits.items():
             if number >= LONG:
                 lists[where].append((it, packed))
-    for (test, _), same in lists.items():
+    for (test, checksum), same in lists.items():
+        number = same[0][0].bits[test, checksum][0]
         for i, (it, packed) in enumerate(same):
             for first, others in same[:i]:
                 differ = int(np.bitwise_count(packed ^ others).sum())
-                if 0 < differ < APART * it.bits[test, it.result[test]["checksum"]][0] and _unlike(it, first):
+                copied = differ < APART * number and it.signature[0] != first.signature[0]
+                if copied and _unlike(it, first):
                     yield it, f"all but {differ} of its answers to {test} are those of {first.run.id}"
-                elif not differ and it.signature[0] != first.signature[0] and _unlike(it, first):
-                    yield it, f"its answers to {test} are those of {first.run.id}"
 
 
 def _unlike(it: Subject, other: Subject) -> list[str]:
