@@ -31,7 +31,7 @@ def test_the_table_turns_ablations_round_and_counts(monkeypatch):
         return gaps[column, world]
 
     monkeypatch.setattr(ladder, "gap", gap)
-    monkeypatch.setattr(ladder, "once", lambda method, column, world: False)
+    monkeypatch.setattr(ladder, "trained_once", lambda method, column, world: False)
     monkeypatch.setattr(ladder, "searched_blindly", lambda method, column: (method, column) == ("trx", ladder.TUNED))
     changes = pd.DataFrame(
         {"difference": [-4.0, 2.0, 0.5, np.nan], "half": [1.0, 1.0, 1.0, np.nan]},
@@ -53,7 +53,7 @@ def test_the_table_turns_ablations_round_and_counts(monkeypatch):
         "motion, clip-mini tuned": "fails; searched blindly: TRX",
     }
     assert so["above OTAM", "ladder"] == paper_claims.NONE
-    monkeypatch.setattr(ladder, "once", lambda method, column, world: column == ladder.FROZEN)
+    monkeypatch.setattr(ladder, "trained_once", lambda method, column, world: column == ladder.FROZEN)
     assert paper_claims.table("gghm", changes)["so"]["above TRX", "motion, clip-mini frozen"] == paper_claims.ONCE
     said = paper_claims.summary(table)
     assert said == "Of 8 claims: 1 hold, 1 hold here and fail there, 1 fail, 1 stay open, 4 have no record."

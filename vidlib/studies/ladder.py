@@ -295,7 +295,7 @@ def gap(method: str, other: str, column: str, world: str, test: str = "test") ->
     return apart(ours, theirs, test)
 
 
-def once(method: str, column: str, world: str) -> bool:
+def trained_once(method: str, column: str, world: str) -> bool:
     """Whether a method has one training there alone, so that it says nothing of another."""
     same = studied(column, world).get(method, [])
     return len(same) == 1 and not untrained(method, column)

@@ -148,7 +148,7 @@ def _measured(method: str, claim: Claim, changes: pd.DataFrame) -> Iterator[tupl
 def _of_trainings(points: float, half: float, method: str, other: str, column: str, world: str) -> str:
     """``said`` where both sides have several trainings, or nothing to train; of whom the search was blind besides."""
     both = [name for name in (method, other) if name]
-    if any(ladder.once(name, column, world) for name in both):
+    if any(ladder.trained_once(name, column, world) for name in both):
         return ONCE
     blindly = [tables.label(name) for name in both if ladder.searched_blindly(name, column)]
     return said(points, half) + (BLIND + ", ".join(blindly) if blindly else "")

@@ -1,4 +1,4 @@
-"""Checks of ``vidlib verify`` on several runs together: copied answers, unlike costs, and the band of each kind.
+"""Checks of ``vidlib verify`` on several runs: copied answers, second records, unlike costs, the band of each kind.
 
 A kind is a run without its seed and whatever the code: the same method, tower, data and budget.
 """
