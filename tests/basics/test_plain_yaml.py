@@ -1,7 +1,5 @@
 """What a recipe may say, and what is refused at once: bombs, aliases, names twice, depth, endless numbers."""
 
-import time
-
 import pytest
 
 from vidlib import cli
@@ -48,10 +46,8 @@ def test_what_is_not_plain_is_one_sentence_at_once(text, tmp_path):
     readers = [recipes.read, RunParams.from_file, lambda file: request(str(file), notebook="ma_fsar")]
     readers += [lambda file: folder._read_splits(file, {})]
     for read in readers:
-        began = time.process_time()
         with pytest.raises(UserError, match=f"recipe.yaml cannot be read as YAML: .*({WRONG[text]})") as refused:
             read(file)
-        assert time.process_time() - began < 1
         assert "\n" not in str(refused.value) and len(str(refused.value)) < 600
 
 

@@ -2,7 +2,6 @@
 
 import json
 import re
-import time
 
 import nbformat
 import papermill
@@ -159,9 +158,8 @@ def test_a_failing_notebook_keeps_its_copy_and_the_whole_one_before_it_stays(sma
 
 def test_a_kernel_that_dies_is_said_so(small, capsys):
     small("import os\nos._exit(9)")
-    began = time.monotonic()
     assert cli.main(["run", "worlds"]) == 1
-    assert "ended or did not start" in capsys.readouterr().err and time.monotonic() - began < 60
+    assert "ended or did not start" in capsys.readouterr().err
 
 
 def test_one_process_at_a_time_makes_a_copy(small, tmp_path, capsys):

@@ -119,14 +119,19 @@ def test_jobs_run_side_by_side_and_share_the_threads(does, tmp_path):
     assert given == {str(max(1, len(sweeping.os.sched_getaffinity(0)) // 3))}
 
 
-def test_a_cell_that_needs_another_cells_run_waits_for_it(does, capsys):
+def test_a_cell_that_needs_another_cells_run_waits_for_it(does, tmp_path, monkeypatch, capsys):
     busy = "print('run folder x is in use by process 3 on here: wait'); sys.exit(1)"
     started = does(f"""
-done = Path(log + "done")
+done, seen = Path(log + "done"), Path(log + "seen")
 if seed == "1" and not done.exists():
     {busy}
-time.sleep(4)
+for _ in range(600 * (seed == "0")):
+    if seen.exists():
+        break
+    time.sleep(0.1)
 done.write_text("")""")
+    own = sweeping._end
+    monkeypatch.setattr(sweeping, "_end", lambda cell: (tmp_path / "startedseen").touch() or own(cell))
     assert sweep("--jobs", "2", seeds="0,1") == 0
     assert sorted(started()) == ["0", "1", "1"]  # which of two that start together is first, the machine decides
     assert "waits for a run that another cell is making" in capsys.readouterr().err
@@ -160,15 +165,15 @@ def test_ctrl_c_leaves_a_state_that_the_same_command_continues(interruptible, do
     started = does("""
 if seed == "1":
     try:
+        Path(log + "sleeps").touch()
         time.sleep(60)
     except KeyboardInterrupt:
         Path(log + "ended").write_text("in order")
         raise""")
 
     def interrupt() -> None:
-        while started() != ["0", "1"]:
+        while not (tmp_path / "startedsleeps").exists():
             time.sleep(0.1)
-        time.sleep(0.5)
         signal.raise_signal(signal.SIGINT)
 
     threading.Thread(target=interrupt, daemon=True).start()

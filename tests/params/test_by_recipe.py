@@ -177,7 +177,7 @@ def test_the_small_recipes_meet_the_same_test_episodes():
     small = [file for file in RECIPES if file.stem == recipes.SMALL]
     chosen = [{**RunParams().model_dump(), **yaml.safe_load(file.read_text())} for file in small]
     for field in ("way", "shot", "query", "test_episodes"):
-        assert len({values[field] for values in chosen}) <= 1, field
+        assert len({values[field] for values in chosen}) == 1, field
 
 
 def test_shipped_backbones_are_those_that_load():

@@ -65,12 +65,10 @@ def test_it_names_its_command_and_parses_as_its_notebooks_parameters(file):
     lead = " ".join(comments)
     assert f"-f recipes/{file.parent.name}/{file.name}" in lead and "papermill notebooks/" in lead
     values = recipes.read(file)
-    kind = notebook_class(file)
-    if kind is not None:
-        parsed = kind.from_file(file)
-        assert all(
-            getattr(parsed, key) == (pairs(value) if key == "milestones" else value) for key, value in values.items()
-        )
+    parsed = notebook_class(file).from_file(file)
+    assert all(
+        getattr(parsed, key) == (pairs(value) if key == "milestones" else value) for key, value in values.items()
+    )
 
 
 def pairs(value: list) -> list:

@@ -7,6 +7,7 @@ import torch
 
 from tests.tiny import Tiny, TinyClips, sampler, texts, training
 from vidlib.basics import paths
+from vidlib.results import runs
 from vidlib.training import checkpoints
 from vidlib.training.evaluate_episodes import evaluate
 from vidlib.training.loop import fit
@@ -15,7 +16,8 @@ EPISODES, PER_STEP = 90, 2
 
 
 def train(folder: str, die: str = "", count: int = 0) -> None:
-    """Train to the end, or die by SIGKILL at the ``count``-th time of ``die``: "half a file" or "before the rename"."""
+    """Train to the end, or die by SIGKILL after ``count`` times of ``die``: "after a line", "half a file", "before the
+    rename"."""
     torch.set_num_threads(1)
     if die:
         _die_at(die, count)
@@ -42,7 +44,7 @@ def train(folder: str, die: str = "", count: int = 0) -> None:
 
 def _die_at(what: str, count: int) -> None:
     calls = iter(range(count))
-    save, replace = checkpoints.save_file, paths.os.replace
+    save, replace, append = checkpoints.save_file, paths.os.replace, runs.append_line
 
     def half(tensors, path, **rest):
         save(tensors, path, **rest)
@@ -55,7 +57,14 @@ def _die_at(what: str, count: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         replace(source, target)
 
+    def line(path, record):
+        append(path, record)
+        if next(calls, None) is None:
+            os.kill(os.getpid(), signal.SIGKILL)
+
     if what == "half a file":
         checkpoints.save_file = half
+    elif what == "after a line":
+        runs.append_line = line
     else:
         paths.os.replace = never

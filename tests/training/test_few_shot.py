@@ -1,8 +1,9 @@
 """The loop: it learns, selects on val, decays and clips as said, stops on a loss that is not finite."""
 
+import itertools
 import json
 import math
-import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from vidlib.params.few_shot import RunParams
 from vidlib.results import runs
 from vidlib.results.accuracy import Evaluation
 from vidlib.results.runs import load_all, read_lines
-from vidlib.training import checkpoints, few_shot
+from vidlib.training import checkpoints, few_shot, loop
 from vidlib.training import processes as apart
 from vidlib.training import step as stepping
 from vidlib.training.evaluate_episodes import evaluate
@@ -67,16 +68,18 @@ def test_best_on_val_is_kept_and_the_earlier_of_equals(tmp_path):
     assert [line.get("val_accuracy") for line in read_lines(tmp_path / "metrics.jsonl")][1::2] == [0.2, 0.6, 0.6, 0.4]
 
 
-def test_seconds_of_training_are_without_those_of_the_selections(tmp_path):
+def test_seconds_of_training_are_without_those_of_the_selections(tmp_path, monkeypatch):
+    clock = iter(itertools.count(0.0, 0.25))  # a quarter of a second goes by between one look and the next
+    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+
     def slow(method):
-        time.sleep(0.2)
+        [next(clock) for _ in range(20)]
         return 0.5
 
-    done = fit(Tiny(), source_of(4), batches=4, folder=tmp_path, validate=slow, val_every=1, **COMMON)
-    assert done.selection_seconds >= 0.8
+    done = fit(Tiny(), source_of(4), batches=4, folder=tmp_path, validate=slow, val_every=2, **COMMON)
     lines = read_lines(tmp_path / "metrics.jsonl")
-    assert done.seconds == pytest.approx(sum(line["seconds"] for line in lines))
-    assert all(line["selection_seconds"] >= 0.2 for line in lines) and min(line["seconds"] for line in lines) < 0.2
+    assert [(line["seconds"], line.get("selection_seconds")) for line in lines] == [(0.25, None), (0.25, 5.25)] * 2
+    assert (done.seconds, done.selection_seconds) == (1.0, 10.5)
 
 
 def test_training_beats_the_untrained_method(tmp_path):

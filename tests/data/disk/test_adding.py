@@ -10,6 +10,7 @@ import pytest
 from tests.data.fake_disk import Listed, data, identity, lay, published
 from vidlib.basics.errors import UserError
 from vidlib.data.catalogue import benchmarks, official, store
+from vidlib.data.disk import lists
 from vidlib.data.disk.adding import add
 from vidlib.data.manifest import Row
 
@@ -254,10 +255,10 @@ def test_a_data_set_of_standard_splits_is_found_wherever_it_lies(data: Path, tmp
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the published lists are not beside the checkout")
 @pytest.mark.parametrize("name", ["hmdb51", "ucf101", "kinetics100", "ssv2_small"])
 def test_a_disk_with_every_published_video_is_the_published_list(name: str, data: Path, tmp_path: Path) -> None:
-    lists = pytest.importorskip("vidlib.data.disk.lists").read(name, SHARED)
-    rows = lists["trx"].rows
+    published = lists.read(name, SHARED)
+    rows = published["trx"].rows
     lay(tmp_path / "disk", [f"{i % 7}/{identity(row)}.mp4" for i, row in enumerate(rows)])
-    added = add(name, tmp_path / "disk", lists)
+    added = add(name, tmp_path / "disk", published)
     assert added.stored.family == "trx" and set(added.stored.rows) == set(rows) and not added.rest
     assert "not comparable" not in added.note and added.note.count("is the published list (trx") == 3
     assert added.other == ({"clip_fsar": 10_000 - 179 - 41 - 57} if name == "kinetics100" else {})

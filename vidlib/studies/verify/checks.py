@@ -169,8 +169,10 @@ def readings(it: Subject) -> Iterator[str]:
     expected = Counter({it.report: len(it.names)}) + Counter(val=len(it.selections))
     found = it.run.readings() if it.kept else records.readings(it.run)
     for split in sorted({*found, *expected}):
-        if found.get(split, 0) != expected[split]:
-            yield f"{split} was read {found.get(split, 0)} times, and its tests and selections are {expected[split]}"
+        times, right = found.get(split, 0), expected[split]
+        if times != right:
+            again = " (a kill while it is read, and then a resume, reads it again)" if times > right > 0 else ""
+            yield f"{split} was read {times} times, and its tests and selections are {right}{again}"
     lines = [] if it.kept else runs.read_lines(it.run.path("readings.jsonl"))
     for (split, purpose), times in Counter((line["split"], line["purpose"]) for line in lines).items():
         if times > 1 and split == it.report and purpose in {"report", *it.names}:
