@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from fractions import Fraction
 from pathlib import Path
 
@@ -31,7 +31,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.measure import verdict, wall_seconds
 from vidlib.data import video
-from vidlib.data.clips import Clips, _chance
+from vidlib.data.clips import Clips, chance
 from vidlib.data.episodes import EpisodeDataset, EpisodeSampler
 from vidlib.data.labelled import LabelledBatches
 from vidlib.data.manifest import Manifest, Row
@@ -88,7 +88,7 @@ class Textbook(Clips):
     """Whole file, frames picked, each resized and cropped by Pillow, made a tensor and normalised on its own."""
 
     def train(self, row: int, episode: int, slot: int, role: str = "support") -> torch.Tensor:
-        rng, _ = _chance("clip", self.seed, episode, slot)
+        rng, _ = chance("clip", self.seed, episode, slot)
         with av.open(str(self.manifest.path(self.rows[row]))) as container:
             every = [frame.to_image() for frame in container.decode(video=0)]
         height, width = (int(share * side) for share, side in zip(rng.uniform(0.7, 1, 2), (HEIGHT, WIDTH), strict=True))
@@ -149,7 +149,7 @@ def by_container(folder: Path, repeats: int) -> tuple[pd.DataFrame, list[bool]]:
     for ending in KINDS:
         listed = manifest(folder, ending)
         for backend in ("decord", "PyAV") if ending == "mp4" else ("PyAV",):
-            with nothing() if backend == "decord" else without_decord():
+            with nullcontext() if backend == "decord" else without_decord():
                 for frames in FRAMES:
                     met.append(exact(listed, frames))
                     mine = clips(listed, frames)
@@ -159,11 +159,6 @@ def by_container(folder: Path, repeats: int) -> tuple[pd.DataFrame, list[bool]]:
                     row |= {f"x {name}": speed["ours"] / speed[name] for name in OTHERS}
                     rows.append(row | {"exact": met[-1]})
     return pd.DataFrame(rows), met
-
-
-@contextmanager
-def nothing() -> Iterator[None]:
-    yield
 
 
 def _like(kind: type[Clips]) -> Callable[[Manifest, Clips], Clips]:

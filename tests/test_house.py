@@ -1,6 +1,7 @@
 """The house rules that a machine can check: dependencies agree, floors hold, code is clean, notebooks are bare."""
 
 import ast
+import importlib
 import json
 import re
 import subprocess
@@ -151,6 +152,15 @@ def test_installed_towers_are_the_pinned_ones():
     assert {name: metadata.version(name) for name in ("timm", "open-clip-torch")} == {
         name: pins[name] for name in ("timm", "open-clip-torch")
     }
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda path: path.stem)
+def test_what_a_benchmark_imports_is_there(path):
+    """Most of them run by hand alone, so that nothing else tells of a name that has gone."""
+    named = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+    for module, alias in [(node.module, alias.name) for node in named for alias in node.names]:
+        if not hasattr(importlib.import_module(module), alias):
+            importlib.import_module(f"{module}.{alias}")
 
 
 def test_code_is_clean():

@@ -70,6 +70,19 @@ def test_a_dead_process_that_nobody_buried_is_not_in_the_way(owner, tmp_path):
     lock.Lock(tmp_path / "lock.json").acquire().release()
 
 
+def test_another_persons_process_that_is_hidden_is_judged_by_its_heartbeat(owner, tmp_path, monkeypatch):
+    path = tmp_path / "lock.json"
+    real = lock._started
+    monkeypatch.setattr(lock, "_started", lambda pid: real(pid) if pid == os.getpid() else None)
+    monkeypatch.setattr(os, "geteuid", lambda: path.stat().st_uid + 1 if path.exists() else 1)
+    assert f"process {owner.pid}" in lock.Lock(path).holder()
+    with pytest.raises(lock.Busy, match=f"in use by process {owner.pid}"):
+        lock.Lock(path).acquire()
+    monkeypatch.setattr(os, "geteuid", lambda: path.stat().st_uid if path.exists() else 1)
+    assert lock.Lock(path).holder() == "", "of one's own a process that is not there is gone"
+    lock.Lock(path).acquire().release()
+
+
 def test_another_host_that_beats_is_alive_whatever_its_clock_says(tmp_path, monkeypatch):
     monkeypatch.setattr(lock, "HEARTBEAT", 1.0)  # as long as a busy machine may keep the other from its beat
     path, stop = tmp_path / "lock.json", threading.Event()

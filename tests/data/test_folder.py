@@ -99,6 +99,27 @@ def test_unusable_folders_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         from_folder(root)
 
 
+def test_what_a_file_system_keeps_for_itself_is_passed_over_and_what_hides_is_named(tmp_path, monkeypatch) -> None:
+    root = write_folder(tmp_path / "f", classes=4, clips=2)
+    (root / "lost+found").mkdir()
+    classes = len(from_folder(root).classes("train"))
+    own = Path.iterdir
+
+    def hidden(folder: Path):
+        if folder.name in ("lost+found", "class1"):
+            raise PermissionError(13, "Permission denied", str(folder))
+        return own(folder)
+
+    monkeypatch.setattr(Path, "iterdir", hidden)
+    with pytest.raises(UserError, match=r"f/class1 cannot be listed \(Permission denied\); mend it or move it away"):
+        from_folder(root)
+    (root / "class1").rename(root / ".class1")
+    write_clip(root / "class9" / "0.mp4"), write_clip(root / "class9" / "1.mp4")
+    assert len(from_folder(root).classes("train")) == classes
+    with pytest.raises(UserError, match="~nobody-here.*nobody of that name has a home here"):
+        from_folder("~nobody-here/clips")
+
+
 def test_a_folder_of_broken_clips_names_the_first_failure(tmp_path: Path) -> None:
     for c in range(6):
         for i in range(2):

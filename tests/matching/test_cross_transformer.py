@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tests.conftest import golden
 from tests.literal import trx as literal
-from vidlib.matching.cross_transformer import TRX, released_state, sinusoids
+from vidlib.matching.cross_transformer import TRX, incidence, released_state, sinusoids
 
 
 def _released(cardinalities: tuple[int, ...], state: dict[str, torch.Tensor]) -> TRX:
@@ -176,3 +177,13 @@ def test_refuses_strange_cardinalities(wrong):
 def test_refuses_videos_shorter_than_a_tuple():
     with pytest.raises(ValueError, match="at least 3 frames, not 2"):
         TRX(8).prepare(torch.randn(1, 2, 8))
+
+
+def test_tables_serve_every_mode_whatever_came_first():
+    like = torch.zeros(1)
+    with torch.inference_mode():
+        first = incidence(7, 2, like), sinusoids(7, 10, like)
+    assert not any(table.is_inference() for table in first)
+    with FakeTensorMode():
+        assert incidence(9, 2, torch.zeros(1)).shape == (36, 18)
+    assert incidence(9, 2, like).sum() == 72

@@ -6,6 +6,7 @@ import open_clip
 import torch
 
 from vidlib.backbones.clip import CLIPBackbone
+from vidlib.backbones.clip_resnet import CLIPResNetBackbone
 from vidlib.backbones.resnet import ResNetBackbone
 from vidlib.backbones.resnet import load as load_resnet
 from vidlib.data.episodes import EpisodeBatch, Targets
@@ -19,6 +20,13 @@ TEXT = {"context_length": 12, "vocab_size": 49408, "width": 8, "heads": 2, "laye
 def backbone(seed: int = 0, text: dict | None = None, **vision) -> CLIPBackbone:
     torch.manual_seed(seed)
     return CLIPBackbone(open_clip.CLIP(16, {**VISION, **vision}, {**TEXT, **(text or {})}, quick_gelu=True), "small")
+
+
+def clip_resnet() -> CLIPResNetBackbone:
+    """A CLIP with open_clip's ResNet: 256 channels in its deepest map, of 2 x 2 places for 64 pixels."""
+    torch.manual_seed(0)
+    vision = {"image_size": 64, "layers": [1, 1, 1, 1], "width": 8, "head_width": 8, "patch_size": None}
+    return CLIPResNetBackbone(open_clip.CLIP(16, vision, TEXT, quick_gelu=True), "small", (0.5,) * 3, (0.5,) * 3)
 
 
 def resnet() -> ResNetBackbone:
@@ -89,6 +97,7 @@ __all__ = [
     "WAY",
     "backbone",
     "batch",
+    "clip_resnet",
     "make",
     "one",
     "resnet",

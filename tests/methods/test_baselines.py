@@ -93,3 +93,13 @@ def test_numbers_that_cannot_be_are_refused():
     for name, given in wrong.items():
         with pytest.raises(UserError, match="must be above 0"):
             methods.build(name, backbone(), **given)
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_logits_keep_their_digits_under_autocast(name):
+    method, episodes = make(name).eval(), batch(shots=SHOTS)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        support, query = (method.embed(c.flatten(0, 1), None, "query") for c in (episodes.support, episodes.query))
+        pairs = [{n: v.bfloat16().unflatten(0, (2, -1)) for n, v in each.items()} for each in (support, query)]
+        logits = method.match(pairs[0], episodes.support_labels, pairs[1], episodes.text).logits
+    assert logits.dtype == torch.float32 and not torch.equal(logits, logits.bfloat16().float())

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from tests.conftest import golden
 from tests.literal import strm as literal
-from tests.methods.small import FRAMES, backbone, batch, make, same
+from tests.methods.small import FRAMES, backbone, batch, clip_resnet, make, same
 from vidlib import methods
 from vidlib.backbones import resnet as resnets
 from vidlib.backbones.resnet import ResNetBackbone
@@ -220,6 +220,17 @@ def test_patches_of_a_clip_tower_are_read_out_as_its_features_are():
     maps = method.frame_maps(clips)[-1]
     read = method.backbone.head(maps.flatten(3).transpose(2, 3))  # one by one; 2 x 2 patches: nothing is pooled
     assert same(method.enriched_patches(maps), method.patch_enrichment(read).mean(2))
+
+
+@pytest.mark.parametrize(("name", "options"), [("strm", {}), ("gghm", {"pool": "after"})])
+def test_patches_of_a_clip_resnet_are_read_out_one_by_one(name, options):
+    method = make(name, on=clip_resnet, **options).eval()
+    pool, maps = method.backbone.visual.attnpool, torch.randn(5, 256, 1, 1)
+    assert len(pool.positional_embedding) == 1 + 2 * 2, "the tower's own maps have four places"
+    with torch.no_grad():
+        assert same(method.backbone.pool(maps), pool.c_proj(pool.v_proj(maps[..., 0, 0])))
+        found = method(batch(pixels=64)).logits
+    assert found.shape == (2, 4, 3) and found.isfinite().all()
 
 
 def test_wrong_arguments_are_refused():

@@ -143,6 +143,20 @@ def test_two_owners_are_kept_apart_and_a_dead_one_is_not_in_the_way(tmp_path):
     assert not run.path("lock.json").exists()
 
 
+def test_a_run_that_another_process_finished_meanwhile_is_reused(tmp_path, monkeypatch):
+    own, said = lock.Lock.acquire, []
+
+    def late(self):
+        monkeypatch.setattr(lock.Lock, "acquire", own)
+        opened(tmp_path).finish({"accuracy": 0.5})
+        return self.acquire()
+
+    monkeypatch.setattr(lock.Lock, "acquire", late)
+    run = opened(tmp_path, say=said.append)
+    assert run.state == "finished" and run.result["accuracy"] == 0.5 and "is reused" in said[0]
+    assert not run.path("lock.json").exists()
+
+
 def test_locks_of_other_hosts_and_reused_numbers(tmp_path, monkeypatch):
     path = tmp_path / "lock.json"
     path.write_text(json.dumps({"host": "elsewhere", "pid": 1, "started": 0}))

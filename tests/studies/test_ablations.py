@@ -76,7 +76,6 @@ def test_a_run_of_either_kind_is_done_and_said(monkeypatch, tmp_path):
     monkeypatch.setattr(evidence.records, "pack", lambda run, root: packed.append((run, root)))
     for method, module in (("ma_fsar", "few_shot"), ("actionclip", "video_text")):
         monkeypatch.setattr(getattr(evidence, module), "work", lambda params: params)
-        monkeypatch.setattr(evidence.running, "identity", lambda work: SimpleNamespace(root=str(tmp_path), id="one"))
         monkeypatch.setattr(evidence.running, "run", lambda work: done)
         params = ablations.of_defaults(method)["full method"][0]
         said = evidence.one(params, tmp_path)

@@ -1,16 +1,18 @@
 """Shipped records tell what the run's folder told, in a small part of its size, and whose code made them."""
 
 import json
+import os
+import shutil
 
 import numpy as np
 import pytest
 
 from tests.data.small import write_folder
+from vidlib.basics import lock
 from vidlib.basics.errors import UserError
-from vidlib.basics.lock import Lock
 from vidlib.params.few_shot import RunParams
 from vidlib.results import runs
-from vidlib.studies import evidence, records, tables
+from vidlib.studies import evidence, price_of_test, records, tables
 from vidlib.training import few_shot
 
 
@@ -138,8 +140,8 @@ def test_only_what_has_no_record(made, tmp_path, monkeypatch):
 def test_what_another_command_is_at_waits_for_it(made, tmp_path, monkeypatch):
     p = made[0].model_copy(update={"seed": 7})
     monkeypatch.setattr(evidence, "WAIT", 0.0)
-    lock = Lock(runs.home_of(evidence.running.identity(few_shot.work(p))) / "lock.json").acquire()
-    try:
-        assert evidence.one(p, tmp_path) is None and not list(tmp_path.iterdir())
-    finally:
-        lock.release()
+    for part, work in (("frozen", few_shot.work(p)), ("price", price_of_test._work(p))):
+        home = runs.home_of(evidence.running.identity(work))
+        runs.write_json(home / "lock.json", lock._me() | {"pid": os.getppid(), "started": lock._started(os.getppid())})
+        assert evidence.attempt(part, p, tmp_path) is None and not list(tmp_path.iterdir())
+        shutil.rmtree(home)

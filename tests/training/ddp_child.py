@@ -4,17 +4,31 @@ import sys
 from pathlib import Path
 
 import torch
+from torch import nn
 
-from tests.tiny import Tiny, training
+from tests.tiny import TEXT, Tiny, training
 from vidlib.training import loop
 from vidlib.training.loop import fit
 
 PRECISIONS = {"64-true": torch.float64, "32-true": torch.float32}
 
 
+class Normed(Tiny):
+    """With a BatchNorm that trains, called for the supports and for the queries."""
+
+    def __init__(self) -> None:
+        super().__init__(0.3)
+        self.norm = nn.BatchNorm1d(TEXT)
+
+    def embed(self, clips, text, role):
+        frames = super().embed(clips, text, role)["frames"]
+        return {"frames": self.norm(frames.flatten(0, 1)).view_as(frames)}
+
+
 def steps(folder: Path, precision: str) -> dict[str, torch.Tensor]:
-    """The gradients of the first step (NaN where a parameter has none); five episodes in steps of three."""
-    method, found, plain = Tiny(0.3), {}, loop.sum_gradients
+    """The gradients of the first step (NaN where a parameter has none) and the statistics in the end; five episodes in
+    steps of three."""
+    method, found, plain = Normed(), {}, loop.sum_gradients
 
     def spy(fabric, parameters):
         plain(fabric, parameters)
@@ -37,7 +51,7 @@ def steps(folder: Path, precision: str) -> dict[str, torch.Tensor]:
         )
     finally:
         loop.sum_gradients = plain
-    return found
+    return found | dict(method.norm.named_buffers())
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from tests.data.small import write_folder
 from tests.tiny import Tiny, TinyClips, sampler, texts
@@ -21,6 +22,7 @@ from vidlib.results.accuracy import Evaluation
 from vidlib.results.runs import load_all, read_lines
 from vidlib.training import checkpoints, few_shot, loop
 from vidlib.training import processes as apart
+from vidlib.training import run as running
 from vidlib.training import step as stepping
 from vidlib.training.evaluate_episodes import evaluate
 from vidlib.training.loop import fit
@@ -185,7 +187,9 @@ def test_a_searched_architecture_has_an_adam_of_its_own(tmp_path):
         architecture = ("text_scale", "0.bias")
 
     ours = ("text_scale", "head.0.bias")
-    assert list(stepping.architecture(Searching())) == ["text_scale", "head.0.bias"]
+    method = Searching()
+    method.backbone.text_scale = nn.Parameter(torch.ones(1))  # a tower's own of that name, as a LayerScale's gamma
+    assert list(stepping.architecture(method)) == ["text_scale", "head.0.bias"]
     found = weights_after(tmp_path, Searching(0.0), optimizer="sgd", momentum=0.9, arch_lr=0.05)
 
     def steps(ps):
@@ -325,6 +329,16 @@ def test_run_from_parameters(params, capsys):
     assert again.id == first.id and "reused" in capsys.readouterr().out
     assert load_all(params.runs)["result.test.accuracy"].tolist() == [result["test"]["accuracy"]]
     assert few_shot.run(params.model_copy(update={"seed": 1, "train_episodes": 0})).result["fit"] is None
+
+
+def test_memory_that_runs_out_in_training_is_a_sentence(params, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3 GiB.\nSee the documentation")
+
+    monkeypatch.setattr(running, "fit", full)
+    said = r"does not fit into the memory of cpu: give a micro_batch .*\(CUDA out of memory. Tried .*GiB.\)$"
+    with pytest.raises(UserError, match=said):
+        few_shot.run(params.model_copy(update={"runs": str(tmp_path)}))
 
 
 def test_the_run_of_a_moved_folder_is_the_same_run(params, tmp_path):

@@ -1,15 +1,18 @@
-"""Two CPU processes reach the loss and the gradients of one, on the same episodes."""
+"""Two CPU processes reach the loss, the gradients and the BatchNorm's statistics of one, on the same episodes."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from tests.training.ddp_child import PRECISIONS, steps
+from tests.training.ddp_child import PRECISIONS, Normed, steps
+from vidlib.basics.errors import UserError
 from vidlib.results.runs import read_lines
+from vidlib.training.step import Statistics
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -32,7 +35,12 @@ def test_two_processes_equal_one(two, tmp_path, precision):
     ranks = [torch.load(two / precision / f"gradients{rank}.pt") for rank in (0, 1)]
     assert own.keys() == ranks[0].keys() and own["text_scale"].dtype == PRECISIONS[precision]
     assert own["never"].isnan().all() and not own["sometimes"].isnan().any()
-    used = [name for name in own if name != "never"]
+    moved = ("running_mean", "running_var", "num_batches_tracked")
+    for rank in ranks:
+        assert own["num_batches_tracked"] == 10 and own["running_var"].std() > 0.01
+        for name in moved:
+            torch.testing.assert_close(rank[name], own[name])
+    used = [name for name in own if name not in ("never", *moved)]
     norm = torch.cat([own[name].flatten() for name in used]).norm()
     for rank in ranks:
         assert rank["never"].isnan().all()
@@ -44,3 +52,10 @@ def test_two_processes_equal_one(two, tmp_path, precision):
         for name in ("loss", "loss.visual", "loss.text", "grad_norm"):
             assert b[name] == pytest.approx(a[name], rel=1e-9 if precision == "64-true" else 1e-5), name
         assert a["accuracy"] == b["accuracy"]
+
+
+def test_parts_of_a_batch_have_no_statistics_of_it():
+    two = SimpleNamespace(world_size=2)
+    with pytest.raises(UserError, match="a BatchNorm is trained here.*give devices 1"):
+        Statistics(two, Normed(), together=True)
+    assert Statistics(two, Normed().eval(), together=True).norms == []

@@ -7,6 +7,7 @@ import pytest
 
 from tests.training.resume_child import EPISODES, PER_STEP, train
 from vidlib.results.runs import read_lines
+from vidlib.training import checkpoints, loop
 
 START = multiprocessing.get_context("forkserver")  # imports once, then forks: SIGKILL and start again are cheap
 START.set_forkserver_preload(["tests.training.resume_child"])
@@ -62,3 +63,19 @@ def test_metrics_past_the_checkpoint_are_dropped(tmp_path, undisturbed):
     path.write_bytes(path.read_bytes() + b'{"step": 13, "loss": 99.0}\n{"step": 14, "lo')
     assert go(tmp_path) == 0
     assert outcome(tmp_path)[1] == undisturbed[1]
+
+
+def test_a_state_is_kept_after_every_selection_and_in_time(tmp_path, monkeypatch):
+    kept, own = [], checkpoints.save_state
+
+    def seen(path, method, optimizers, counters, best):
+        kept.append(counters["step"])
+        own(path, method, optimizers, counters, best)
+
+    monkeypatch.setattr(checkpoints, "save_state", seen)
+    train(str(tmp_path / "often"))
+    assert kept == [step for step in range(1, 46) if step % 4 == 0 or step % 6 == 0 or step == 45]
+    monkeypatch.setattr(loop, "KEEP_SECONDS", 0.0)
+    kept.clear()
+    train(str(tmp_path / "always"))
+    assert kept == [*range(1, 46)]

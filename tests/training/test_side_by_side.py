@@ -7,7 +7,7 @@ import pytest
 from tests.data.small import write_folder
 from vidlib.basics.errors import UserError
 from vidlib.params.few_shot import RunParams
-from vidlib.training import few_shot, side_by_side
+from vidlib.training import few_shot, processes, side_by_side
 
 
 @pytest.fixture
@@ -40,3 +40,30 @@ def test_a_process_that_fails_ends_all_with_a_sentence(given):
     failing = SimpleNamespace(__name__="json.tool", videos=few_shot.videos, recorded=lambda *_: None)
     with pytest.raises(UserError, match="json.tool in a process of its own ended with code 2"):
         side_by_side.run_all(failing, [given, given.model_copy(update={"seed": 1})])
+
+
+def test_a_run_that_came_out_under_another_id_is_a_sentence(given, monkeypatch):
+    """Where the source or the data changed between the start of a kernel and that of its process."""
+    monkeypatch.setattr(few_shot, "recorded", lambda *_: None)
+    monkeypatch.setattr(processes, "run_each", lambda *_, **__: None)
+    with pytest.raises(UserError, match="under another id: vidlib's source or the data have changed"):
+        side_by_side.run_all(few_shot, [given, given.model_copy(update={"seed": 1})])
+
+
+def test_a_process_tells_of_what_is_no_sentence(tmp_path, capsys):
+    (tmp_path / "stderr").write_text("Traceback: the end of it")
+    (tmp_path / "trouble.fault").write_text("OutOfMemoryError: 3 GiB more")
+    with pytest.raises(UserError, match="ended with OutOfMemoryError: 3 GiB more, see above"):
+        processes._end(SimpleNamespace(returncode=1), "vidlib.training.few_shot", tmp_path)
+    assert "the end of it" in capsys.readouterr().out
+    argv = ["few_shot", "--params", str(tmp_path / "params.yaml"), "--trouble", str(tmp_path / "told")]
+    (tmp_path / "params.yaml").write_text("method: otam")
+    for cause in ("first", "second"):
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(RuntimeError, match=cause):
+            patch.setattr("sys.argv", argv)
+            processes.main(RunParams, lambda _: None, lambda _, cause=cause: _raise(RuntimeError(cause)), "")
+    assert (tmp_path / "told.fault").read_text() == "RuntimeError: first" and not (tmp_path / "told").exists()
+
+
+def _raise(error):
+    raise error

@@ -26,5 +26,9 @@ class CLIPResNetBackbone(CLIPBackbone):
         return maps
 
     def pool(self, deepest: Tensor) -> Tensor:
-        """``[B D_4 h w] -> [B C]``: attention pooling, CLIP's own feature; for maps of the tower's own size."""
-        return self.visual.attnpool(deepest)
+        """``[B D_4 h w] -> [B C]``: attention pooling, CLIP's own feature, of maps of the tower's own size; of a single
+        place, as of a patch that is read by itself, its value alone, as MaskCLIP has it (Zhou et al., ECCV 2022)."""
+        pool = self.visual.attnpool
+        if deepest.shape[-2:] == (1, 1) and len(pool.positional_embedding) != 2:
+            return pool.c_proj(pool.v_proj(deepest.flatten(1)))
+        return pool(deepest)

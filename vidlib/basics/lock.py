@@ -2,7 +2,8 @@
 
 The file holds host, process, and when the process started, counted by the kernel from its boot so that no clock moves
 it; a thread renews the file's date as a heartbeat. A lock is stale when its process is gone (same host) or its
-heartbeat has stopped for ``SILENT`` seconds and is seen to stand still (another host), and is taken over. Who wakes up
+heartbeat has stopped for ``SILENT`` seconds and is seen to stand still (another host, or another person's process,
+which this one may not see), and is taken over. Who wakes up
 and finds the lock another's renews and writes nothing more.
 """
 
@@ -34,7 +35,7 @@ def _started(pid: int) -> str | None:
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except FileNotFoundError:
+    except OSError:  # gone, or hidden from us
         if Path("/proc/self/stat").exists():
             return None
         import psutil  # a system without /proc
@@ -50,6 +51,10 @@ def _host() -> str:
     except OSError:
         space = ""
     return f"{socket.gethostname()} {space}".strip()
+
+
+class Busy(UserError):
+    """Another process holds the lock."""
 
 
 class Lock:
@@ -71,7 +76,7 @@ class Lock:
                 owner = self._owner()
                 if owner is not None and not self._stale(owner, silent):
                     host = owner["host"].split(" ")[0]
-                    raise UserError(
+                    raise Busy(
                         f"run folder {self.path.parent} is in use by process {owner['pid']} on {host} "
                         f"(heartbeat {self._age():.0f} s ago): wait for it, stop it, or delete {self.path.name} there "
                         "if that process is gone"
@@ -89,8 +94,8 @@ class Lock:
         """Who holds it, in words; empty where nobody does, or only who is gone or silent. Nothing is taken over."""
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             if owner := self._owner():
-                age, here = self._age(), owner["host"] == _host()
-                if age <= SILENT if not here else _started(owner["pid"]) == owner["started"]:
+                age = self._age()
+                if age <= SILENT if self._unseen(owner) else _started(owner["pid"]) == owner["started"]:
                     since = f"since {owner['since']}, " if isinstance(owner.get("since"), str) else ""
                     host = owner["host"].split(" ")[0]
                     return f"process {owner['pid']} on {host} ({since}heartbeat {max(0, age):.0f} s ago)"
@@ -139,9 +144,9 @@ class Lock:
         return owner
 
     def _silent(self) -> dict | None:
-        """Another host's owner whose heartbeat is old and stands still for longer than one: its clock is not asked."""
+        """An unseen owner whose heartbeat is old and stands still for longer than one: its clock is not asked."""
         owner = self._owner()
-        if owner is None or owner["host"] == _host() or not self._old():
+        if owner is None or not self._unseen(owner) or not self._old():
             return None
         with contextlib.suppress(FileNotFoundError):
             before = self.path.stat().st_mtime_ns
@@ -151,9 +156,17 @@ class Lock:
         return None
 
     def _stale(self, owner: dict, silent: dict | None) -> bool:
-        if owner["host"] != _host():
+        if self._unseen(owner):
             return owner == silent and self._old()
         return owner == _me() or _started(owner["pid"]) != owner["started"]
+
+    def _unseen(self, owner: dict) -> bool:
+        """Whether its process cannot be asked for: on another host, or another person's, which this one may hide."""
+        if owner["host"] != _host():
+            return True
+        with contextlib.suppress(FileNotFoundError):
+            return _started(owner["pid"]) is None and self.path.stat().st_uid != os.geteuid() != 0
+        return False
 
     def _old(self) -> bool:
         with contextlib.suppress(FileNotFoundError):

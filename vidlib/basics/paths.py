@@ -69,7 +69,10 @@ def records_dir() -> Path | None:
 
 def absolute(path: str | Path) -> Path:
     """A user's path, relative to the kernel's working folder, made absolute (``~`` expanded, links kept)."""
-    return Path(os.path.abspath(Path(path).expanduser()))
+    try:
+        return Path(os.path.abspath(Path(path).expanduser()))
+    except RuntimeError:
+        raise UserError(f"{path}: nobody of that name has a home here; a file called so is ./{path}") from None
 
 
 LINKS = "links are followed wherever they lead, each folder once"  # the one rule, of all that reads folders
@@ -193,6 +196,12 @@ def append(path: Path, data: bytes) -> None:
             with contextlib.suppress(OSError):
                 file.truncate(before)
             raise
+
+
+def flush(path: Path) -> None:
+    """Have what was appended to a file on the disk, whatever happens to the machine."""
+    with writing(path), open(path, "rb") as file:
+        os.fsync(file.fileno())
 
 
 @contextlib.contextmanager

@@ -74,9 +74,9 @@ def from_folder(
 
 def _split_folders(root: Path) -> dict[str, Path]:
     """split -> its folder, where ``root`` holds folders named for splits, with class directories in them."""
-    inside = [d for d in root.iterdir() if d.is_dir() and not d.name.startswith(".")] if root.is_dir() else []
+    inside = _folders(root) if root.is_dir() else []
     over = {SPLIT_NAMES.get(d.name.lower(), ""): d for d in inside}
-    deep = all(any(list_videos(c) for c in d.iterdir() if c.is_dir()) for d in inside)
+    deep = all(any(map(list_videos, _folders(d))) for d in inside)
     return over if "" not in over and "train" in over and 1 < len(over) == len(inside) and deep else {}
 
 
@@ -154,8 +154,20 @@ def split_classes(
 def list_videos(directory: Path) -> list[Path]:
     """The video files directly in a directory, sorted by name; hidden files and other endings are passed over;
     links are followed, and one that leads nowhere is listed, as a file that cannot be read."""
-    found = (f for f in directory.iterdir() if f.suffix.lower() in VIDEO_ENDINGS and not f.name.startswith("."))
+    found = (f for f in _inside(directory) if f.suffix.lower() in VIDEO_ENDINGS and not f.name.startswith("."))
     return sorted((f for f in found if f.is_file() or not f.exists()), key=lambda f: nfc(f.name))
+
+
+def _folders(root: Path) -> list[Path]:
+    """The folders in a folder, hidden ones and the file system's own apart."""
+    return [d for d in _inside(root) if d.is_dir() and not d.name.startswith(".") and d.name != "lost+found"]
+
+
+def _inside(directory: Path) -> list[Path]:
+    try:
+        return list(directory.iterdir())
+    except OSError as error:
+        raise UserError(f"{directory} cannot be listed ({error.strerror or error}); mend it or move it away") from None
 
 
 def readable(name: str) -> str:
@@ -177,7 +189,7 @@ def _class_videos(root: Path) -> dict[str, list[Path]]:
     """class -> its video files, classes sorted; a class without videos is an error."""
     if not root.is_dir():
         raise UserError(f"dataset folder {root} {'is not a folder' if root.exists() else 'does not exist'}; {GIVE}")
-    found = sorted((d for d in root.iterdir() if d.is_dir() and not d.name.startswith(".")), key=lambda d: nfc(d.name))
+    found = sorted(_folders(root), key=lambda d: nfc(d.name))
     if lost := [d.name for d in root.iterdir() if not d.exists() and d.suffix.lower() not in VIDEO_ENDINGS]:
         raise UserError(f"dataset folder {root}: the link {sorted(lost)[0]!r} leads nowhere; mend it or remove it")
     if not found:

@@ -39,11 +39,12 @@ RELEASED_WIDTH = 1152  # C in the released code, for frames of 2048 (ResNet-50) 
 
 def sinusoids(frames: int, dim: int, like: Tensor) -> Tensor:
     """0.1 times the usual sine and cosine encoding, base 10000, ``[T D]`` (released code)."""
-    return _sinusoids(frames, dim, like.dtype, like.device)
+    return _sinusoids(frames, dim, like.dtype, like.device, type(like))
 
 
-@functools.lru_cache(maxsize=32)
-def _sinusoids(frames: int, dim: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+@functools.lru_cache(maxsize=32)  # by the kind of tensor, too, since one that only counts is no number
+@torch.inference_mode(False)
+def _sinusoids(frames: int, dim: int, dtype: torch.dtype, device: torch.device, _: type) -> Tensor:
     time = torch.arange(frames, device=device, dtype=torch.float32)[:, None]
     rate = torch.exp(torch.arange(0, dim, 2, device=device, dtype=torch.float32) * (-math.log(10000.0) / dim))
     waves = torch.stack([torch.sin(time * rate), torch.cos(time * rate)], dim=-1)
@@ -52,11 +53,12 @@ def _sinusoids(frames: int, dim: int, dtype: torch.dtype, device: torch.device) 
 
 def incidence(frames: int, places: int, like: Tensor) -> Tensor:
     """I ``[L P]``: 1 where a part, number ``t w + place`` for frame t at a place, belongs to a tuple. One for all."""
-    return _incidence(frames, places, like.dtype, like.device)
+    return _incidence(frames, places, like.dtype, like.device, type(like))
 
 
 @functools.lru_cache(maxsize=32)
-def _incidence(frames: int, places: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+@torch.inference_mode(False)
+def _incidence(frames: int, places: int, dtype: torch.dtype, device: torch.device, _: type) -> Tensor:
     index = torch.combinations(torch.arange(frames), places) * places + torch.arange(places)  # [L w]
     return F.one_hot(index, frames * places).sum(dim=1).to(device, dtype)
 

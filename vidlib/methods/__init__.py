@@ -197,11 +197,15 @@ def build(
         raise UserError(f"method {name!r} needs {' and '.join(lacking)}; give {lacking[0]}=...")
     try:
         return quick.quicken(method(backbone, **chosen))
-    except (UserError, TypeError, ValueError) as error:
-        if not any(chosen[argument] is value for argument, value in paper.items()):
+    except (UserError, TypeError, ValueError, ArithmeticError) as error:
+        if any(chosen[argument] is value for argument, value in paper.items()):
+            said = " and ".join(f"{argument}: {value!r}" for argument, value in paper.items())
+            raise UserError(f"{open_choices.FILE}: {name} was built with {said}: {error}") from error
+        given = changes if isinstance(params, str) else params.options | changes
+        if isinstance(error, UserError) or not given:
             raise
-        said = " and ".join(f"{argument}: {value!r}" for argument, value in paper.items())
-        raise UserError(f"{open_choices.FILE}: {name} was built with {said}: {error}") from error
+        said = ", ".join(f"{argument}: {value!r}" for argument, value in given.items())
+        raise UserError(f"method {name!r} cannot be built with {said}: {error}") from error
 
 
 def entered(name: str) -> dict[str, object]:

@@ -27,6 +27,7 @@ from einops import rearrange, repeat
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vidlib.basics.errors import UserError
 from vidlib.layers.adapter import Adapter, DropPath
 from vidlib.layers.attention import block_attention
 from vidlib.methods.base import BY_SHOTS, Features, FewShotMethod, Match, one_of
@@ -84,6 +85,8 @@ class AIM(FewShotMethod):
         one_of("variant", variant, ("paper", "released"))
         self.shots = one_of("shots", shots, ("prototype", "distance"))
         one_of("num_tadapter", num_tadapter, (1, 2))
+        if not 0 <= drop_path < 1:
+            raise UserError(f"drop_path must lie from 0 to below 1, got {drop_path}.")
         self.choices = {name: value for name, value in locals().items() if name in self.sources}
         self.scale, self.project = adapter_scale, project
         rates = [drop_path * i / max(1, backbone.layers - 1) for i in range(backbone.layers)]

@@ -14,6 +14,7 @@ default), "text", or "combined", ``p_text^a p_visual^(1-a)``: a product of power
 
 ``variant="released"`` differs from ``variant="paper"`` in two places: the cosine of the training text term has
 +0.01 in its denominator, and the visual distribution is ``softmax(-d / 8)`` whatever T is, where paper has ``-d / T``.
+Both have the +0.01 of the released code's frame cosine in the denominator, as the metric has it by default.
 Also in the released code, and outside this file: test frames are drawn at random in each segment, the best checkpoint
 is picked on the test list, weight decay is read from another key, and the loss is divided by 4 accumulated tasks.
 """

@@ -216,6 +216,8 @@ class HyRSM(FewShotMethod):
         self.position_a, self.position_b = position_a, position_b
         self.class_loss_weight, self.coherence_weight = class_loss_weight, coherence_weight
         self.coherence_shape = (coherence_window, coherence_balance, coherence_coefficient)
+        if not position_a > 0:
+            raise UserError(f"position_a must be above 0, got {position_a}.")
         if heads < 1 or dim % heads:
             raise UserError(f"heads must divide the backbone's width {dim}, got {heads}.")
         self.position_dropout = nn.Dropout(position_dropout)

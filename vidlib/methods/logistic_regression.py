@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vidlib.layers import softmax_regression
+from vidlib.matching.base import at_least_float32, full_precision
 from vidlib.methods.base import Features
 from vidlib.methods.pooled import PooledMethod, positive
 
@@ -34,4 +35,5 @@ class LogisticRegression(PooledMethod):
     def scores(self, support: Tensor, labels: Tensor, query: Tensor, text: Tensor) -> Features:
         """Part "q2s" ``[E Q W]``, the logits."""
         w, b = softmax_regression.fit(F.normalize(support, dim=-1), labels, text.shape[1], self.strength)
-        return {"q2s": (F.normalize(query, dim=-1).to(w) @ w + b[:, None]).to(query.dtype)}
+        with full_precision(query):
+            return {"q2s": (F.normalize(query, dim=-1).to(w) @ w + b[:, None]).to(at_least_float32(query).dtype)}

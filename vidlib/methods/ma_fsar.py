@@ -175,6 +175,8 @@ class MAFSAR(FewShotMethod):
         projections = {"per_layer": backbone.layers, "shared": 1}[text_projection] if text_token else 0
         self.text_projections = nn.ModuleList(nn.Linear(joint_dim, dim) for _ in range(projections))
         self.temporal_embedding = nn.Parameter(torch.zeros(frames, dim)) if temporal_embedding else None
+        if tpcm and (tpcm_heads < 1 or joint_dim % tpcm_heads):
+            raise UserError(f"tpcm_heads must divide the width {joint_dim} of the joint space, got {tpcm_heads}.")
         self.tpcm = (
             TemporalTransformer(joint_dim, tpcm_heads, tpcm_ffn, tpcm_dropout, tpcm_dropout, tpcm_zero_init)
             if tpcm

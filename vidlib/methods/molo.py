@@ -152,6 +152,8 @@ class MoLo(FewShotMethod):
         super().__init__(backbone, frames, dim)
         self.choices = {name: value for name, value in locals().items() if name in self.sources}
         self.variant = one_of("variant", variant, ("paper", "released"))
+        if not position_a > 0:
+            raise UserError(f"position_a must be above 0, got {position_a}.")
         if heads < 1 or dim % heads:
             raise UserError(f"heads must divide the backbone's width {dim}, got {heads}.")
         if factor < 1 or channels < factor:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 from torch.nn import functional as F
 
+from vidlib.matching.base import full_precision
 from vidlib.methods.base import Features, cosine
 from vidlib.methods.pooled import PooledMethod, positive
 
@@ -37,5 +38,6 @@ class TipAdapter(PooledMethod):
     def scores(self, support: Tensor, labels: Tensor, query: Tensor, text: Tensor) -> Features:
         """Parts "q2s", the cache's sum with its weight, and "q2t" (zero-shot text), ``[E Q W]``; the logits add up."""
         near = (-self.beta * (1 - cosine(query, support))).exp()
-        cache = self.alpha * near @ F.one_hot(labels, text.shape[1]).to(near)
+        with full_precision(near):
+            cache = self.alpha * near @ F.one_hot(labels, text.shape[1]).to(near)
         return {"q2s": cache, "q2t": self.backbone.logit_scale * cosine(query, text)}

@@ -132,6 +132,7 @@ class Run:
         """Record that ``split`` was read, and what for: each look at val and test is counted, repeated ones too."""
         line = {"split": split, "purpose": purpose, "date": _now()}
         append_line(self.path("readings.jsonl"), line)
+        paths.flush(self.path("readings.jsonl"))
 
     def readings(self) -> dict[str, int]:
         """How often each split was read."""
@@ -188,13 +189,17 @@ def open_run(identity: Identity, *, fresh: bool = False, say: Callable[[str], No
         finally:
             lock.release()
     if finished(home) and (done or not fresh):
-        (home / STATE).unlink(missing_ok=True)  # of a kill right after the end
+        with contextlib.suppress(OSError):  # of a kill right after the end, on a disk that may be read alone
+            (home / STATE).unlink(missing_ok=True)
         run = Run(home, home, "finished", None)
         said = str(run.result.get("finished", "an unknown date"))[:16]
         say(f"run {run.id} was finished on {said} UTC{_other_versions(run)} and is reused (fresh=True repeats it)")
         return run
     folder = repeat if finished(home) else home
     lock = Lock(folder / "lock.json").acquire()
+    if finished(folder):  # by another process, between our look and the lock
+        lock.release()
+        return open_run(identity, say=say)
     try:
         return _begin(identity, folder, home, lock, say)
     except BaseException:
@@ -204,8 +209,6 @@ def open_run(identity: Identity, *, fresh: bool = False, say: Callable[[str], No
 
 def _begin(identity: Identity, folder: Path, home: Path, lock: Lock, say: Callable[[str], None]) -> Run:
     """Write what a run is and what it runs on into its folder, which ``lock`` holds."""
-    if finished(folder):
-        raise UserError(f"run folder {folder} was finished by another process meanwhile: start the same command again")
     for part in folder.glob(".part-*"):  # what a kill left half-written
         part.unlink()
     if os.path.isfile(folder / "result.json"):

@@ -19,11 +19,10 @@ import torch
 
 from vidlib.basics import paths
 from vidlib.basics.errors import UserError
-from vidlib.basics.lock import Lock
+from vidlib.basics.lock import Busy
 from vidlib.basics.words import closest
 from vidlib.params.few_shot import RunParams
 from vidlib.params.notebooks import MODELS
-from vidlib.results import runs
 from vidlib.studies import ablations, ladder, price_of_test, records
 from vidlib.training import few_shot, video_text
 from vidlib.training import run as running
@@ -108,7 +107,7 @@ def _part(name: str, chains: list[Chain], pool: ProcessPoolExecutor, at_once: in
     while waiting or active:
         while waiting and len(active) < at_once:
             turn, params = heapq.heappop(waiting)
-            active[pool.submit(DOES.get(name, one), params, root)] = (turn, params)
+            active[pool.submit(attempt, name, params, root)] = (turn, params)
         for future in wait(active, return_when=FIRST_COMPLETED).done:
             (world, place, number), params = active.pop(future)
             try:
@@ -136,14 +135,19 @@ def _lacking(found: Callable[[AnyParams], object], batch: list[AnyParams]) -> li
     return [params for params in batch if not found(params)]
 
 
-def one(params: AnyParams, root: Path) -> str | None:
-    """Do one run, or find it finished, and pack it; what came out, in words, or None where another command is at it."""
-    began, module = time.monotonic(), _module(params)
-    work = module.work(params)
-    if Lock(runs.home_of(running.identity(work)) / "lock.json").holder():
+def attempt(name: str, params: AnyParams, root: Path) -> str | None:
+    """What a run of a part says in the end; None where another command is at it."""
+    try:
+        return DOES.get(name, one)(params, root)
+    except Busy:
         time.sleep(WAIT)
         return None
-    run = running.run(work)
+
+
+def one(params: AnyParams, root: Path) -> str:
+    """Do one run, or find it finished, and pack it; what came out, in words."""
+    began = time.monotonic()
+    run = running.run(_module(params).work(params))
     records.pack(run, root)
     what = f"{params.method} {params.ablation} on {params.dataset}, seed {params.seed}, lr {params.lr:.1e}"
     scale = f", scale {params.metric_scale:.3g}" if isinstance(params, RunParams) else ""

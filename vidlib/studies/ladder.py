@@ -272,8 +272,10 @@ def summary() -> str:
     for place in places:
         if studied(*place) and (lacking := missing(*place)):
             lines.append(f"Not yet, {' on '.join(place)}: {', '.join(lacking)}.")
-    earlier = sorted({records.changed(run) for run in every} - {""})
-    lines += [f"Some were made by earlier code; since then {each} changed." for each in earlier]
+    earlier = [changed for run in every if (changed := records.changed(run))]
+    files = ", ".join(sorted({name for changed in earlier for name in changed.split(", ")}))
+    said = f"{len(earlier)} were made by earlier code: since then some or all of {files} changed"
+    lines += [f"{said}; CHANGELOG.md says what moves results."] if earlier else []
     return "\n".join(lines)
 
 

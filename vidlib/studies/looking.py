@@ -1,6 +1,7 @@
 """What a trained method sees: which text a video is near to, where it looks, and when; what speaks for a class."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -70,24 +71,19 @@ def gradcam_maps(
     return frames, manifest.text(drawn.classes[label]), maps
 
 
-class _frame_weights:  # noqa: N801 (a context manager)
+@contextmanager
+def _frame_weights(method: VideoTextMethod) -> Iterator[list[Tensor]]:
     """Collects, while a method embeds a video, how much the last block of its head looks at each frame, [T]."""
+    frames: list[Tensor] = []
 
-    def __init__(self, method: VideoTextMethod) -> None:
-        blocks = getattr(getattr(method, "head", None), "blocks", None)
-        self.attn = blocks[-1].attn if blocks is not None else None
+    def look(module: nn.Module, given: tuple, kwargs: dict, _: object) -> None:
+        weights = module.forward(*given, **{**kwargs, "need_weights": True})[1]  # [1 T T], heads averaged
+        frames.append(weights[0].mean(0).detach())
 
-    def __enter__(self) -> list[Tensor]:
-        frames: list[Tensor] = []
-        if self.attn is not None:
-
-            def look(module: nn.Module, given: tuple, kwargs: dict, _: object) -> None:
-                weights = module.forward(*given, **{**kwargs, "need_weights": True})[1]  # [1 T T], heads averaged
-                frames.append(weights[0].mean(0).detach())
-
-            self.handle = self.attn.register_forward_hook(look, with_kwargs=True)
-        return frames
-
-    def __exit__(self, *_: object) -> None:
-        if self.attn is not None:
-            self.handle.remove()
+    blocks = getattr(getattr(method, "head", None), "blocks", None)
+    handle = blocks[-1].attn.register_forward_hook(look, with_kwargs=True) if blocks is not None else None
+    try:
+        yield frames
+    finally:
+        if handle:
+            handle.remove()

@@ -4,8 +4,8 @@ A batch is one episode, or some labelled clips. Before batch ``i`` every generat
 resumed run, and any rank, draws for batch ``i`` what an undisturbed run draws. The loss of a step is the mean over its
 batches, on however many devices. Gradients are summed by one collective after the step's last batch, not by DDP's
 hooks: shares may then be uneven, and a parameter that no batch used stays without a gradient everywhere, as on one
-device. With ``together`` every process has its part of each batch instead of whole ones, and a loss over all of it
-(``layers.gathering``).
+device. Running statistics of BatchNorms are put together likewise (``step.Statistics``). With ``together`` every
+process has its part of each batch instead of whole ones, and a loss over all of it (``layers.gathering``).
 
 A batch names the videos that did not decode and what took their places (``data.clips``); they are written with the
 step in metrics.jsonl, whose lines a resumed run keeps or repeats with the steps themselves.
@@ -36,6 +36,7 @@ from vidlib.training.step import (
     REMEDY,
     SCHEDULES,
     Share,
+    Statistics,
     deterministic_kernels,
     gather,
     mean,
@@ -48,6 +49,8 @@ from vidlib.training.step import (
     sum_gradients,
     take_step,
 )
+
+KEEP_SECONDS = 300  # of training that a kill may cost
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,8 @@ def fit(
         fabric: a launched Fabric; default one on ``device`` with ``precision``.
         validate: accuracy on val, asked every ``val_every`` steps and at the end, by all processes together; the best
             weights win (the earlier of equals). Without it the last ones do.
-        checkpoint_every: optimiser steps between checkpoints; it does not change the result.
+        checkpoint_every: most optimiser steps between checkpoints, of which there is one after each selection and
+            after ``KEEP_SECONDS``, too; it does not change the result.
         deterministic: deterministic kernels on a GPU. A CPU run repeats bit for bit with the same number of threads.
         unit: what a batch is called in metrics.jsonl and in errors, "episode" or "batch".
         note: is given each line of metrics.jsonl, by the process that writes it.
@@ -150,6 +154,7 @@ def fit(
     parts = fabric.world_size if together else 1
 
     method.train()
+    statistics, kept = Statistics(fabric, method, together), time.perf_counter()
     with deterministic_kernels(deterministic), reading.loading(workers):
         for step in track(range(done + 1, steps + 1), label, total=steps, start=done):
             began = time.perf_counter()
@@ -159,11 +164,13 @@ def fit(
             measured = []
             for number, batch in share.of_step(step):
                 seed_everything(seed, number)
-                with fabric.autocast():
-                    match = method(batch)
-                measured.append(measure(match, batch, f"{unit} {number}") | replaced(batch, number))
-                loss = match.loss * batch.query.shape[1] if query_sum else match.loss
-                fabric.backward(loss / (count * parts))
+                with statistics.of(number):
+                    with fabric.autocast():
+                        match = method(batch)
+                    measured.append(measure(match, batch, f"{unit} {number}") | replaced(batch, number))
+                    loss = match.loss * batch.query.shape[1] if query_sum else match.loss
+                    fabric.backward(loss / (count * parts))
+            statistics.share()
             measured = gather(fabric, measured)
             lost = [line for each in measured for line in each.pop("replaced", ())]
             record = {"step": step, unit: last, **mean(measured), **({"replaced": lost} if lost else {})}
@@ -194,9 +201,12 @@ def fit(
                 runs.append_line(folder / METRICS, record)
                 if note:
                     note(record)
-                if step % checkpoint_every == 0 or step == steps:
+                late = "val_accuracy" in record or time.perf_counter() - kept > KEEP_SECONDS
+                if late or step % checkpoint_every == 0 or step == steps:
+                    paths.flush(folder / METRICS)  # before the state that counts on its lines
                     counters = {"step": step, "best": best, "settings": settings, "scaling": scaling.state_dict()}
                     checkpoints.save_state(folder / STATE, method, own, counters, best_weights)
+                    kept = time.perf_counter()
 
     if best_weights:
         checkpoints.put_trainable(method, best_weights)

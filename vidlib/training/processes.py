@@ -1,6 +1,7 @@
 """Runs in processes of their own, one of several by torchrun: never a fork of this one; an error comes back as one."""
 
 import argparse
+import contextlib
 import os
 import queue
 import subprocess
@@ -10,14 +11,16 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
-from vidlib.basics.devices import agree, make_fabric
+from vidlib.basics.devices import agree, make_fabric, pick_device
 from vidlib.basics.errors import UserError
 from vidlib.basics.progress import COUNTING, shower
 from vidlib.params.base import Params
+
+Found = TypeVar("Found")
 
 
 def is_child() -> bool:
@@ -26,8 +29,24 @@ def is_child() -> bool:
 
 
 def run_apart(params: Params, module: str, devices: int) -> None:
-    """Have torchrun run ``module`` with ``params`` in ``devices`` processes, passing on what they print."""
-    run_each([params], module, 1, ("torch.distributed.run", "--standalone", f"--nproc-per-node={devices}"))
+    """Have torchrun run ``module`` with ``params`` in ``devices`` processes, which share the threads, passing on what
+    they print."""
+    if pick_device(params.device) == "cuda" and devices > torch.cuda.device_count():
+        raise UserError(f"devices: {devices} are more than the {torch.cuda.device_count()} GPUs that are here")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = {"OMP_NUM_THREADS": str(max(1, cores // devices))}
+    by = ("torch.distributed.run", "--standalone", f"--nproc-per-node={devices}")
+    run_each([params], module, 1, by, **threads)
+
+
+def found(run: Found | None) -> Found:
+    """What such a process has finished; a UserError where it is not there, since that process knew it by another id."""
+    if run is None:
+        raise UserError(
+            "the run was finished under another id: vidlib's source or the data have changed since this process "
+            "started; restart the kernel, and it is reused"
+        )
+    return run
 
 
 def run_each(wanted: Sequence[Params], module: str, at_once: int, by: Sequence[str] = (), **environment: str) -> None:
@@ -72,7 +91,12 @@ def _start(params: Params, words: Sequence[str], place: Path, environment: Mappi
     headless = {name: value for name, value in os.environ.items() if name != "JPY_SESSION_NAME"}
     with open(place / "stderr", "w") as errors:
         return subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=errors, text=True, env={**headless, **environment}
+            command,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            errors="replace",
+            env={**headless, **environment},
         )
 
 
@@ -89,8 +113,10 @@ def _end(process: subprocess.Popen, module: str, place: Path) -> None:
         return
     if (place / "trouble").is_file():
         raise UserError((place / "trouble").read_text())
-    print((place / "stderr").read_text()[-4000:])
-    raise UserError(f"{module} in a process of its own ended with code {process.returncode}, see above")
+    print((place / "stderr").read_text(errors="replace")[-4000:])
+    fault = place / "trouble.fault"
+    why = fault.read_text() if fault.is_file() else f"code {process.returncode}"
+    raise UserError(f"{module} in a process of its own ended with {why}, see above")
 
 
 def main(kind: type[Params], open_work: Callable[[Any], Any], run: Callable[[Any], Any], about: str) -> None:
@@ -110,3 +136,8 @@ def main(kind: type[Params], open_work: Callable[[Any], Any], run: Callable[[Any
         if given.trouble:
             Path(given.trouble).write_text(str(error))
         sys.exit(str(error))
+    except Exception as error:  # told apart from what follows from it in the other processes: the first one counts
+        if given.trouble:
+            with contextlib.suppress(FileExistsError), open(f"{given.trouble}.fault", "x") as fault:
+                fault.write(f"{type(error).__name__}: {error}")
+        raise

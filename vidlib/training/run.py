@@ -17,8 +17,9 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from vidlib import backbones, methods
-from vidlib.basics.devices import agree, make_fabric, pick_precision, place, ready
+from vidlib.basics.devices import agree, exchange, make_fabric, pick_precision, place, ready
 from vidlib.basics.digests import digest, file_digest, folder_digest
+from vidlib.basics.errors import UserError
 from vidlib.basics.paths import atomic_write
 from vidlib.data import prefetched, protocols
 from vidlib.data.catalogue import benchmarks, used
@@ -109,11 +110,17 @@ def run(work: Work) -> runs.Run:
     params = work.params
     if params.devices > 1 and not processes.is_child():
         processes.run_apart(params, work.MODULE, params.devices)
-        return recorded(work)
+        return processes.found(recorded(work))
     fabric = make_fabric(params.device, params.precision)
     agree(fabric, work.refuse_test_data)
     first = fabric.is_global_zero  # it alone owns and writes the folder, on a disk that all nodes share
-    record = agree(fabric, lambda: runs.open_run(identity(work), fresh=params.fresh) if first else None)
+    own = agree(fabric, lambda: identity(work))
+    if len(set(exchange(fabric, lambda: own.id))) > 1:
+        raise UserError(
+            f"{params.method}: the processes do not see the same data, weights or code; put all of it on a disk that "
+            "all nodes share, and see to a disk or network that fails now and then"
+        )
+    record = agree(fabric, lambda: runs.open_run(own, fresh=params.fresh) if first else None)
     folder, state = fabric.broadcast((record.folder, record.state) if record else None)
     if state == "finished":
         return record or runs.Run(folder, folder, state, None)
@@ -123,7 +130,13 @@ def run(work: Work) -> runs.Run:
             with atomic_write(record.path(SOURCE)) as part:
                 part.write_bytes(yours.split(params.method)[0].read_bytes())
         source = agree(fabric, lambda: work.source(method, (fabric.global_rank, fabric.world_size)))
-        trained = _train(work, fabric, method, source, folder, record, tracker)
+        try:
+            trained = _train(work, fabric, method, source, folder, record, tracker)
+        except torch.OutOfMemoryError as error:
+            raise UserError(
+                f"a training step does not fit into the memory of {fabric.device}: give a micro_batch of a few videos, "
+                f"fewer frames, precision bf16-mixed, or a smaller tower ({str(error).splitlines()[0]})"
+            ) from None
         tested = work.test(method, fabric, record)
         reading.release()
         if record is None:  # another process than the first: its part is done
@@ -232,7 +245,11 @@ def _train(
     where = {"fabric": fabric, "folder": folder, "unit": work.UNIT, "together": work.TOGETHER, "label": name}
     where["note"] = tracker.log
     when = {"validate": validate if select else None, "val_every": max(1, val_every)}
-    return fit(method, source, batches=batches, **work.fit_settings(), **where, **when)
+    settings = work.fit_settings()
+    at_once = batches if work.TOGETHER else min(batches, settings.get("batches_per_step", 1))
+    if record and fabric.world_size > at_once:
+        print(f"of {fabric.world_size} devices {at_once} train, one per {work.UNIT} of a step; all select and test")
+    return fit(method, source, batches=batches, **settings, **where, **when)
 
 
 def _selected(trained: Fit | None) -> bool:

@@ -30,7 +30,8 @@ def run_all(module: ModuleType, wanted: Sequence[AnyParams], opened: Any = None)
     together = min(_cores(), len(apart))
     print(f"{len(apart)} trainings in processes of one thread, {together} at a time", flush=True)
     processes.run_each(apart, module.__name__, together, OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
-    return [module.recorded(params, opened) if params in apart else module.run(params, opened) for params in wanted]
+    done = [processes.found(module.recorded(params, opened)) if params in apart else None for params in wanted]
+    return [run or module.run(params, opened) for run, params in zip(done, wanted, strict=True)]
 
 
 def run_named(

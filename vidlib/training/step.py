@@ -103,10 +103,12 @@ def optimizers(
 
 
 def architecture(method: nn.Module) -> dict[str, nn.Parameter]:
-    """Name -> parameter, for those trained whose name is, or ends with a part that is, in ``method.architecture``."""
+    """Name -> parameter, for those trained whose name is, or ends with a part that is, in ``method.architecture``; of
+    the tower none, whatever it calls its own."""
     wanted = tuple(getattr(method, "architecture", ()))
     trained = checkpoints.trainable_parameters(method)
-    return {name: p for name, p in trained.items() if any(f".{name}".endswith(f".{part}") for part in wanted)}
+    own = {name: p for name, p in trained.items() if not name.startswith("backbone.")}
+    return {name: p for name, p in own.items() if any(f".{name}".endswith(f".{part}") for part in wanted)}
 
 
 def parameter_groups(
@@ -250,6 +252,65 @@ def sum_gradients(fabric: Fabric, parameters: list[nn.Parameter]) -> None:
     flat = fabric.all_reduce(torch.cat([g.flatten() for g in gradients]), reduce_op="sum")
     for p, any_use, part in zip(parameters, used, flat.split([p.numel() for p in parameters]), strict=True):
         p.grad = part.view_as(p) if any_use else None
+
+
+class Statistics:
+    """Running statistics of the BatchNorms that train, on several processes those of one that saw every batch.
+
+    A batch moves them by ``r <- (1 - momentum)^k r + c``, where ``k`` counts its calls of the layer and ``c`` is what
+    it leaves of zero. So each batch starts at zero here, and ``share`` puts together what all have left, in the order
+    of the batches. With ``together`` a process sees a part of every batch, whose statistics are not the batch's: a
+    ``UserError``.
+    """
+
+    def __init__(self, fabric: Fabric, method: nn.Module, together: bool = False) -> None:
+        kinds = nn.modules.batchnorm._BatchNorm
+        norms = [m for m in method.modules() if isinstance(m, kinds) and m.training and m.track_running_stats]
+        if norms and together and fabric.world_size > 1:
+            raise UserError(
+                "devices: a BatchNorm is trained here, whose statistics are those of the whole batch, of which each "
+                "device has a part; give devices 1"
+            )
+        self.fabric, self.norms = fabric, norms if fabric.world_size > 1 else []
+        self.before, self.calls = self._read() if self.norms else (None, None)
+        self.left: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}  # batch -> its c, and k of each layer
+
+    @contextmanager
+    def of(self, number: int) -> Iterator[None]:
+        """Forward and backward pass of a batch."""
+        if self.norms:
+            self._put(torch.zeros_like(self.before), torch.zeros_like(self.calls))
+        yield
+        if self.norms:
+            self.left[number] = self._read()
+
+    def share(self) -> None:
+        """All processes' batches of this step into the statistics."""
+        if not self.norms:
+            return
+        every: list[dict] = [{}] * self.fabric.world_size
+        torch.distributed.all_gather_object(every, self.left)
+        left = {number: moved for each in every for number, moved in each.items()}
+        widths = torch.tensor([2 * norm.num_features for norm in self.norms])
+        momenta = torch.tensor([norm.momentum for norm in self.norms], dtype=torch.float64)
+        for _, (moved, calls) in sorted(left.items(), key=lambda pair: pair[0]):
+            kept = ((1 - momenta) ** calls).repeat_interleave(widths).to(self.before)
+            self.before = kept * self.before + moved
+            self.calls = self.calls + calls
+        self._put(self.before, self.calls)
+        self.left = {}
+
+    def _read(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and variance of every layer behind each other, and how often each was called; on the CPU."""
+        found = torch.cat([part for norm in self.norms for part in (norm.running_mean, norm.running_var)])
+        return found.cpu(), torch.stack([norm.num_batches_tracked for norm in self.norms]).cpu()
+
+    def _put(self, statistics: torch.Tensor, calls: torch.Tensor) -> None:
+        places = iter(statistics.split([norm.num_features for norm in self.norms for _ in range(2)]))
+        for norm, number in zip(self.norms, calls.tolist(), strict=True):
+            norm.running_mean.copy_(next(places))
+            norm.running_var.copy_(next(places))
+            norm.num_batches_tracked.fill_(number)
 
 
 def mean(measured: list[Mapping[str, float]]) -> dict[str, float]:

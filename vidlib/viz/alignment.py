@@ -104,7 +104,6 @@ def episode(
     truth: int,
     shown: int,
     title: str = "",
-    figure: Figure | None = None,
 ) -> Figure:
     """One query of an episode: its frames, one support clip of each class with its distance, and one alignment.
 
@@ -123,7 +122,7 @@ def episode(
     pitch = shape + 1.9 * letter / side  # from one clip to the next, in frames
     strips, square = (1 + ways) * pitch * side, 0.34 * wide
     tall = (strips + 0.85 * wide if style.narrow() else max(strips, square)) + 8 * letter
-    fig = style.new_figure((wide, tall), figure)
+    fig = style.new_figure((wide, tall))
     outer = {
         "left": (4.5 if style.narrow() else 1) * letter / wide,
         "right": 1 - 7.5 * letter / wide,

@@ -32,7 +32,7 @@ def groups(names: Sequence[str]) -> dict[str, list[str]]:
 
 
 @style.figure
-def plot(metrics: pd.DataFrame, *, x: str = "episode", title: str = "", figure: Figure | None = None) -> Figure:
+def plot(metrics: pd.DataFrame, *, x: str = "episode", title: str = "") -> Figure:
     """One panel for each choice of the search: the weight of every candidate over the training ``x``.
 
     ``metrics`` is a run's metrics.jsonl as a table. Candidates with the same name have the same look in all panels.
@@ -43,7 +43,7 @@ def plot(metrics: pd.DataFrame, *, x: str = "episode", title: str = "", figure: 
     across = 2 if style.narrow() else ACROSS
     rows = -(-len(choices) // across)
     size = style.page(11.5, 0.5 + 2.35 * rows, lines=style.narrow())
-    fig = style.new_figure(size, figure, "constrained")
+    fig = style.new_figure(size, "constrained")
     grid = fig.subplots(rows, across, squeeze=False, sharex=True)
     for ax, (group, names) in zip(grid.flat, choices.items(), strict=False):
         for i, name in enumerate(names):

@@ -94,7 +94,6 @@ def maps(
     each: bool = False,
     numbers: Sequence[int] | None = None,
     kept: pd.DataFrame | None = None,
-    figure: Figure | None = None,
 ) -> Figure:
     """One column per frame; the first row shows the frames, the next ones each method's map over them.
 
@@ -104,7 +103,7 @@ def maps(
     In each column one colour scale holds for all methods: from none to that frame's strongest patch in any of them;
     with ``each``, every method has its own scale, the same for all frames. ``meaning`` is what the colours stand for.
     ``numbers`` are the frames' own, where they are not 1 to T; ``kept`` is the table to remember where it is another
-    than ``table`` makes; ``figure`` is drawn on, emptied, instead of a new one.
+    than ``table`` makes.
     """
     frames = np.asarray(frames)
     frames = frames if frames.dtype == np.uint8 else (np.clip(frames, 0, 1) * 255).round().astype(np.uint8)
@@ -131,7 +130,7 @@ def maps(
     heading = 0.2 * len(title.split("\n")) + 0.2 if title else 0.1
     wide = count * (side + 0.05) - 0.05
     page = (margin + wide + 0.05 + key, heading + (1 + len(maps)) * (tall + below) + 0.1)
-    fig = style.new_figure(page, figure)
+    fig = style.new_figure(page)
     grid = fig.subplots(
         1 + len(maps),
         1,

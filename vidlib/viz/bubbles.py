@@ -103,11 +103,10 @@ def panels(
     ours_title: str,
     published_title: str,
     area: str = "accuracy",
-    figure: Figure | None = None,
 ) -> tuple[Figure, pd.DataFrame]:
     """Two panels, ours left (in a column: above) and published right; returns the figure and the table drawn."""
     size = style.page(6.5, 11.0, lines=True) if style.narrow() else style.page(13.0, 6.6, lines=True)
-    fig = style.new_figure(size, figure)
+    fig = style.new_figure(size)
     axes = frame.axes(fig, [note(rows, area) for rows in (ours, published)])
     plot(ours, axes[0], title=ours_title, area=area)
     plot(published, axes[1], title=published_title, area=area)

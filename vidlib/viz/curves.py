@@ -103,7 +103,6 @@ def compare(
     *,
     x: str = "episode",
     title: str = "",
-    figure: Figure | None = None,
 ) -> Figure:
     """Several runs: training loss and accuracy (running means, val as marks) left, what they reached on the right.
 
@@ -116,7 +115,7 @@ def compare(
         raise UserError(f"results: a comparison of runs needs rows with {', '.join(absent) or 'at least one run'}")
     letters = 22 if style.narrow() else 30
     names = [style.wrap(str(name), letters) for name in results["name"]]
-    fig = style.new_figure(style.page(11.0, 2.6 + 0.3 * max(len(results), 7), lines=style.narrow()), figure)
+    fig = style.new_figure(style.page(11.0, 2.6 + 0.3 * max(len(results), 7), lines=style.narrow()))
     loss, accuracy, reached = _places(fig, max(len(line) for name in names for line in name.split("\n")))
     for number, row in enumerate(results.itertuples()):
         look = {"color": style.CYCLE[number % len(style.CYCLE)], "linestyle": ("-", "--", "-.", ":")[number // 6 % 4]}

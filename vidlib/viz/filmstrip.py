@@ -94,7 +94,6 @@ def episode(
     *,
     title: str = "",
     each: int = 1,
-    figure: Figure | None = None,
 ) -> Figure:
     """A drawn episode: one row per class, its support clips on the left and its query clips on the right.
 
@@ -120,7 +119,7 @@ def episode(
     title = style.wrap(title, style.title_width(width))
     above = 0.38 + (0.2 * len(title.split("\n")) + 0.1 if title else 0.0)
     height = above + lines * (tall + air) + 0.15
-    fig = style.new_figure((width, height), figure)
+    fig = style.new_figure((width, height))
     grid = fig.subplots(
         lines,
         2,

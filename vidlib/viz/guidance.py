@@ -20,7 +20,6 @@ def similarities(
     names: Sequence[str],
     *,
     title: str = "",
-    figure: Figure | None = None,
 ) -> Figure:
     """One panel for each of ``panels``: rows are queries, columns the episode's classes, numbers in per cent.
 
@@ -31,7 +30,7 @@ def similarities(
     order = np.argsort(truth, kind="stable")
     widest = 0.07 * min(24, max(map(len, names)))
     size = (1.2 + widest + len(panels) * (0.62 * len(names) + 0.5), 1.6 + widest + 0.3 * len(truth))
-    fig = style.new_figure(style.page(*size, lines=True), figure, "constrained")
+    fig = style.new_figure(style.page(*size, lines=True), "constrained")
     axes = fig.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for ax, (panel, values) in zip(axes, panels.items(), strict=True):
         queries = pd.Index([names[truth[i]] for i in order], name="query, by its class" if ax is axes[0] else None)
@@ -64,7 +63,7 @@ def table(panels: Mapping[str, np.ndarray], truth: Sequence[int], names: Sequenc
 
 
 @style.figure
-def hybrid(rows: pd.DataFrame, *, way: int, title: str = "", figure: Figure | None = None) -> Figure:
+def hybrid(rows: pd.DataFrame, *, way: int, title: str = "") -> Figure:
     """One panel per world: accuracy in per cent against alpha, from frames alone to tuples alone, with its interval.
 
     ``rows`` has the columns world, weights ("trained" or "untrained"), alpha, accuracy, interval (per cent). The
@@ -74,7 +73,7 @@ def hybrid(rows: pd.DataFrame, *, way: int, title: str = "", figure: Figure | No
     if absent or not len(rows):
         raise UserError(f"rows: a figure of hybrid weights needs rows with {', '.join(absent) or 'any value of alpha'}")
     worlds = list(dict.fromkeys(rows["world"]))
-    fig = style.new_figure(style.page(1.2 + 4.1 * len(worlds), 4.2), figure, "constrained")
+    fig = style.new_figure(style.page(1.2 + 4.1 * len(worlds), 4.2), "constrained")
     axes = fig.subplots(1, len(worlds), sharey=True, squeeze=False)
     for ax, world in zip(axes[0], worlds, strict=True):
         for number, (weights, look) in enumerate(LINES.items()):

@@ -35,9 +35,7 @@ def cells(ax: Axes, values: pd.DataFrame, words: np.ndarray | None = None, lette
 
 
 @style.figure
-def similarities(
-    cosines: Mapping[str, np.ndarray], names: Sequence[str], *, title: str = "", figure: Figure | None = None
-) -> Figure:
+def similarities(cosines: Mapping[str, np.ndarray], names: Sequence[str], *, title: str = "") -> Figure:
     """Side by side, one panel per model: ``[K K]`` mean cosines, rows the classes of videos, columns those of texts.
 
     Each row is centred at its mean, since a CLIP's cosines all lie close together: what counts is which stands out.
@@ -48,7 +46,7 @@ def similarities(
         size, shape = (style.sizes().width, (0.3 + 2.4 * panels)), (panels, 1)
     else:
         size, shape = style.page(2.6 + side * panels, side + 2.5, lines=True), (1, panels)
-    figure = style.new_figure(size, figure, "constrained")
+    figure = style.new_figure(size, "constrained")
     axes = figure.subplots(*shape, squeeze=False, sharey=True, sharex=True).ravel()
     centred = {model: values - values.mean(1, keepdims=True) for model, values in cosines.items()}
     limit = max(float(np.abs(values).max()) for values in centred.values())
@@ -69,7 +67,7 @@ def similarities(
 
 
 @style.figure
-def grid(rows: pd.DataFrame, *, down: str, across: str, title: str = "", figure: Figure | None = None) -> Figure:
+def grid(rows: pd.DataFrame, *, down: str, across: str, title: str = "") -> Figure:
     """Accuracy by two things at once, as heads and towers, or way and shot: a cell each, with its interval in it.
 
     ``rows``: columns named as ``down`` and ``across``, accuracy, half (of the 95% interval; per cent), where it is not
@@ -86,7 +84,7 @@ def grid(rows: pd.DataFrame, *, down: str, across: str, title: str = "", figure:
     tall += 0.07 * max(len(str(name)) for name in columns)
     shape = (len(panels), 1) if style.narrow() else (1, len(panels))
     size = (1.0 + side, tall * len(panels)) if style.narrow() else (1.0 + side * len(panels), tall)
-    fig = style.new_figure(style.page(*size, lines=True), figure, "constrained")
+    fig = style.new_figure(style.page(*size, lines=True), "constrained")
     axes = fig.subplots(*shape, squeeze=False, sharex=True, sharey=True).ravel()
     for ax, panel in zip(axes, panels, strict=True):
         part = named[named["panel"] == panel].set_index([down, across])

@@ -15,7 +15,7 @@ MARKERS = "oDs^v"
 
 
 @style.figure
-def plot(rows: pd.DataFrame, *, title: str = "", chance: float = 20.0, figure: Figure | None = None) -> Figure:
+def plot(rows: pd.DataFrame, *, title: str = "", chance: float = 20.0) -> Figure:
     """``rows``: column, name, accuracy, half (per cent), over, "trained (M)", seconds; a line of two panels for each
     column, all with one accuracy axis. What trains nothing has no place on a log axis: it is a grey band. A hollow
     mark: one run, its bar over videos."""
@@ -24,7 +24,7 @@ def plot(rows: pd.DataFrame, *, title: str = "", chance: float = 20.0, figure: F
     parts = [part for _, part in rows.groupby("column", sort=False)]
     one_below_other = style.narrow()
     tall = 6.6 if len(parts) == 1 else 4.4 * len(parts)
-    fig = style.new_figure(style.page(12.0, tall * (1 + one_below_other), lines=one_below_other), figure, "constrained")
+    fig = style.new_figure(style.page(12.0, tall * (1 + one_below_other), lines=one_below_other), "constrained")
     shape = (2 * len(parts), 1) if one_below_other else (len(parts), 2)
     axes = fig.subplots(*shape, sharey=True, squeeze=False).reshape(len(parts), 2)
     _accuracies(axes[0, 0], [*rows["accuracy"] + rows["half"], *rows["accuracy"] - rows["half"], chance])

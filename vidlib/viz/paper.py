@@ -113,17 +113,12 @@ def page(width: float, height: float, *, lines: bool = False) -> tuple[float, fl
     return sizes().width, height * min(max(sizes().width / width, letters * (1.0 if lines else 0.62)), 1.0)
 
 
-def new_figure(size: tuple[float, float], given: Figure | None = None, layout: str | None = None) -> Figure:
-    """A figure of so many inches (``page`` gives them): ``given``, emptied, or a new one of pyplot's."""
-    if given is None:
-        given = plt.figure(figsize=size, layout=layout)
-    else:
-        given.clear()
-        given.set_size_inches(*size)
-        given.set_layout_engine(layout or "none")
+def new_figure(size: tuple[float, float], layout: str | None = None) -> Figure:
+    """A new figure of pyplot's, of so many inches (``page`` gives them)."""
+    made = plt.figure(figsize=size, layout=layout)
     if sizes().width:
-        _ON_PAPER.add(given)
-    return given
+        _ON_PAPER.add(made)
+    return made
 
 
 def is_paper(figure: Figure) -> bool:

@@ -17,9 +17,7 @@ EMBED, MATCH = style.SKY, style.BLUE
 
 
 @style.figure
-def accuracy(
-    rows: pd.DataFrame, *, way: int, title: str = "", floor: str = "frozen ", figure: Figure | None = None
-) -> Figure:
+def accuracy(rows: pd.DataFrame, *, way: int, title: str = "", floor: str = "frozen ") -> Figure:
     """One panel for each of what is varied: accuracy in per cent with its interval, one line per method.
 
     ``rows`` has the columns method, varied ("shot" or "way"), value, accuracy, interval (per cent). ``way`` is that of
@@ -31,7 +29,7 @@ def accuracy(
         raise UserError(f"rows: a figure by shots and ways needs rows with {', '.join(absent) or 'any method at all'}")
     panels = [name for name in VARIED if name in set(rows["varied"])]
     size = style.page(1.9 + 4.6 * len(panels), 5.2, lines=style.narrow())
-    fig = style.new_figure(size, figure, "constrained")
+    fig = style.new_figure(size, "constrained")
     axes = fig.subplots(1, len(panels), sharey=True, squeeze=False)
     looks = _looks(list(dict.fromkeys(rows["method"])), floor)
     for ax, varied in zip(axes[0], panels, strict=True):
@@ -84,7 +82,7 @@ def _key(fig: Figure, ax: Axes, rows: pd.DataFrame, varied: str) -> None:
 
 
 @style.figure
-def cost(table: pd.DataFrame, *, title: str = "", figure: Figure | None = None) -> Figure:
+def cost(table: pd.DataFrame, *, title: str = "") -> Figure:
     """Milliseconds of a test episode (embedding and matching) and MiB of a training episode, one bar per method.
 
     ``table`` is indexed by method, with the columns embedding, matching (ms) and "training memory (MiB)" (NaN: nothing
@@ -94,7 +92,7 @@ def cost(table: pd.DataFrame, *, title: str = "", figure: Figure | None = None) 
     if absent or not len(table):
         raise UserError(f"table: a figure of costs needs {', '.join(absent) or 'at least one method'}")
     size = style.page(11.0, 1.5 + 0.34 * len(table), lines=True)
-    fig = style.new_figure(size, figure, "constrained")
+    fig = style.new_figure(size, "constrained")
     left, right = fig.subplots(1, 2, sharey=True, width_ratios=(3, 2))
     lines = range(len(table))
     bars = {"edgecolor": style.INK, "linewidth": 0.7, "height": 0.7}

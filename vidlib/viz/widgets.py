@@ -147,10 +147,6 @@ class View:
         """The table under the figure, for the values now."""
         return self._beside(**self.values) if self._beside else None
 
-    def save(self, folder: str, name: str) -> None:
-        """Write the figure as it is now, and its table (``style.save``)."""
-        style.save(self.figure, folder, name)
-
     def show(self) -> None:
         """Display it: with controls where there is a front end, else the static figure and the table."""
         if front_end():
