@@ -50,7 +50,7 @@ def done(tmp_path_factory):
 def half(tmp_path, done):
     """A training that was killed, in a folder of its own."""
     folder = tmp_path / "half"
-    child = START.Process(target=train, args=(str(folder),), kwargs={"die": "half a file", "count": 3})
+    child = START.Process(target=train, args=(str(folder),), kwargs={"die": "half a file", "count": 4})
     child.start()
     child.join(300)
     return folder
