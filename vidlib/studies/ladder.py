@@ -32,7 +32,7 @@ COLUMNS = {FROZEN: "clip-mini", RESNET: "resnet-mini", TUNED: "clip-mini"}
 RATES = {FROZEN: (3e-4, 1e-3, 3e-3), RESNET: (1e-4, 3e-4, 1e-3), TUNED: (1e-4, 3e-4, 1e-3)}
 SCALES = (1 / 3, 3.0)  # beside 1, of the recipe's own scale, or of the one in BEGAN
 # Where the search began, for methods whose recipes take what it finds: its own runs must not move with them.
-BEGAN = {"otam": 1.0, "bimhm": 3.0, "protonet": 0.2, "sloshnet": 0.2, "gghm": 0.5, "trx": 0.3, "strm": 0.5}
+BEGAN = {"otam": 1.0, "bimhm": 3.0, "protonet": 0.2, "sloshnet": 0.2, "gghm": 0.5, "trx": 0.3, "strm": 0.5, "molo": 8.0}
 SHOTS = {"test": "1-shot", "test_5shot": "5-shot"}  # of a result, the tests at each number of shots
 EPISODES, TRY_EPISODES = 600, 300  # with half of it no method that adapts a tower leaves chance, so tries say nothing
 SEEDS = 3
