@@ -21,6 +21,11 @@ def golden(name: str) -> tuple[dict, dict[str, torch.Tensor]]:
     return json.loads((GOLDEN / f"{name}.json").read_text()), load_file(GOLDEN / f"{name}.safetensors")
 
 
+def close(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Whether two tensors are equal but for the last digits of float32."""
+    return torch.allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 

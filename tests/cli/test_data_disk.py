@@ -50,7 +50,3 @@ def test_mistakes_are_one_sentence(data: Path, tmp_path: Path, capsys: pytest.Ca
     with pytest.raises(SystemExit):
         _run("prefetch", "ucf101", "--size", "16", "--frames", "few")
     assert "'few' is neither all nor a number of frames" in capsys.readouterr().err
-
-
-def test_names_that_no_terminal_shows_are_written_out() -> None:
-    assert list(commands.printable(iter(["caf\udce9 手"]))) == ["caf\\udce9 手"]

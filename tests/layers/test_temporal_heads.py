@@ -4,15 +4,11 @@ import pytest
 import torch
 from einops import rearrange
 
-from tests.conftest import golden
+from tests.conftest import close, golden
 from vidlib.basics.errors import UserError
 from vidlib.layers.temporal_heads import HEADS, Conv1D, Transf, TransfCls
 
 RELEASED = {"meanp": "meanP", "conv1d": "Conv_1D", "lstm": "LSTM", "transf": "Transf", "transf_cls": "Transf_cls"}
-
-
-def close(a: torch.Tensor, b: torch.Tensor) -> bool:
-    return torch.allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
 def released(name: str) -> tuple[torch.nn.Module, dict[str, torch.Tensor]]:

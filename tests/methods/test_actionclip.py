@@ -9,7 +9,7 @@ from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
-from tests.conftest import golden
+from tests.conftest import close, golden
 from tests.methods.small import FRAMES, backbone, same, shaken
 from vidlib.backbones import clip
 from vidlib.backbones.clip import CLIPBackbone
@@ -22,10 +22,6 @@ from vidlib.training import checkpoints
 POST = {"meanp": "meanP", "conv1d": "Conv_1D", "lstm": "LSTM", "transf": "Transf", "transf_cls": "Transf_cls"}
 VISUAL_PROMPTS = ("joint", "shift", *POST)
 NAMES = ["abseiling", "playing basketball", "brushing hair", "air drumming"]
-
-
-def close(a: Tensor, b: Tensor) -> bool:
-    return torch.allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
 # ---------------------------------------------------------------- the released code

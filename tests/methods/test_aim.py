@@ -5,7 +5,7 @@ import pytest
 import torch
 from einops import rearrange
 
-from tests.conftest import golden
+from tests.conftest import close, golden
 from tests.methods.small import FRAMES, backbone, batch, make
 from vidlib import methods
 from vidlib.backbones.clip import CLIPBackbone
@@ -31,10 +31,6 @@ def released(num_tadapter: int):
     prefix = f"state.tadapter{num_tadapter}."
     method.load_released({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
     return method.eval(), tensors
-
-
-def close(a: torch.Tensor, b: torch.Tensor) -> bool:
-    return torch.allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("num_tadapter", [1, 2])

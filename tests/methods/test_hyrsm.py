@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tests.conftest import golden
+from tests.conftest import close, golden
 from tests.literal import hyrsm as literal
 from tests.methods.small import FRAMES, WAY, backbone, batch, make, same
 from vidlib import backbones, methods
@@ -15,10 +15,6 @@ from vidlib.basics.errors import UserError
 from vidlib.layers.positions import sinusoids
 from vidlib.matching import base
 from vidlib.methods import hyrsm
-
-
-def close(a: Tensor, b: Tensor) -> bool:
-    return torch.allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
 def released(shot: int):

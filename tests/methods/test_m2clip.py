@@ -7,7 +7,7 @@ from einops import rearrange
 from torch import multiprocessing
 from torch.nn import functional as F
 
-from tests.conftest import golden
+from tests.conftest import close, golden
 from tests.methods.small import FRAMES, TEXT, VISION, same, shaken
 from vidlib.backbones.clip import CLIPBackbone
 from vidlib.basics.errors import UserError
@@ -51,10 +51,6 @@ def batch(size: int = 4, seed: int = 2) -> LabelledBatch:
     words[0, 1] = 3  # so that processes have different numbers of them
     ids, class_ids, masked = (sentences(n, g) for n in (size, CLASSES, size))
     return LabelledBatch(clips, labels, ids, class_ids, masked, words)
-
-
-def close(a: torch.Tensor, b: torch.Tensor) -> bool:
-    return torch.allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
 def close_for_its_size(a: torch.Tensor, b: torch.Tensor) -> bool:

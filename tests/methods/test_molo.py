@@ -6,16 +6,12 @@ from einops import rearrange
 from torch import Tensor
 from torch.nn import functional as F
 
-from tests.conftest import golden
+from tests.conftest import close, golden
 from tests.methods.small import FRAMES, WAY, backbone, batch, make, resnet, same
 from vidlib import backbones, methods
 from vidlib.basics.errors import UserError
 from vidlib.data.episodes import Targets
 from vidlib.methods import molo
-
-
-def close(a: Tensor, b: Tensor) -> bool:
-    return torch.allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
 class Maps(torch.nn.Module):

@@ -6,7 +6,7 @@ from einops import rearrange
 from torch import Tensor
 
 from tests import official
-from tests.conftest import golden
+from tests.conftest import close, golden
 from tests.methods.small import resnet
 from vidlib.backbones import clip, weights
 from vidlib.basics.errors import UserError
@@ -23,10 +23,6 @@ STATES += [("m2clip", fixture) for fixture in official.M2CLIPS]
 
 def state_of(method: str, variant: str) -> dict[str, Tensor]:
     return official.actionclip(variant) if method == "actionclip" else official.m2clip(variant)
-
-
-def close(a: Tensor, b: Tensor) -> bool:
-    return torch.allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
 # ---------------------------------------------------------------- what the released codes compute

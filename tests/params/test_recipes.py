@@ -5,7 +5,6 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-import yaml
 
 from vidlib import backbones, methods
 from vidlib.data.catalogue import benchmarks
@@ -194,17 +193,3 @@ def test_the_halved_epochs_are_the_loops():
         counted = [next(i for i in range(run.train_episodes) if i // unit + i / unit >= step) for step in steps]
         assert [round(place * run.train_episodes) for place, _ in run.milestones] == counted
         assert round(run.warmup * run.train_episodes) == unit
-
-
-def test_recipes_are_yaml_without_doubled_names():
-    class Strict(yaml.SafeLoader):
-        pass
-
-    def once(loader, node):
-        keys = [loader.construct_object(key) for key, _ in node.value]
-        assert len(keys) == len(set(keys)), keys
-        return {k: loader.construct_object(v, deep=True) for k, v in zip(keys, (v for _, v in node.value), strict=True)}
-
-    Strict.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, once)
-    for file in FILES:
-        assert yaml.load(file.read_text(), Strict)

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from vidlib.basics import paths, words
+from vidlib.basics import paths
 from vidlib.basics.words import few
 from vidlib.cli import features, provenance
 from vidlib.data.guard import TIMEOUT
@@ -51,7 +51,7 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     one.add_argument("--overwrite", action="store_true", help="replace files that are there and differ")
     one.set_defaults(do=lambda given: import_official(given.name, given.source, given.overwrite))
     _add_disk_commands(commands)
-    features.add_commands(commands, printable)
+    features.add_commands(commands)
     provenance.add_data(commands)
     _add_shortcuts(commands.add_parser("shortcuts", help="how far tricks get there that understand nothing"))
 
@@ -66,13 +66,13 @@ def _add_disk_commands(commands: Any) -> None:
     add.add_argument("--family", default="", help="whose lists, where they differ: trx or clip_fsar")
     add.add_argument("--follow-links", action="store_true", help="links are always followed: this changes nothing")
     add.add_argument("--forget", action="store_true", help="leave out what was in a folder that is not there now")
-    add.set_defaults(do=lambda given: printable(add_videos(given)))
+    add.set_defaults(do=add_videos)
     check = commands.add_parser("check", help="decode every clip; keep a ledger of broken, short, odd and double files")
     check.add_argument("what", metavar="NAME|folder:PATH", help="a benchmark, official:NAME, or any folder of videos")
     check.add_argument("--ledger", metavar="FILE", help="where the ledger lies, if not in vidlib's own folders")
     check.add_argument("--again", action="store_true", help="forget what an earlier check found")
     check.add_argument("--follow-links", action="store_true", help="links are always followed: this changes nothing")
-    check.set_defaults(do=lambda given: printable(check_videos(given)))
+    check.set_defaults(do=check_videos)
     prefetch = commands.add_parser("prefetch", help="decode every clip once, into small frames for fast training")
     prefetch.add_argument("name", metavar="NAME", help="a benchmark, or official:NAME, whose videos are here")
     prefetch.add_argument("--size", type=int, required=True, metavar="S", help="pixels of the short side")
@@ -80,7 +80,7 @@ def _add_disk_commands(commands: Any) -> None:
         "--frames", type=frames, default=None, metavar="all|N", help="frames of a clip (default: all)"
     )
     prefetch.add_argument("--dry-run", action="store_true", help="say how much it would be, and stop")
-    prefetch.set_defaults(do=lambda given: printable(prefetch_videos(given)))
+    prefetch.set_defaults(do=prefetch_videos)
     for parser in (check, prefetch):
         parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one per core)")
         seconds = f"seconds without a frame of a file (default: {TIMEOUT:g}, or VIDLIB_VIDEO_TIMEOUT)"
@@ -98,7 +98,7 @@ def _add_shortcuts(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--frames", type=int, default=8, metavar="T", help="frames of a video (default: 8)")
     parser.add_argument("--seed", type=int, default=0, help="of what is trained and drawn; the episodes stay")
     parser.add_argument("--csv", default="", metavar="FILE", help="also write the whole table there")
-    parser.set_defaults(do=lambda given: printable(shortcuts(given)))
+    parser.set_defaults(do=shortcuts)
 
 
 def aligned(rows: Iterable[Iterable[object]], right: Iterable[int] = ()) -> list[str]:
@@ -348,9 +348,3 @@ def frames(text: str) -> int | None:
     if not text.isdigit() or not int(text):
         raise argparse.ArgumentTypeError(f"{text!r} is neither all nor a number of frames")
     return int(text)
-
-
-def printable(lines: Iterator[str]) -> Iterator[str]:
-    """The lines with what no terminal shows (file names that are not UTF-8) written out."""
-    for line in lines:
-        yield words.printable(line)

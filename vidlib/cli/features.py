@@ -1,13 +1,13 @@
 """``vidlib data embed``, ``export-features`` and ``import-features``: stores of frame features from a command line."""
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from vidlib.basics.errors import UserError
 
 
-def add_commands(commands: Any, printed: Callable[[Iterator[str]], Iterator[str]]) -> None:
+def add_commands(commands: Any) -> None:
     embed = commands.add_parser("embed", help="each video through a frozen tower, once; runs then read the features")
     embed.add_argument("name", metavar="NAME|folder:PATH", help="a benchmark, or your own videos")
     embed.add_argument("--backbone", default="clip-mini", help="the tower (default: clip-mini)")
@@ -22,15 +22,15 @@ def add_commands(commands: Any, printed: Callable[[Iterator[str]], Iterator[str]
     embed.add_argument("--workers", type=int, metavar="N", help="processes that decode (default: one per core but one)")
     embed.add_argument("--out", default="", metavar="DIR", help="where it lies (default: one folder for each store)")
     embed.add_argument("--dry-run", action="store_true", help="say how much it would be, and stop")
-    embed.set_defaults(do=lambda given: printed(embed_videos(given)))
+    embed.set_defaults(do=embed_videos)
     one = commands.add_parser("export-features", help="a store of features as one file, with checksums")
     one.add_argument("store", metavar="STORE", help="its folder, or its name as vidlib data list prints it")
     one.add_argument("file", metavar="FILE")
-    one.set_defaults(do=lambda given: printed(export_features(given.store, given.file)))
+    one.set_defaults(do=lambda given: export_features(given.store, given.file))
     one = commands.add_parser("import-features", help="check such a file, and put the store where runs find it")
     one.add_argument("file", metavar="FILE")
     one.add_argument("--out", default="", metavar="DIR", help="where it is to lie (default: where stores are)")
-    one.set_defaults(do=lambda given: printed(import_features(given.file, given.out)))
+    one.set_defaults(do=lambda given: import_features(given.file, given.out))
 
 
 def embed_videos(given: argparse.Namespace) -> Iterator[str]:
