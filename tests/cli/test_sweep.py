@@ -119,6 +119,23 @@ def test_jobs_run_side_by_side_and_share_the_threads(does, tmp_path):
     assert given == {str(max(1, len(sweeping.os.sched_getaffinity(0)) // 3))}
 
 
+def test_jobs_side_by_side_have_a_gpu_each(does, tmp_path, monkeypatch, capsys):
+    does(TOGETHER.replace("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES"))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-5f")
+    assert sweep("--jobs", "3") == 0 and "seed=1: started on GPU GPU-5f" in capsys.readouterr().err
+    assert [(tmp_path / f"started{seed}").read_text() for seed in "012"] == ["3", "GPU-5f", "3"]
+
+
+def test_gpus_are_those_that_the_driver_lists(tmp_path, monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert sweeping._gpus() == [], "there is no driver"
+    told = "GPU 0: NVIDIA H200 (UUID: GPU-1)\nGPU 1: NVIDIA H200 (UUID: GPU-2)\n"
+    (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\necho '{told}'\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    assert sweeping._gpus() == ["0", "1"]
+
+
 def test_a_cell_that_needs_another_cells_run_waits_for_it(does, tmp_path, monkeypatch, capsys):
     busy = "print('run folder x is in use by process 3 on here: wait'); sys.exit(1)"
     started = does(f"""

@@ -48,6 +48,7 @@ class Cell:
     process: subprocess.Popen | None = field(default=None, repr=False)
     log: IO[str] | None = field(default=None, repr=False)
     began: float = 0.0
+    gpu: str = ""  # what it was given where there are several; empty: all of them
 
     @property
     def name(self) -> str:
@@ -139,6 +140,7 @@ def run(found: Sequence[Cell], jobs: int, say: Callable[[str], None]) -> Path:
     """Run what is waiting, ``jobs`` at a time; the CSV of all cells. Ctrl-C ends what runs, writes the CSV, goes up."""
     csv = summary_file(found)
     waiting = [cell for cell in found if cell.state == "waiting"]
+    gpus = _gpus() if jobs > 1 else []
     active: list[Cell] = []
     held: list[Cell] = []  # they need a run that another cell is making
     told = time.monotonic()
@@ -147,9 +149,13 @@ def run(found: Sequence[Cell], jobs: int, say: Callable[[str], None]) -> Path:
             if not active and not waiting:
                 waiting, held = held, []
             while waiting and len(active) < jobs:
-                active.append(waiting.pop(0))
-                _start(active[-1], jobs)
-                say(f"{active[-1].name}: started")
+                cell = waiting.pop(0)
+                used = [other.gpu for other in active]
+                shared = len(gpus) < 2 or getattr(cell.request.params, "devices", 1) > 1
+                cell.gpu = "" if shared else min(gpus, key=used.count)
+                _start(cell, jobs)
+                active.append(cell)
+                say(f"{cell.name}: started{f' on GPU {cell.gpu}' if cell.gpu else ''}")
             time.sleep(LOOK_SECONDS)
             for cell in [cell for cell in active if cell.process.poll() is not None]:
                 active.remove(cell)
@@ -187,6 +193,17 @@ def _keep(found: Sequence[Cell], csv: Path, say: Callable[[str], None]) -> None:
         say(f"{csv} cannot be written ({error}); the cells go on")
 
 
+def _gpus() -> list[str]:
+    """The GPUs that processes started here see, by the names that CUDA_VISIBLE_DEVICES takes."""
+    if "CUDA_VISIBLE_DEVICES" in os.environ:
+        return [name for name in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if name.strip()]
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return re.findall(r"^GPU (\d+):", listed.stdout, re.M)
+
+
 def command_of(cell: Cell) -> list[str]:
     """What a cell's process runs."""
     return [sys.executable, "-m", "vidlib.cli", "run", *cell.request.arguments]
@@ -197,6 +214,8 @@ def _start(cell: Cell, jobs: int) -> None:
     headless["PYTHONUNBUFFERED"] = "1"  # its last line is to be what it said last
     if jobs > 1:
         headless["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // jobs))
+    if cell.gpu:
+        headless["CUDA_VISIBLE_DEVICES"] = cell.gpu
     cell.log = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
     settings = {"stdin": subprocess.DEVNULL, "stdout": cell.log, "stderr": subprocess.STDOUT, "env": headless}
     cell.process = subprocess.Popen(
