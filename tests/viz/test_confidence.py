@@ -33,7 +33,7 @@ def test_the_area_below_a_curve_is_in_the_key_and_the_threshold_on_the_line():
 
 @pytest.mark.parametrize("draw", [confidence.reliability, confidence.open_set])
 def test_rows_that_cannot_be_drawn_are_named(draw):
-    with pytest.raises(UserError, match="needs rows with .*known|needs rows with .*accuracy"):
+    with pytest.raises(UserError, match="known not there|accuracy.* not there"):
         draw(pd.DataFrame({"method": ["OTAM"]}))
-    with pytest.raises(UserError, match="any method at all"):
+    with pytest.raises(UserError, match="needs at least one row"):
         draw((cases._reliability() if draw is confidence.reliability else cases._open_set())[:0])

@@ -57,5 +57,5 @@ def test_several_seeds_are_their_mean_in_a_band_from_the_lowest_to_the_highest(m
 def test_missing_columns_are_named(metrics):
     with pytest.raises(UserError, match="accuracy"):
         curves.training(metrics.drop(columns="accuracy"))
-    with pytest.raises(UserError, match="every row"):
+    with pytest.raises(UserError, match="needs at least one row"):
         curves.training(metrics[:0])

@@ -84,7 +84,7 @@ def test_rows_are_read_from_runs(tmp_path):
 
 
 def test_rows_that_cannot_be_drawn_are_named(rows):
-    with pytest.raises(UserError, match="need accuracy"):
+    with pytest.raises(UserError, match="accuracy not there"):
         distribution.plot(rows.drop(columns="accuracy"))
     with pytest.raises(UserError, match="at least one row"):
         distribution.plot(rows[:0])

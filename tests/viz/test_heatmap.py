@@ -39,6 +39,6 @@ def test_a_cell_holds_its_accuracy_and_interval_and_what_is_not_there_is_blank()
     assert [text.get_text() for text in ax.texts] == ["60.0\n±1.0", "80.0\n±2.0", "40.0\n±3.0"]
     assert np.ma.filled(ax.collections[0].get_array(), -1).ravel().tolist() == [60, 80, 40, -1]
     assert [label.get_text() for label in ax.get_yticklabels()] == ["2", "5"] and ax.get_title(loc="left") == "OTAM"
-    with pytest.raises(UserError, match="needs rows with half"):
+    with pytest.raises(UserError, match="half not there"):
         heatmap.grid(rows.drop(columns="half"), down="way", across="shot")
     plt.close(figure)

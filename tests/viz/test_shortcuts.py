@@ -31,5 +31,5 @@ def test_bars_bands_and_chance():
 
 
 def test_a_table_without_its_columns_is_refused():
-    with pytest.raises(UserError, match="needs shortcut, .*; chance not there"):
+    with pytest.raises(UserError, match="needs the columns shortcut, .*; chance not there"):
         shortcuts.plot(cases._shortcuts().drop(columns="chance"))

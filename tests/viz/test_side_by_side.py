@@ -70,7 +70,7 @@ def test_costs_are_stacked_and_written_out():
 def test_what_cannot_be_drawn_is_refused(rows):
     with pytest.raises(UserError, match="interval"):
         side_by_side.accuracy(rows.drop(columns="interval"), way=5)
-    with pytest.raises(UserError, match="any method"):
+    with pytest.raises(UserError, match="needs at least one row"):
         side_by_side.accuracy(rows.iloc[:0], way=5)
     with pytest.raises(UserError, match="matching"):
         side_by_side.cost(pd.DataFrame({"embedding": [1.0], "training memory (MiB)": [1.0]}))

@@ -31,11 +31,7 @@ def plot(
     beneath. ``baseline`` is the full method's accuracy (per cent), written at the zero line. The rows' order is kept.
     ``interval`` is what the bars are, where not the paired one over what the column ``over`` says.
     """
-    absent = [column for column in ("name", "delta", "low", "high", "kind") if column not in rows]
-    if absent:
-        raise UserError(
-            f"rows: an ablation plot needs the columns name, delta, low, high and kind; {', '.join(absent)} not there"
-        )
+    style.need(rows, "an ablation plot", "name", "delta", "low", "high", "kind")
     strange = sorted(set(rows["kind"]) - set(LOOK))
     if strange:
         raise UserError(f"rows: kind is {' or '.join(LOOK)}, not {', '.join(map(str, strange))}")

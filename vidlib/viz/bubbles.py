@@ -141,12 +141,7 @@ def note(rows: pd.DataFrame, area: str = "accuracy") -> str:
 
 
 def _complete(rows: pd.DataFrame, area: str) -> pd.DataFrame:
-    absent = [column for column in ("name", "trainable_M", "accuracy", "origin") if column not in rows]
-    if absent:
-        raise UserError(
-            f"rows: a bubble plot needs the columns name, trainable_M, accuracy and origin; "
-            f"{', '.join(absent)} not there"
-        )
+    style.need(rows, "a bubble plot", "name", "trainable_M", "accuracy", "origin")
     rows = rows.copy().reset_index(drop=True)
     for column in ("low", "high", area):
         rows[column] = pd.to_numeric(rows[column]) if column in rows else np.nan

@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from vidlib.basics.errors import UserError
 from vidlib.viz import style
 
 MARKERS = "osD^vPX*"
@@ -60,9 +59,7 @@ def open_set(
 
 
 def _methods(rows: pd.DataFrame, columns: Sequence[str]) -> list[str]:
-    absent = [column for column in columns if column not in rows]
-    if absent or not len(rows):
-        raise UserError(f"rows: a figure of confidence needs rows with {', '.join(absent) or 'any method at all'}")
+    style.need(rows, "a figure of confidence", *columns)
     return list(dict.fromkeys(rows["method"]))
 
 

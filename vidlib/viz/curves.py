@@ -8,7 +8,6 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vidlib.basics.errors import UserError
 from vidlib.viz import style
 
 TERMS = {  # terms of a loss by their names in papers, and in words
@@ -36,12 +35,7 @@ def training(
     Those of several seeds stand under each other with a column ``seed``: a line is the mean of the seeds' running
     means, its band goes from the lowest seed to the highest.
     """
-    absent = [name for name in (x, "loss", "accuracy") if name not in metrics]
-    if absent or not len(metrics):
-        raise UserError(
-            f"metrics: a training curve needs rows with {x}, loss and accuracy; "
-            f"{', '.join(absent) or 'every row'} not there"
-        )
+    style.need(metrics, "a training curve", x, "loss", "accuracy", given="metrics")
     if axes is None:
         axes = style.new_figure(style.page(9.0, 5.6), layout="constrained").subplots(2, 1, sharex=True)
     upper, lower = axes
@@ -110,9 +104,7 @@ def compare(
     low and high (per cent), one row per run, those that trained nothing among them. Looks go by the order of
     ``results``.
     """
-    absent = [column for column in ("name", "accuracy", "low", "high") if column not in results]
-    if absent or not len(results):
-        raise UserError(f"results: a comparison of runs needs rows with {', '.join(absent) or 'at least one run'}")
+    style.need(results, "a comparison of runs", "name", "accuracy", "low", "high", given="results")
     letters = 22 if style.narrow() else 30
     names = [style.wrap(str(name), letters) for name in results["name"]]
     fig = style.new_figure(style.page(11.0, 2.6 + 0.3 * max(len(results), 7), lines=style.narrow()))

@@ -6,7 +6,6 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
-from vidlib.basics.errors import UserError
 from vidlib.results.accuracy import half_width
 from vidlib.results.runs import Run
 from vidlib.viz import style
@@ -24,9 +23,7 @@ def plot(rows: pd.DataFrame, ax: Axes | None = None, *, title: str = "", chance:
     interval (t) over them. ``chance`` (per cent) is a dotted line. Of more than ``MOST`` names the best and the worst
     are drawn.
     """
-    absent = [column for column in ("name", "seed", "accuracy") if column not in rows]
-    if absent or not len(rows):
-        raise UserError(f"rows: accuracies by name and seed need {', '.join(absent) or 'at least one row'}")
+    style.need(rows, "a figure of accuracies by name and seed", "name", "seed", "accuracy")
     drawn = rows if "method" in rows else rows.assign(method="")
     methods = list(dict.fromkeys(drawn["method"]))
     means = drawn[drawn["method"] == methods[0]].groupby("name")["accuracy"].mean()

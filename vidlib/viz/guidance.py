@@ -69,9 +69,7 @@ def hybrid(rows: pd.DataFrame, *, way: int, title: str = "") -> Figure:
     ``rows`` has the columns world, weights ("trained" or "untrained"), alpha, accuracy, interval (per cent). The
     panels share the accuracy axis; a star marks each line's best alpha.
     """
-    absent = [name for name in ("world", "weights", "alpha", "accuracy", "interval") if name not in rows]
-    if absent or not len(rows):
-        raise UserError(f"rows: a figure of hybrid weights needs rows with {', '.join(absent) or 'any value of alpha'}")
+    style.need(rows, "a figure of hybrid weights", "world", "weights", "alpha", "accuracy", "interval")
     worlds = list(dict.fromkeys(rows["world"]))
     fig = style.new_figure(style.page(1.2 + 4.1 * len(worlds), 4.2), "constrained")
     axes = fig.subplots(1, len(worlds), sharey=True, squeeze=False)

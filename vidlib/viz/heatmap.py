@@ -9,7 +9,6 @@ from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 
-from vidlib.basics.errors import UserError
 from vidlib.viz import style
 
 
@@ -74,9 +73,7 @@ def grid(rows: pd.DataFrame, *, down: str, across: str, title: str = "") -> Figu
     over episodes alone, over, and where there is more than one panel, panel. A cell that has no row is grey; all panels
     share one scale.
     """
-    absent = [column for column in (down, across, "accuracy", "half") if column not in rows]
-    if absent or not len(rows):
-        raise UserError(f"rows: a heat map needs rows with {', '.join(absent) or 'any accuracy at all'}")
+    style.need(rows, "a heat map", down, across, "accuracy", "half")
     named = rows if "panel" in rows else rows.assign(panel="")
     panels = list(dict.fromkeys(named["panel"]))
     lines, columns = (list(dict.fromkeys(named[name])) for name in (down, across))

@@ -3,7 +3,6 @@
 import pandas as pd
 from matplotlib.axes import Axes
 
-from vidlib.basics.errors import UserError
 from vidlib.viz import style
 
 MARKERS = "osD^vPX*<>hd"
@@ -15,9 +14,7 @@ def plot(rows: pd.DataFrame, ax: Axes | None = None, *, pooled: str = "mean over
 
     ``rows``: method, k (checkpoints compared), gain, interval (points).
     """
-    absent = [column for column in ("method", "k", "gain", "interval") if column not in rows]
-    if absent or not len(rows):
-        raise UserError(f"rows: what choosing on test gains needs {', '.join(absent) or 'at least one method'}")
+    style.need(rows, "a figure of what choosing on test gains", "method", "k", "gain", "interval")
     ax = ax or style.new_axes(8.4, 4.6, lines=style.narrow())
     numbers = sorted(set(rows["k"]))
     names = [name for name in dict.fromkeys(rows["method"]) if name != pooled]

@@ -7,7 +7,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.transforms import ScaledTranslation
 
-from vidlib.basics.errors import UserError
 from vidlib.viz import style
 
 COLUMNS = ("shortcut", "split", "accuracy", "low", "high", "chance")
@@ -27,9 +26,7 @@ def plot(
     ``rows`` as ``vidlib.studies.shortcuts.measure`` gives it; fractions, drawn in per cent. ``allowed``: shortcut ->
     the least and the most (per cent) that is allowed of it, a band behind its bars. The dotted line is chance.
     """
-    absent = [column for column in COLUMNS if column not in rows]
-    if absent:
-        raise UserError(f"rows: a figure of shortcuts needs {', '.join(COLUMNS)}; {', '.join(absent)} not there")
+    style.need(rows, "a figure of shortcuts", *COLUMNS)
     names, splits, allowed = rows["shortcut"].unique().tolist(), rows["split"].unique().tolist(), allowed or {}
     ax = ax or style.new_axes(9.0, 1.6 + 0.38 * len(names), lines=True)
     bands = [name for name in names if name in allowed]

@@ -7,7 +7,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vidlib.basics.errors import UserError
 from vidlib.viz import style
 
 MARKERS = "osD^vPX*<>hd"
@@ -24,9 +23,7 @@ def accuracy(rows: pd.DataFrame, *, way: int, title: str = "", floor: str = "fro
     the panel of shots, for its line of chance. Methods whose name begins with ``floor`` are grey. The key lists them
     from the best to the worst at the largest value of the first panel.
     """
-    absent = [column for column in ("method", "varied", "value", "accuracy", "interval") if column not in rows]
-    if absent or not len(rows):
-        raise UserError(f"rows: a figure by shots and ways needs rows with {', '.join(absent) or 'any method at all'}")
+    style.need(rows, "a figure by shots and ways", "method", "varied", "value", "accuracy", "interval")
     panels = [name for name in VARIED if name in set(rows["varied"])]
     size = style.page(1.9 + 4.6 * len(panels), 5.2, lines=style.narrow())
     fig = style.new_figure(size, "constrained")
@@ -88,9 +85,7 @@ def cost(table: pd.DataFrame, *, title: str = "") -> Figure:
     ``table`` is indexed by method, with the columns embedding, matching (ms) and "training memory (MiB)" (NaN: nothing
     is trained).
     """
-    absent = [name for name in ("embedding", "matching", "training memory (MiB)") if name not in table]
-    if absent or not len(table):
-        raise UserError(f"table: a figure of costs needs {', '.join(absent) or 'at least one method'}")
+    style.need(table, "a figure of costs", "embedding", "matching", "training memory (MiB)", given="table")
     size = style.page(11.0, 1.5 + 0.34 * len(table), lines=True)
     fig = style.new_figure(size, "constrained")
     left, right = fig.subplots(1, 2, sharey=True, width_ratios=(3, 2))

@@ -20,6 +20,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure
 
+from vidlib.basics.errors import UserError
 from vidlib.basics.paths import atomic_write
 from vidlib.results.budget import budget
 from vidlib.viz import letters
@@ -164,6 +165,14 @@ class Picture:
 
     def __repr__(self) -> str:
         return repr(self.figure)
+
+
+def need(rows: pd.DataFrame, what: str, *columns: str, given: str = "rows") -> None:
+    """A ``UserError`` where a table has not the ``columns`` of the figure ``what``, or no row."""
+    if absent := [column for column in columns if column not in rows]:
+        raise UserError(f"{given}: {what} needs the columns {', '.join(columns)}; {', '.join(absent)} not there")
+    if not len(rows):
+        raise UserError(f"{given}: {what} needs at least one row")
 
 
 def show(figure: Figure, run: "Run | None" = None, name: str = "", data: pd.DataFrame | None = None) -> None:
