@@ -65,5 +65,19 @@ def test_a_process_tells_of_what_is_no_sentence(tmp_path, capsys):
     assert (tmp_path / "told.fault").read_text() == "RuntimeError: first" and not (tmp_path / "told").exists()
 
 
+def test_devices_share_the_threads_and_must_be_there(given, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(processes, "run_each", lambda *_, **environment: seen.update(environment))
+    monkeypatch.setattr(processes.os, "sched_getaffinity", lambda _: set(range(16)), raising=False)
+    for own, wanted in (("", "4"), ("3", "3"), ("40", "4")):
+        monkeypatch.setenv("OMP_NUM_THREADS", own)
+        processes.run_apart(given, "vidlib.training.few_shot", 4)
+        assert seen == {"OMP_NUM_THREADS": wanted}
+    monkeypatch.setattr(processes, "pick_device", lambda _: "cuda")
+    monkeypatch.setattr(processes.torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(UserError, match="devices: 4 are more than the 1 GPUs that are here"):
+        processes.run_apart(given, "vidlib.training.few_shot", 4)
+
+
 def _raise(error):
     raise error

@@ -34,9 +34,10 @@ def run_apart(params: Params, module: str, devices: int) -> None:
     if pick_device(params.device) == "cuda" and devices > torch.cuda.device_count():
         raise UserError(f"devices: {devices} are more than the {torch.cuda.device_count()} GPUs that are here")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = {"OMP_NUM_THREADS": str(max(1, cores // devices))}
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    share = min(cores // devices, int(given) if given.isdigit() else cores)
     by = ("torch.distributed.run", "--standalone", f"--nproc-per-node={devices}")
-    run_each([params], module, 1, by, **threads)
+    run_each([params], module, 1, by, OMP_NUM_THREADS=str(max(1, share)))
 
 
 def found(run: Found | None) -> Found:
