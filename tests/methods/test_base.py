@@ -292,3 +292,24 @@ def test_a_method_that_says_so_embeds_a_video_alike_in_both_roles(name, argument
     alike = support.keys() == query.keys() and all(torch.equal(support[key], query[key]) for key in support)
     assert alike or method.by_role
     assert not (alike and name in ("aim", "frozen_clip") and method.by_role)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("sloshnet", {"heads": 8}),
+        ("sloshnet", {"cardinalities": 2}),
+        ("strm", {"grid": 4}),
+        ("hyrsm", {"dropout": 2}),
+        ("hyrsm", {"position_a": 0}),
+        ("molo", {"position_a": 0}),
+        ("gghm", {"heads": 0}),
+        ("ma_fsar", {"tpcm_heads": 7}),
+        ("aim", {"drop_path": 1}),
+    ],
+    ids=str,
+)
+def test_an_option_that_a_method_cannot_take_is_a_sentence(name, options):
+    with pytest.raises(UserError, match=next(iter(options))) as refused:
+        methods.build(name, backbone(), **options)
+    assert "\n" not in str(refused.value)
