@@ -13,7 +13,7 @@ from vidlib.training import few_shot, processes, side_by_side
 @pytest.fixture
 def given(tmp_path, monkeypatch) -> RunParams:
     monkeypatch.setattr(side_by_side, "LONG", 8)
-    monkeypatch.setattr(side_by_side, "_cores", lambda: 2)
+    monkeypatch.setattr(side_by_side, "cores", lambda: 2)
     clips = write_folder(tmp_path / "clips", classes=7, clips=3)
     size = {"way": 2, "frames": 2, "train_episodes": 2, "val_episodes": 1, "val_every": 2, "test_episodes": 4}
     where = {"dataset": f"folder:{clips}", "device": "cpu", "runs": str(tmp_path / "runs")}
@@ -68,7 +68,7 @@ def test_a_process_tells_of_what_is_no_sentence(tmp_path, capsys):
 def test_devices_share_the_threads_and_must_be_there(given, monkeypatch):
     seen = {}
     monkeypatch.setattr(processes, "run_each", lambda *_, **environment: seen.update(environment))
-    monkeypatch.setattr(processes.os, "sched_getaffinity", lambda _: set(range(16)), raising=False)
+    monkeypatch.setattr(processes, "cores", lambda: 16)
     for own, wanted in (("", "4"), ("3", "3"), ("40", "4")):
         monkeypatch.setenv("OMP_NUM_THREADS", own)
         processes.run_apart(given, "vidlib.training.few_shot", 4)

@@ -87,13 +87,18 @@ def say_once(sentence: str) -> None:
         print(sentence, flush=True)
 
 
+def cores() -> int:
+    """How many CPU cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _say_why_slow() -> None:
     """Say once that others use the machine, where its load is well above its cores."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    here = cores()
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    if load > BUSY * cores and "busy" not in _said:
+    if load > BUSY * here and "busy" not in _said:
         _said.add("busy")
-        line = f"this machine is busy, so this takes longer: {load:.1f} processes want its {cores} cores"
+        line = f"this machine is busy, so this takes longer: {load:.1f} processes want its {here} cores"
         print(line, flush=True)
         if "ipykernel" in sys.modules:
             _to_console(line)

@@ -24,7 +24,7 @@ import pandas as pd
 from vidlib.basics.digests import digest
 from vidlib.basics.errors import UserError
 from vidlib.basics.paths import atomic_write
-from vidlib.basics.progress import COUNTING
+from vidlib.basics.progress import COUNTING, cores
 from vidlib.cli import run as running
 from vidlib.params.notebooks import Request, request
 from vidlib.results.accuracy import seed_interval
@@ -213,7 +213,7 @@ def _start(cell: Cell, jobs: int) -> None:
     headless = {name: value for name, value in os.environ.items() if name != "JPY_SESSION_NAME"}
     headless["PYTHONUNBUFFERED"] = "1"  # its last line is to be what it said last
     if jobs > 1:
-        headless["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // jobs))
+        headless["OMP_NUM_THREADS"] = str(max(1, cores() // jobs))
     if cell.gpu:
         headless["CUDA_VISIBLE_DEVICES"] = cell.gpu
     cell.log = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")

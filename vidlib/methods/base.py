@@ -293,6 +293,13 @@ def check_weight(name: str, weight: float) -> float:
     return weight
 
 
+def positive(**values: float) -> None:
+    """UserError naming the first that is not above 0."""
+    for name, value in values.items():
+        if not value > 0:
+            raise UserError(f"{name} must be above 0, got {value!r}.")
+
+
 def one_of(name: str, value: object, choices: tuple) -> object:
     """``value``, or UserError naming the argument and what it may be."""
     if value not in choices:

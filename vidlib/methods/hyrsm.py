@@ -37,7 +37,7 @@ from vidlib.basics.errors import UserError
 from vidlib.layers.positions import placed
 from vidlib.matching import bimhm_distance, class_mean, frame_cost
 from vidlib.matching.base import at_least_float32, full_precision, in_pieces
-from vidlib.methods.base import Features, FewShotMethod, Match, class_means, one_of
+from vidlib.methods.base import Features, FewShotMethod, Match, class_means, one_of, positive
 
 if TYPE_CHECKING:
     from vidlib.backbones import Backbone
@@ -216,8 +216,7 @@ class HyRSM(FewShotMethod):
         self.position_a, self.position_b = position_a, position_b
         self.class_loss_weight, self.coherence_weight = class_loss_weight, coherence_weight
         self.coherence_shape = (coherence_window, coherence_balance, coherence_coefficient)
-        if not position_a > 0:
-            raise UserError(f"position_a must be above 0, got {position_a}.")
+        positive(position_a=position_a)
         if heads < 1 or dim % heads:
             raise UserError(f"heads must divide the backbone's width {dim}, got {heads}.")
         self.position_dropout = nn.Dropout(position_dropout)

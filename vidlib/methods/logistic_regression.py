@@ -15,8 +15,8 @@ from torch.nn import functional as F
 
 from vidlib.layers import softmax_regression
 from vidlib.matching.base import at_least_float32, full_precision
-from vidlib.methods.base import Features
-from vidlib.methods.pooled import PooledMethod, positive
+from vidlib.methods.base import Features, positive
+from vidlib.methods.pooled import PooledMethod
 
 if TYPE_CHECKING:
     from vidlib.backbones import Backbone

@@ -39,7 +39,7 @@ from vidlib.layers.attention import TemporalTransformer
 from vidlib.layers.positions import placed
 from vidlib.matching import bimhm_distance, frame_cost
 from vidlib.matching.base import at_least_float32, full_precision, in_pieces
-from vidlib.methods.base import Features, FewShotMethod, Match, class_means, one_of
+from vidlib.methods.base import Features, FewShotMethod, Match, class_means, one_of, positive
 
 if TYPE_CHECKING:
     from vidlib.backbones import Backbone
@@ -152,8 +152,7 @@ class MoLo(FewShotMethod):
         super().__init__(backbone, frames, dim)
         self.choices = {name: value for name, value in locals().items() if name in self.sources}
         self.variant = one_of("variant", variant, ("paper", "released"))
-        if not position_a > 0:
-            raise UserError(f"position_a must be above 0, got {position_a}.")
+        positive(position_a=position_a)
         if heads < 1 or dim % heads:
             raise UserError(f"heads must divide the backbone's width {dim}, got {heads}.")
         if factor < 1 or channels < factor:

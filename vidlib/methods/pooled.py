@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vidlib.basics.errors import UserError
 from vidlib.methods.base import Features, FewShotMethod, Match, one_of
 
 if TYPE_CHECKING:
@@ -48,10 +47,3 @@ class PooledMethod(FewShotMethod):
         """``support [E S C]``, ``labels [E S]``, ``query [E Q C]``, ``text [E W C]`` -> parts ``[E Q W]`` that add
         up to the logits: "q2s" of the supports, "q2t" of the texts."""
         raise NotImplementedError
-
-
-def positive(**values: float) -> None:
-    """UserError naming the first that is not above 0."""
-    for name, value in values.items():
-        if not value > 0:
-            raise UserError(f"{name} must be above 0, got {value!r}.")

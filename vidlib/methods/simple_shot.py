@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vidlib.methods.base import Features, class_means
-from vidlib.methods.pooled import PooledMethod, positive
+from vidlib.methods.base import Features, class_means, positive
+from vidlib.methods.pooled import PooledMethod
 
 if TYPE_CHECKING:
     from vidlib.backbones import Backbone

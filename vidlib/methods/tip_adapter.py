@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vidlib.matching.base import full_precision
-from vidlib.methods.base import Features, cosine
-from vidlib.methods.pooled import PooledMethod, positive
+from vidlib.methods.base import Features, cosine, positive
+from vidlib.methods.pooled import PooledMethod
 
 if TYPE_CHECKING:
     from vidlib.backbones import Backbone

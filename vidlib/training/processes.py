@@ -17,7 +17,7 @@ import torch
 
 from vidlib.basics.devices import agree, make_fabric, pick_device
 from vidlib.basics.errors import UserError
-from vidlib.basics.progress import COUNTING, shower
+from vidlib.basics.progress import COUNTING, cores, shower
 from vidlib.params.base import Params
 
 Found = TypeVar("Found")
@@ -33,9 +33,8 @@ def run_apart(params: Params, module: str, devices: int) -> None:
     they print."""
     if pick_device(params.device) == "cuda" and devices > torch.cuda.device_count():
         raise UserError(f"devices: {devices} are more than the {torch.cuda.device_count()} GPUs that are here")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     given = os.environ.get("OMP_NUM_THREADS", "")
-    share = min(cores // devices, int(given) if given.isdigit() else cores)
+    share = min(cores() // devices, int(given) if given.isdigit() else cores())
     by = ("torch.distributed.run", "--standalone", f"--nproc-per-node={devices}")
     run_each([params], module, 1, by, OMP_NUM_THREADS=str(max(1, share)))
 

@@ -4,12 +4,12 @@ Two threads make one small training little faster, two trainings keep two cores 
 is done one after another in this process.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
 from vidlib.basics.devices import pick_device
+from vidlib.basics.progress import cores
 from vidlib.results import runs
 from vidlib.training import processes
 from vidlib.training.run import AnyParams
@@ -24,10 +24,10 @@ def run_all(module: ModuleType, wanted: Sequence[AnyParams], opened: Any = None)
     UserError ends them all; what is done stays.
     """
     apart = [params for params in wanted if _long(module, params, opened)]
-    if len(apart) < 2 or _cores() < 2 or processes.is_child():
+    if len(apart) < 2 or cores() < 2 or processes.is_child():
         return [module.run(params, opened) for params in wanted]
     apart.sort(key=lambda params: module.videos(params, opened), reverse=True)  # the longest first, a short one last
-    together = min(_cores(), len(apart))
+    together = min(cores(), len(apart))
     print(f"{len(apart)} trainings in processes of one thread, {together} at a time", flush=True)
     processes.run_each(apart, module.__name__, together, OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
     done = [processes.found(module.recorded(params, opened)) if params in apart else None for params in wanted]
@@ -47,7 +47,3 @@ def _long(module: ModuleType, params: AnyParams, opened: Any) -> bool:
     if params.devices > 1 or pick_device(params.device) != "cpu" or module.videos(params, opened) < LONG:
         return False
     return params.fresh or module.recorded(params, opened) is None
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
