@@ -1,5 +1,6 @@
 """The price of choosing on test: a watched training is the plain one, its answers are the checkpoints' own."""
 
+from contextlib import nullcontext
 from functools import partial
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 from tests.data.small import write_folder
+from vidlib.backbones.vit import OpenClipViT
 from vidlib.basics.errors import UserError
 from vidlib.params.few_shot import RunParams
 from vidlib.results import runs
@@ -71,6 +73,31 @@ def test_answers_are_those_of_each_checkpoint_and_training_is_the_plain_runs(par
     assert run.readings() == {"val": 3, "test": 3}
     purposes = {line["purpose"] for line in runs.read_lines(run.path("readings.jsonl")) if line["split"] == "test"}
     assert purposes == {f"what test would choose: step {step}" for step in (2, 4, 6)}
+
+
+@pytest.mark.parametrize("finetune, factor", [("frozen", 3), ("full", 1)])
+def test_a_frozen_tower_sees_a_test_video_once(params, finetune, factor, tmp_path, monkeypatch):
+    strm = params.model_copy(update={"method": "strm", "options": {"finetune": finetune}})
+    evaluating, seen, stages = [False], [], OpenClipViT.stages
+
+    def looking(*given, **how):
+        evaluating[0] = True
+        found = evaluate(*given, **how)
+        evaluating[0] = False
+        return found
+
+    monkeypatch.setattr(price_of_test, "evaluate", looking)
+    monkeypatch.setattr(OpenClipViT, "stages", lambda *given: seen.append(evaluating[0]) or stages(*given))
+    runs_made, counts = [], []
+    for name, remembered in (("once", price_of_test.remembered), ("anew", lambda *given: nullcontext())):
+        monkeypatch.setattr(price_of_test, "remembered", remembered)
+        runs_made.append(price_of_test.run(strm.model_copy(update={"runs": str(tmp_path / name)})))
+        counts.append(seen.count(True))
+        seen.clear()
+    once, anew = map(kept, runs_made)
+    assert all(np.array_equal(once[name], anew[name]) for name in anew) and anew["step"].tolist() == [2, 4, 6]
+    assert counts[1] == factor * counts[0] > 0
+    assert runs_made[0].metrics()["loss"].equals(runs_made[1].metrics()["loss"])
 
 
 def test_a_killed_run_goes_on_without_losing_or_repeating_a_checkpoint(params, tmp_path, monkeypatch):

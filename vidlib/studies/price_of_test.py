@@ -5,12 +5,14 @@ known beside it. Legend: `R` runs, `C` checkpoints, `K` of them compared.
 """
 
 import fcntl
+import hashlib
 import inspect
 import json
 import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -19,8 +21,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from lightning_fabric import Fabric
-from torch import nn
+from torch import Tensor, nn
 
+from vidlib.backbones import Backbone
 from vidlib.basics import paths
 from vidlib.basics.digests import digest
 from vidlib.basics.errors import UserError
@@ -43,6 +46,8 @@ WHAT = "val and test at every checkpoint, to know what test would have chosen: n
 COMMAND = "vidlib evidence price"
 MAKE = f"make it with: {COMMAND}"
 
+Maps = dict[bytes, list[Tensor]]  # frames, by their digest -> a tower's maps of them
+
 
 class Watched(few_shot.Episodes):
     """A run that evaluates test, too, at every selection and keeps all answers; it selects on val."""
@@ -56,11 +61,13 @@ class Watched(few_shot.Episodes):
         for name, episodes in (("val", self.params.val_episodes), ("test", self.params.test_episodes)):
             split = self.split(method, name)
             listed.append((split.clips, split.sampler, episodes, split.text))
+        made: Maps = {}
 
         def both(trained: nn.Module) -> float:
             step = len(runs.read_lines(home / runs.METRICS)) + 1  # the line of this one comes after
             how: dict[str, Any] = {"fabric": fabric, "workers": self.params.workers}
-            val, test = (evaluate(trained, *each, label=f"step {step}", **how) for each in listed)
+            with remembered(method.backbone, made):
+                val, test = (evaluate(trained, *each, label=f"step {step}", **how) for each in listed)
             record = runs.Run(home, home, "interrupted", None)
             record.count_reading("test", f"what test would choose: step {step}")
             keep(record.path(f"{NAME}.npz"), step, val.hits, test.hits)
@@ -76,6 +83,28 @@ class Watched(few_shot.Episodes):
         sampler = self.split(method, "test").sampler
         found = {"what": WHAT, "checksum": sampler.checksum(self.params.test_episodes), "steps": steps}
         return {NAME: found | {split: kept[split].mean(1).tolist() for split in ("val", "test")}}
+
+
+@contextmanager
+def remembered(tower: Backbone, made: Maps) -> Iterator[None]:
+    """In the block a frozen ``tower`` takes its maps from ``made``, and adds those of frames that it has not seen yet:
+    every checkpoint looks at the same videos."""
+    stages = getattr(tower, "stages", None)
+    if not stages or any(parameter.requires_grad for parameter in tower.parameters()):
+        yield
+        return
+
+    def once(frames: Tensor) -> list[Tensor]:
+        key = hashlib.blake2b(frames.cpu().numpy()).digest()
+        if key not in made:
+            made[key] = stages(frames)
+        return made[key]
+
+    tower.stages = once
+    try:
+        yield
+    finally:
+        del tower.stages
 
 
 def keep(file: Path, step: int, val: np.ndarray, test: np.ndarray) -> None:
