@@ -227,3 +227,22 @@ def test_names_in_open_clips_schemes_are_one_sentence_without_the_network(tmp_pa
             with pytest.raises(UserError, match=words) as caught:
                 ask(name, "")
             assert "\n" not in str(caught.value)
+
+
+def test_weights_of_another_name_are_refused_and_another_grid_is_said(tmp_path, monkeypatch, capsys):
+    large = {**SHAPE, "vision_cfg": {**SHAPE["vision_cfg"], "image_size": 32}}
+    monkeypatch.setattr(clip, "_config", {"ViT-L-14": SHAPE, "ViT-L-14-336": large}.__getitem__)
+    monkeypatch.setattr(progress, "_said", set())
+    backbone = clip.load("ViT-L-14", "")
+    clip.save(backbone, tmp_path / "w.safetensors")
+    with pytest.raises(UserError, match=r"was saved of backbone 'ViT-L-14', not 'ViT-L-14-336'; give backbone='ViT-L"):
+        clip.load("ViT-L-14-336", str(tmp_path / "w.safetensors"))
+    assert clip.load("ViT-L-14", str(tmp_path / "w.safetensors")).grid == (2, 2) and capsys.readouterr().out == ""
+    for half in (False, True):  # of others, which say no name
+        state = {name: value.half() if half else value for name, value in backbone.clip.state_dict().items()}
+        save_file(state, tmp_path / f"{half}.safetensors", metadata={"activation": "GELU"})
+        for _ in range(2):
+            found = clip.load("ViT-L-14-336", str(tmp_path / f"{half}.safetensors"))
+        assert found.grid == (4, 4) and found.encode_image(torch.randn(1, 3, 32, 32)).shape == (1, 16)
+        said = capsys.readouterr().out
+        assert said.count("\n") == 1 and "its 5 position embeddings are resized to the 17 of backbone 'ViT-L-" in said

@@ -14,6 +14,7 @@ from vidlib.basics.errors import UserError
 from vidlib.data import video
 from vidlib.data.clips import Clips, train_or_replace
 from vidlib.data.episodes import EpisodeDataset, EpisodeSampler
+from vidlib.data.guard import VARIABLE
 from vidlib.data.labelled import LabelledBatches
 from vidlib.data.manifest import Manifest, Row
 from vidlib.data.sampling import RULES, segment_indices, trx_indices
@@ -106,7 +107,7 @@ def test_a_short_video_is_decoded_once(manifest: Manifest, monkeypatch: pytest.M
     def never(*_: object) -> None:
         raise AssertionError("decoded again")
 
-    for name in ("read_frames", "read_all", "count_frames"):
+    for name in ("read_frames", "read_short", "count_frames"):
         monkeypatch.setattr(video, name, never)
     assert mine.train(0, 1, 0).shape == mine.test(0).shape == (4, 3, 16, 16)
     assert torch.equal(clips(manifest).test(0), mine.test(0))  # the next run of this process decodes nothing either
@@ -230,12 +231,36 @@ def test_one_in_the_episode_serves_where_no_other_is_left_and_none_is_refused(li
 
 def test_a_file_that_fails_is_tried_once(listed: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
     spoil(listed, "0/1")
-    tried, honest = [], video.read_all
-    monkeypatch.setattr(video, "read_all", lambda path: tried.append(path) or honest(path))
+    tried, honest = [], video.read_short
+    monkeypatch.setattr(video, "read_short", lambda path, *most: tried.append(path) or honest(path, *most))
     source = dataset(listed)
     for i in range(12):
         source[i]
     assert tried.count(listed.root / "0/1.mp4") == 1
+
+
+def test_a_cause_that_may_pass_is_met_again_but_for_a_hang(manifest: Manifest, monkeypatch) -> None:
+    monkeypatch.setattr("vidlib.data.clips._shared", {})
+    mine, honest = clips(manifest), video.read_short
+
+    def failing(error: Exception):
+        def read(path: Path, *_: int) -> None:
+            raise error
+
+        return read
+
+    for row, cause in enumerate(("Too many open files", "not a film", f"stopped: {VARIABLE}=SECONDS gives more")):
+        monkeypatch.setattr(video, "read_short", failing(video.VideoError(f"{manifest.root}: {cause}")))
+        with pytest.raises(UserError, match=cause):
+            mine.train(row, 0, 0)
+    monkeypatch.setattr(video, "read_short", failing(MemoryError()))
+    with pytest.raises(MemoryError):
+        mine.train(0, 0, 0)
+    monkeypatch.setattr(video, "read_short", honest)
+    assert mine.train(0, 0, 0).shape == (4, 3, 16, 16)
+    for row in (1, 2):
+        with pytest.raises(UserError, match="not a film|SECONDS"):
+            mine.train(row, 0, 0)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -1,5 +1,6 @@
 """A user's own folder of clips: splits by seed or by file, and one sentence for what cannot be used."""
 
+import shutil
 import unicodedata
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from tests.data.small import write_clip, write_folder
 from vidlib.basics.errors import UserError
 from vidlib.data.folder import borrowed, from_folder, readable, split_classes
+from vidlib.data.protocols import plan
 
 
 @pytest.mark.parametrize(
@@ -73,6 +75,8 @@ def test_splits_yaml(tmp_path: Path) -> None:
         ("training: [class0]", "names the split 'training'"),
         ("- class0", "does not map splits"),
         ("train: [", "cannot be read as YAML"),
+        ("train: [class0, no]\ntest: [class2, class3]", "the class False is no text: put it in quotes"),
+        ("train: [class0, class1]\ntest: [class2, 001]", "the class 1 is no text: put it in quotes"),
     ],
 )
 def test_bad_splits_yaml_is_named(tmp_path: Path, text: str, said: str) -> None:
@@ -178,3 +182,18 @@ def test_folders_of_splits_above_the_classes_are_named_and_read_where_asked(tmp_
     manifest = from_folder(tmp_path)
     assert [manifest.classes(split) for split in manifest.splits] == [("c0", "c1", "c2"), ("c3", "c4"), ("c5", "c6")]
     assert len(manifest.keep_readable().rows) == 7
+
+
+@pytest.mark.parametrize(("clips", "val"), [(40, 2), (4, 1), (3, 3)])
+def test_of_folders_that_share_classes_a_protocol_cuts_a_small_val(tmp_path: Path, clips: int, val: int) -> None:
+    for cls in "ab":
+        for split, count in (("train", clips), ("test", 2)):
+            first = write_clip(tmp_path / split / cls / "0.mp4")
+            for i in range(1, count):
+                shutil.copy(first, first.with_name(f"{i}.mp4"))
+    (tmp_path / "splits.yaml").write_text("folders\n")
+    manifest = from_folder(tmp_path, need=(3, 1))
+    assert borrowed(manifest) == (clips == 3) and ("val" in manifest.splits) == (clips == 3)
+    made = plan(manifest, "closed_set").manifest
+    kept = clips if clips == 3 else clips - val
+    assert {split: len(made.videos(split)) for split in made.splits} == {"train": 2 * kept, "val": 2 * val, "test": 4}

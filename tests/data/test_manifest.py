@@ -9,7 +9,9 @@ import pytest
 
 from tests.data.small import listed, write_clip, write_folder
 from vidlib.basics.errors import UserError
-from vidlib.data.manifest import Manifest, Row
+from vidlib.data import video
+from vidlib.data.guard import VARIABLE
+from vidlib.data.manifest import Manifest, Row, passing, unreadable_because
 
 
 def test_rows_classes_and_checksum_do_not_depend_on_order_or_place() -> None:
@@ -78,3 +80,22 @@ def test_nothing_readable_names_the_first_failure(tmp_path: Path) -> None:
         (root / "class0" / f"{i}.mp4").write_bytes(b"junk")
     with pytest.raises(UserError, match=r"none of the 4 clips .*first failure: .*class0/0.mp4: "):
         manifest.keep_readable()
+
+
+def test_a_cause_that_may_pass_is_not_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, tried = write_clip(tmp_path / "a.mp4"), []
+
+    def failing(cause: object) -> None:
+        tried.append(cause)
+        raise cause if isinstance(cause, Exception) else video.VideoError(f"{path}: {cause}")
+
+    for cause in (
+        "cannot be opened: Permission denied",
+        f"{VARIABLE}=SECONDS",
+        MemoryError("Unable to allocate 9 GiB"),
+    ):
+        monkeypatch.setattr(video, "probe", lambda _, cause=cause: failing(cause))
+        assert passing(unreadable_because(path)) and passing(unreadable_because(path))
+    assert len(tried) == 6
+    monkeypatch.setattr(video, "probe", lambda _: failing("it is not a film"))
+    assert unreadable_because(path) == unreadable_because(path) == "it is not a film" and len(tried) == 7

@@ -1,5 +1,8 @@
 """What each protocol reads for training, selection and testing."""
 
+import hashlib
+import re
+
 import pytest
 
 from vidlib.basics.errors import UserError
@@ -56,6 +59,7 @@ def test_zero_shot_on_another_data_set_names_and_removes_what_was_trained_on():
     assert str(made.manifest.path(row)) == f"/other/{row.video.removeprefix('other:')}.mp4"
     assert made.manifest.text("other:h") == "h" and "test" in made.manifest.splits
     assert not videos(made.manifest, "train") & videos(made.manifest, "val")
+    assert [made.manifest.source(split) for split in ("train", "val", "test")] == ["made", "made", "other"]
     with pytest.raises(UserError, match="every test class of same is a training class"):
         plan(STANDARD, "zero_shot", other=manifest({"train": ("b",), "test": ("b",)}, name="same"))
     with pytest.raises(UserError, match="test_dataset is for protocol zero_shot"):
@@ -148,3 +152,42 @@ def test_the_order_of_rows_plays_no_part():
     turned = Manifest("made", DISJOINT.rows[::-1], "/none", DISJOINT.files)
     for protocol in ("closed_set", "base_to_novel"):
         assert set(plan(turned, protocol).manifest.rows) == set(plan(DISJOINT, protocol).manifest.rows)
+
+
+UCF = ("ucf101", [f"v_Dive_g{i // 6:02}_c{i % 6:02}" for i in range(1, 61)])  # 11 recordings
+HMDB = ("hmdb51", [f"film_{i // 9}_dive_{'fu'[i % 2]}_{'cn'[i % 2]}m_np1_le_med_{i}" for i in range(60)])  # 7
+
+
+@pytest.mark.parametrize(("name", "ids"), [UCF, HMDB])
+@pytest.mark.parametrize("protocol", ["closed_set", "kshot", "zero_shot", "base_to_novel"])
+@pytest.mark.parametrize("disjoint", [True, False], ids=["disjoint", "standard"])
+def test_clips_of_one_recording_stay_on_one_side(name, ids, protocol, disjoint):
+    rows = [Row(f"{c}/{i}", c, "train") for c in "ab" for i in ids]
+    rows += [Row(f"{c}/test_{i}", c, "test") for c in ("cd" if disjoint else "ab") for i in ids]
+    made = Manifest(name if disjoint else f"official_{name}", tuple(rows), "/none", {row.video: "" for row in rows})
+    other = manifest({"test": ("y", "z")}, name="other", root="/other") if protocol == "zero_shot" else None
+    planned = plan(made, protocol, other=other, train_per_class=2 if protocol == "kshot" else 0).manifest
+    cut = r"_c\d+$" if name == "ucf101" else r"_[fu]_.*"
+    held = {split: {re.sub(cut, "", video) for video in videos(planned, split)} for split in planned.splits}
+    assert sum(map(len, held.values())) == len(set().union(*held.values())), "no recording in two splits"
+    whole = len(videos(planned, "train")) + len(videos(planned, "val"))
+    assert protocol == "kshot" or 0 < len(videos(planned, "val")) <= 0.25 * whole
+
+
+def test_a_class_of_one_recording_cannot_be_divided():
+    rows = tuple(Row(f"{c}/v_g01_c{i:02}", c, split) for c, split in (("a", "train"), ("b", "test")) for i in range(9))
+    with pytest.raises(UserError, match="class 'a' has 9 videos of 1 recordings, too few to divide"):
+        plan(Manifest("ucf101", rows, "/none", {}), "closed_set")
+
+
+def test_where_no_recording_is_named_the_hash_of_the_id_orders():
+    made = plan(DISJOINT, "closed_set").manifest
+    for cls in "abc":
+        own = sorted((row.video for row in DISJOINT.videos("train") if row.cls == cls), key=_digest)
+        parts = {"test": own[:5], "val": own[5:8], "train": own[8:]}
+        for split, wanted in parts.items():
+            assert {row.video for row in made.videos(split) if row.cls == cls} == set(wanted)
+
+
+def _digest(video: str) -> bytes:
+    return hashlib.sha256(video.encode()).digest()

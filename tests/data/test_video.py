@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.data.small import write_clip
 from vidlib.basics.errors import UserError
 from vidlib.data import video
 from vidlib.data.video import VideoError, count_frames, probe, read_all, read_frames
@@ -443,3 +444,30 @@ def test_an_attached_cover_picture_is_no_film(tmp_path):
         assert frames.shape == (4, 32, 32, 3) and np.abs(frames.mean((1, 2, 3)) - [0, 60, 120, 180]).max() < 6
     with pytest.raises(video.VideoError, match="has no video stream"):
         video.probe(written("cover.mp4", 0))
+
+
+def test_memory_that_lacks_is_not_the_files_fault(clips, monkeypatch):
+    def lacking(*args, **kwargs):
+        raise MemoryError("Unable to allocate 9 GiB")
+
+    monkeypatch.setattr(av, "open", lacking)
+    with pytest.raises(MemoryError, match="9 GiB"):
+        read_all(clips("h264"), timeout=None)
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv"])  # the header of the one counts its frames, the other's does not
+def test_a_long_or_large_video_is_not_read_as_a_short_one(ending, tmp_path, monkeypatch):
+    path = write_clip(tmp_path / f"a.{ending}", frames=12, size=32)
+    assert (video.stated_frames(path) == 12) == (ending == "mp4")
+    whole = read_all(path)
+    assert np.array_equal(video.read_short(path, 12, whole.nbytes), whole)
+    decoded, honest = [], video._decoded
+
+    def counting(*args, **kwargs):
+        decoded.append(honest(*args, **kwargs))
+        return decoded[-1]
+
+    monkeypatch.setattr(video, "_decoded", counting)
+    for frames, size in ((11, whole.nbytes), (5, whole.nbytes), (12, whole.nbytes // 2), (12, 100)):
+        assert video.read_short(path, frames, size, timeout=None) is None
+    assert [count for _, count in decoded] == ([] if ending == "mp4" else [12, 6, 7, 1])

@@ -249,13 +249,18 @@ def _check_activation(backbone: str, activation: str, source: str) -> None:
 
 
 def _load_weights(clip: nn.Module, path: Path, backbone: str, told: bool) -> None:
-    """Fill ``clip`` from a file; UserError where the file's activation or its shapes are another model's. ``told``: its
-    activation and statistics are known already; else what the file does not say of them is said."""
+    """Fill ``clip`` from a file; UserError where the file's name, its activation or its shapes are another model's.
+    ``told``: its activation and statistics are known already; else what the file does not say of them is said, and so
+    is that position embeddings are of another grid."""
     stored = weights.read(path)
     state = clip_names.from_transformers(weights.tidy(stored.tensors))
     activation = stored.notes.get("activation") or clip_names.activation_beside(path)
     if activation and not told:
         _check_activation(backbone, activation, f"pretrained file {path}")
+    if (named := stored.notes.get("backbone", backbone)) != backbone:
+        raise UserError(
+            f"pretrained file {path} was saved of backbone {named!r}, not {backbone!r}; give backbone={named!r}."
+        )
     problem = ""
     if isinstance(clip, Images):
         state = {name: value for name, value in state.items() if name.startswith(("visual.", "logit_"))}
@@ -268,7 +273,11 @@ def _load_weights(clip: nn.Module, path: Path, backbone: str, told: bool) -> Non
             state[name] = state[name].reshape(getattr(clip, name).shape)  # a number, or one in a list
         if clip.logit_bias is not None and "logit_bias" not in state:
             state["logit_bias"] = torch.zeros_like(clip.logit_bias)  # as open_clip does: weights of no sigmoid
+        # float32, because no grid of float16 is resized on a CPU
+        state = {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
+        before = len(state.get("visual.positional_embedding", ()))
         open_clip.model.resize_pos_embed(state, clip)
+        after = len(state.get("visual.positional_embedding", ()))
         if not isinstance(clip, Images):
             open_clip.model.resize_text_pos_embed(state, clip)
         problem = weights.misfit(clip.state_dict(), state)
@@ -277,6 +286,8 @@ def _load_weights(clip: nn.Module, path: Path, backbone: str, told: bool) -> Non
         raise UserError(
             f"pretrained file {path} does not hold weights of backbone {backbone!r}: {problem or first_line(cause)}."
         ) from cause
+    if before != after:
+        say_once(f"{path}: its {before} position embeddings are resized to the {after} of backbone {backbone!r}.")
     if not (told or activation):
         say_once(_untold(path, backbone))
 

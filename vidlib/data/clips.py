@@ -18,8 +18,10 @@ from torch import Tensor
 from torch.utils.data import get_worker_info
 
 from vidlib.basics.errors import UserError
+from vidlib.basics.progress import say_once
 from vidlib.data import prefetched, video
-from vidlib.data.manifest import Manifest, in_words
+from vidlib.data.guard import VARIABLE
+from vidlib.data.manifest import Manifest, in_words, passing
 from vidlib.data.sampling import segment_indices, view_indices
 from vidlib.data.transforms import ClipTransform
 
@@ -57,7 +59,8 @@ class Clips:
     in memory, shared out among loader processes; a copy sent to another process starts empty.
     What was prefetched of the benchmark is read from there as long as the video's file is the same (``prefetched``).
     A video that cannot be decoded raises ``Undecodable``, a UserError naming it, and is not tried again by the same
-    process. No other video ever takes its place here; in training ``train_or_replace`` chooses one and says so.
+    process unless the cause is ``passing``. No other video ever takes its place here; in training ``train_or_replace``
+    chooses one and says so.
     """
 
     def __init__(
@@ -82,7 +85,12 @@ class Clips:
         self.pick, self.vary_train, self.vary_test = pick, tuple(vary_train), tuple(vary_test)
         self.by_episode = bool(vary_test)
         self.cache_bytes = cache_bytes
-        self.kept = prefetched.find(manifest.source(split))
+        self.kept = prefetched.find(manifest.source(split), frames)
+        if self.kept and self.kept.made["frames"] and ((transform_train and vary_train) or vary_test):
+            say_once(
+                f"{self.kept.folder} keeps {self.kept.made['frames']} frames of a clip: frames at random are drawn "
+                "from those alone; VIDLIB_PREFETCH=0 draws them from the whole clip."
+            )
         self._forget()
 
     def __len__(self) -> int:
@@ -99,7 +107,7 @@ class Clips:
         self._whole: dict[int, np.ndarray] = {}  # row -> all its frames [N H W C]
         self._centres: dict[int, np.ndarray] = {}  # row -> its fixed frames [T H W C]
         self._totals: dict[int, int] = {}
-        self._failed: dict[int, str] = {}  # row -> cause: a file that hangs would cost a minute in every episode
+        self._failed: dict[int, str] = {}  # row -> cause
         self._used = 0
 
     def test(self, row: int) -> Tensor:
@@ -159,24 +167,29 @@ class Clips:
     def _decoded(self, row: int, read: Callable[[Path], Read]) -> Read:
         """``read`` of the video's file, or ``Undecodable``."""
         path = self.manifest.path(self.rows[row])
-        if row not in self._failed:
+        cause = self._failed.get(row, "")
+        if not cause:
             try:
                 return read(path)
             except MemoryError:  # not the file's fault
                 raise
-            except UserError as error:
-                if not isinstance(error, video.VideoError):
-                    raise
-                self._failed[row] = in_words(error, path)
             except Exception as error:  # whatever a decoder throws, the user learns which file it was
-                self._failed[row] = in_words(error, path)
-        failed = Undecodable(f"{path} cannot be decoded: {self._failed[row]}")
-        failed.cause = self._failed[row]
+                if isinstance(error, UserError) and not isinstance(error, video.VideoError):
+                    raise
+                cause = in_words(error, path)
+                if VARIABLE in cause or not passing(cause):
+                    self._failed[row] = cause  # one that hangs is not waited for in every episode
+        failed = Undecodable(f"{path} cannot be decoded: {cause}")
+        failed.cause = cause
         raise failed
+
+    def _name(self, row: int) -> str:
+        """A video's id in its own data set (``protocols.merged`` marks it)."""
+        return self.rows[row].video.removeprefix(f"{self.manifest.source(self.split)}:")
 
     def _prefetched(self, row: int, path: Path) -> np.ndarray | None:
         """All frames that are kept of a video [N H W C]; None where it has to be decoded."""
-        name = self.rows[row].video
+        name = self._name(row)
         if self.kept is None or name not in self.kept.kept:
             return None
         frames = self.kept.frames(name, path)
@@ -194,7 +207,7 @@ class Clips:
             return self._centres[row]
         if rng is None:
             (frames,) = self._several(row, path, [self._fixed])
-            stays = row in self._whole or (self.kept is not None and self.rows[row].video in self.kept.kept)
+            stays = row in self._whole or (self.kept is not None and self._name(row) in self.kept.kept)
             if not stays and self._room_for(frames.nbytes):
                 self._centres[row] = frames
                 self._used += frames.nbytes
@@ -223,15 +236,13 @@ class Clips:
         return [frames[np.searchsorted(wanted, each)] for each in indices]
 
     def _whole_of(self, row: int, path: Path) -> np.ndarray | None:
-        """All frames of a video that was prefetched, is remembered, or had to be decoded to know how short it is."""
+        """All frames of a video that was prefetched, is remembered, or is short."""
         whole = self._prefetched(row, path)
         whole = self._whole.get(row) if whole is None else whole
         if whole is not None or row in self._totals:
             return whole
         whole = _decoded_whole(path)
-        if whole is not None and not _short(whole):
-            self._totals[row] = len(whole)
-        elif whole is not None and self._room_for(whole.nbytes):
+        if whole is not None and self._room_for(whole.nbytes):
             self._whole[row] = whole
             self._used += whole.nbytes
         return whole
@@ -298,12 +309,17 @@ def test_views(
 ) -> Iterator[Clips]:
     """The ``clips`` x ``crops`` views of a split's videos, each as ``Clips`` whose ``test(row)`` gives that view.
 
-    ``crops`` is 1 (the centre) or 3. ``transform``: arguments of ``ClipTransform`` besides train and place.
+    ``crops`` is 1 (the centre) or 3. ``transform``: arguments of ``ClipTransform`` besides train and place. Several
+    ``clips`` are decoded where only some frames were prefetched, which would serve them all alike.
     """
     for view in range(clips):
         for place in PLACES[crops]:
             look = ClipTransform(**transform, train=False, place=place)
-            yield Clips(manifest, split, frames, None, look, seed=0, pick=partial(_pick, view, clips))
+            made = Clips(manifest, split, frames, None, look, seed=0, pick=partial(_pick, view, clips))
+            if clips > 1 and made.kept and (few := made.kept.made["frames"]):
+                say_once(f"{made.kept.folder} keeps {few} frames of a clip: {clips} views in time are decoded anew.")
+                made.kept = None
+            yield made
 
 
 def _pick(view: int, views: int, total: int, frames: int, rng: np.random.Generator | None = None) -> np.ndarray:
@@ -318,18 +334,14 @@ def chance(what: str, seed: int, episode: int | str, slot: int) -> tuple[np.rand
 
 
 def _decoded_whole(path: Path) -> np.ndarray | None:
-    """All frames [N H W C] of a small file, remembered where it is short; None of another."""
+    """All frames [N H W C] of a small file with a short video, remembered; None of another."""
     stat = path.stat()
     if stat.st_size > SMALL:
         return None
     key = (str(path), stat.st_size, stat.st_mtime_ns)
     if key in _shared:
         return _shared[key]
-    whole = video.read_all(path)
-    if _short(whole) and sum(kept.nbytes for kept in _shared.values()) + whole.nbytes <= SHARED:
+    whole = video.read_short(path, SHORT, WHOLE)
+    if whole is not None and sum(kept.nbytes for kept in _shared.values()) + whole.nbytes <= SHARED:
         _shared[key] = whole
     return whole
-
-
-def _short(whole: np.ndarray) -> bool:
-    return len(whole) <= SHORT and whole.nbytes <= WHOLE

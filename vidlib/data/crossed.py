@@ -1,7 +1,7 @@
 """Episodes across data sets: trained and selected on one, tested on the novel classes of another."""
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Collection
+from dataclasses import dataclass, fields
 
 from vidlib.basics.errors import UserError
 from vidlib.basics.words import few
@@ -13,15 +13,10 @@ LEARNT = ("train", "val")  # the splits that a run trains and selects on
 
 @dataclass(frozen=True)
 class Crossed(Manifest):
-    """Train and val of one data set, test of another: ``sources`` maps each split to its data set's name, ``overlap``
-    names the classes and videos of that test split that train or val hold too."""
+    """Train and val of one data set, test of another: ``overlap`` names the classes and videos of that test split that
+    train or val hold too."""
 
-    sources: Mapping[str, str] = field(default_factory=dict)
     overlap: tuple[str, ...] = ()
-
-    def source(self, split: str) -> str:
-        """The data set that a split is of."""
-        return self.sources[split]
 
 
 def cross(manifest: Manifest, other: Manifest, shared: Collection[str], remove: bool) -> Crossed:
@@ -46,8 +41,7 @@ def cross(manifest: Manifest, other: Manifest, shared: Collection[str], remove: 
     lost = {video: why for video, why in manifest.left_out.items() if why[0] in LEARNT}
     lost |= {mark + video: why for video, why in other.left_out.items() if why[0] == "test"}
     every = {f.name: getattr(made, f.name) for f in fields(made)} | {"listed": listed, "left_out": lost}
-    sources = {split: other.name if split == "test" else manifest.name for split in made.splits}
-    return Crossed(**every, sources=sources, overlap=tuple(sorted(shared)))
+    return Crossed(**every, overlap=tuple(sorted(shared)))
 
 
 def shared_line(made: Crossed, videos: Collection[str], remove: bool) -> str:

@@ -44,7 +44,8 @@ def from_folder(
     to be looked at, not to select on.
 
     Folders of splits (train, val, test) above the class directories are read so where ``splits.yaml`` is the one word
-    ``folders``; else a UserError offers it.
+    ``folders``; else a UserError offers it. Where train and test share classes and val is absent, it stays so unless a
+    class has no more than ``need`` videos: a protocol cuts it from train.
 
     Raises UserError: no such folder, no class directory, a class without videos, no clip that can be decoded, fewer
     than four classes, a splits file that is not of that form or names an absent class or a class twice.
@@ -101,7 +102,9 @@ def _from_split_folders(root: Path, over: Mapping[str, Path], way: int, need: tu
                 rows.append(Row(f"{over[split].name}/{cls}/{nfc(clip.name)}", cls, split))
                 files[rows[-1].video] = clip.relative_to(root).as_posix()
     note = [f"Splits are those of the folders {names}."]
-    if "val" not in over:
+    fewest = min(map(len, clips["train"].values()))
+    standard = clips["train"].keys() & clips["test"].keys() and fewest > need[0]
+    if "val" not in over and not standard:  # of standard splits a protocol cuts val, a smaller one
         rows, files, said = _with_val(rows, files, way, need)
         note.append(said)
     prompts = {row.cls: readable(row.cls) for row in rows}
@@ -228,7 +231,9 @@ def _read_splits(path: Path, clips: Mapping[str, object]) -> dict[str, list[str]
         raise UserError(f"splits file {path} does not map splits to lists of classes; {FORM}")
     if unknown := [split for split in read if split not in SPLITS]:
         raise UserError(f"splits file {path} names the split {str(unknown[0])!r}; {FORM}")
-    splits = {split: sorted(nfc(str(cls)) for cls in read.get(split) or []) for split in SPLITS}
+    if odd := [cls for names in read.values() for cls in names or () if not isinstance(cls, str)]:
+        raise UserError(f"splits file {path}: the class {odd[0]!r:.40} is no text: put it in quotes; {FORM}")
+    splits = {split: sorted(map(nfc, read.get(split) or [])) for split in SPLITS}
     placed: dict[str, str] = {}
     for split, names in splits.items():
         for cls in names:

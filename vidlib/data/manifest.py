@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Mapping
@@ -20,6 +22,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SPLITS = ("train", "val", "test")
+PASSING = (VARIABLE, "the decoder crashed")  # causes that another time need not be there, and those of the system:
+PASSING += tuple(
+    os.strerror(n) for n in (errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENOMEM)
+)
 
 
 class Row(NamedTuple):
@@ -54,7 +60,7 @@ class Manifest:
     ``prompts`` maps a class to its readable text. ``listed`` (split -> class -> number of videos) is what was
     published, where that can differ from the rows found on disk. ``note`` says what a reader of a result must know.
     ``left_out`` maps a video that was in a split and cannot be read to (split, file, cause). ``descriptions`` maps a
-    class to texts that a user gave for it.
+    class to texts that a user gave for it. ``sources`` maps a split to the data set that it is of, where there are two.
     """
 
     name: str
@@ -67,6 +73,7 @@ class Manifest:
     listed: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     left_out: Mapping[str, tuple[str, str, str]] = field(default_factory=dict)
     descriptions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    sources: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if len({row.video for row in self.rows}) == len(self.rows):
@@ -110,8 +117,8 @@ class Manifest:
         return self._by_split[split]
 
     def source(self, split: str) -> str:
-        """The data set that a split is of: this one."""
-        return self.name
+        """The data set that a split is of."""
+        return self.sources.get(split, self.name)
 
     def path(self, row: Row) -> Path:
         """Where the file of a row lies."""
@@ -186,11 +193,19 @@ class Manifest:
 
 
 def unreadable_because(path: Path) -> str:
-    """Why a video cannot be read, in words; empty where it can. A file is opened once as long as it does not change."""
+    """Why a video cannot be read, in words; empty where it can. A file is opened once as long as it does not change and
+    what kept it from being read is not ``passing``."""
     if not path.is_file():
         return "the file is absent"
     stat = path.stat()
-    return _probed(path, stat.st_size, stat.st_mtime_ns)
+    try:
+        return _probed(path, stat.st_size, stat.st_mtime_ns)
+    except _Passing as error:
+        return str(error)
+
+
+class _Passing(Exception):
+    """A cause that is not remembered."""
 
 
 @lru_cache(maxsize=1 << 17)
@@ -202,12 +217,21 @@ def _probed(path: Path, size: int, changed: int) -> str:
     try:
         video.probe(path)
     except Exception as error:  # any decoder's complaint is the file's fault, and is named to the user
-        return in_words(error, path)
+        if passing(cause := in_words(error, path)):
+            raise _Passing(cause) from None
+        return cause
     return ""
+
+
+def passing(cause: str) -> bool:
+    """Whether what kept a file from being read may be gone although the file has not changed: it is looked at again."""
+    return any(mark in cause for mark in PASSING)
 
 
 def in_words(error: Exception, path: Path) -> str:
     """What a decoder said of a file, in one line without the file's name."""
+    if isinstance(error, MemoryError):
+        return os.strerror(errno.ENOMEM)
     said = " ".join(str(error).split())
     return said.removeprefix(printable(str(absolute(path)))).lstrip(": ").rstrip(".") or type(error).__name__
 

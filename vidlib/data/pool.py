@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from vidlib.basics.words import printable
 from vidlib.data.guard import Died, Guard, Late
+from vidlib.data.manifest import in_words
 
 _END = object()
 
@@ -73,5 +73,4 @@ def cause(error: Exception, path: Path) -> str:
         return str(error)
     if isinstance(error, Died):
         return f"the decoder crashed while reading it ({error})"
-    said = " ".join(str(error).split()).removeprefix(printable(str(path))).lstrip(": ").rstrip(".")
-    return said or type(error).__name__
+    return in_words(error, path)

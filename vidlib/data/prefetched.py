@@ -8,6 +8,7 @@ them over.
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +73,23 @@ def words(form: dict[str, Any]) -> str:
     return f"{frames}, short side {form['short']}"
 
 
-def find(name: str) -> Store | None:
-    """What was prefetched of a benchmark; None where nothing was, or it is to be passed over."""
-    return Store(place(name)) if _wanted(name) else None
+def find(name: str, frames: int = 0) -> Store | None:
+    """What was prefetched of a benchmark, read once until its index changes; None where nothing was, or it is to be
+    passed over. UserError where it keeps fewer than ``frames`` of a clip."""
+    if not _wanted(name):
+        return None
+    store = _store(place(name), stamp(place(name) / "index.tsv"))
+    if (kept := store.made["frames"]) is not None and kept < frames:
+        raise UserError(
+            f"frames: {frames}, and {store.folder} keeps {kept} of a clip; VIDLIB_PREFETCH=0 decodes the videos, or "
+            "delete that folder and prefetch again"
+        )
+    return store
+
+
+@lru_cache(maxsize=8)
+def _store(folder: Path, index: tuple[int, int]) -> Store:
+    return Store(folder)
 
 
 def note(name: str) -> str:

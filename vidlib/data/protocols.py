@@ -5,14 +5,16 @@ A protocol turns a manifest into another one whose splits say what a run may rea
 words what was done. There are two kinds of manifest:
 of *standard splits* (the same classes in train and test, such as UCF101's) and of *disjoint classes* (few-shot
 benchmarks and the embedded worlds), whose training classes serve as the seen ones. Where videos of one class must be
-divided, their ids' sha256 orders them, so that it depends on neither paths nor order; only K training videos of each
-class are drawn by a seed. Test videos are the same for every seed and every K.
+divided, their ids' sha256 orders them, so that it depends on neither paths nor order; what is cut from one recording
+(``RECORDINGS``) stays together. Only K training videos of each class are drawn by a seed. Test videos are the same for
+every seed and every K.
 
 Who trains on K videos of each class may know K labels of each: weights that are selected are selected on some of them.
 ``said`` tells how many labelled videos serve for what; val's that select nothing are for pictures and ablations.
 """
 
 import hashlib
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -27,6 +29,8 @@ PROTOCOLS = PROTOCOL_NAMES
 VAL, TEST = 0.15, 0.25  # shares of a class's videos, where a protocol must divide them
 CUT = 0.05  # val's share of a standard training split, which papers train on whole
 SELECTION = 0.25  # val's share of K training videos of each class, where weights are selected
+# Of a video's id what names the recording that it was cut from, by data set: ..._g08_c01, ..._u_nm_np1_ba_goo_0.
+RECORDINGS = {"ucf101": r".*(?=_c\d+$)", "hmdb51": r".*(?=_[fhlu]_[cn]m_np\d)"}
 Labels = Mapping[str, Mapping[str, int]]  # use -> videos, classes
 
 
@@ -117,7 +121,7 @@ def disjoint(manifest: Manifest) -> bool:
 
 def _closed(manifest: Manifest, draw: Draw) -> Plan:
     if disjoint(manifest):
-        rows = _divided(manifest.videos("train"))
+        rows = _divided(manifest, "train")
         said = f"closed set: the {_number(rows, 'train')} training classes, each class's videos divided anew"
     else:
         rows = _standard(manifest)
@@ -135,7 +139,7 @@ def _zero(manifest: Manifest, other: Manifest | None, remove_overlap: bool, draw
             )
         rows = [row for row in manifest.rows if row.split in ("train", "val", "test")]
         if borrowed(manifest):
-            rows = [*_divided(manifest.videos("train"), test=0.0), *manifest.videos("test")]
+            rows = [*_divided(manifest, "train", test=0.0), *manifest.videos("test")]
         rows = _few(rows, draw)
         said = "zero-shot: trained on seen classes, tested on others, with the texts of those alone"
         return Plan(replace(manifest, rows=tuple(rows)), _counted(said, draw, rows))
@@ -144,7 +148,7 @@ def _zero(manifest: Manifest, other: Manifest | None, remove_overlap: bool, draw
     tested = [r for r in other.videos("test") if not (remove_overlap and r.cls in shared)]
     if not tested:
         raise UserError(f"protocol zero_shot: every test class of {other.name} is a training class of {manifest.name}")
-    own = _divided(manifest.videos("train"), test=0.0) if disjoint(manifest) else _standard(manifest)
+    own = _divided(manifest, "train", test=0.0) if disjoint(manifest) else _standard(manifest)
     own = [r for r in _few(own, draw) if r.split != "test"]
     made = merged(manifest, own, other, tested, f"{other.name}:")
     what = "left out" if remove_overlap else "kept"
@@ -155,7 +159,7 @@ def _zero(manifest: Manifest, other: Manifest | None, remove_overlap: bool, draw
 
 def _kshot(manifest: Manifest, draw: Draw) -> Plan:
     if disjoint(manifest):
-        rows = _divided(manifest.videos("test"), val=0.25, test=0.5)
+        rows = _divided(manifest, "test", val=0.25, test=0.5)
         said = (
             f"all-way {draw.each}-shot: the {_number(rows, 'train')} novel classes, "
             "half of each class's videos for testing"
@@ -169,7 +173,7 @@ def _kshot(manifest: Manifest, draw: Draw) -> Plan:
 
 def _base_to_novel(manifest: Manifest, draw: Draw) -> Plan:
     if disjoint(manifest):
-        base, novel = _divided(manifest.videos("train")), manifest.videos("test")
+        base, novel = _divided(manifest, "train"), manifest.videos("test")
         said = "base to novel: base are the training classes, novel the test classes"
     else:
         classes = manifest.classes("train")
@@ -194,25 +198,47 @@ def _by_class(rows: Iterable[Row]) -> dict[str, list[Row]]:
     return {cls: sorted(found[cls], key=_order) for cls in sorted(found)}
 
 
-def _divided(rows: Iterable[Row], val: float = VAL, test: float = TEST) -> list[Row]:
-    """Each class's videos divided into test, val and train, at least one of each that has a share."""
+def _divided(manifest: Manifest, split: str, val: float = VAL, test: float = TEST) -> list[Row]:
+    """Each class's videos of ``split`` divided into test, val and train, at least one of each that has a share; a
+    recording whose videos are more than is left of a share is passed over for it."""
     made = []
-    for cls, videos in _by_class(rows).items():
-        counts = [max(1, round(share * len(videos))) if share else 0 for share in (test, val)]
-        if sum(counts) >= len(videos):
-            raise UserError(f"class {cls!r} has {len(videos)} videos, too few to divide into train, val and test")
-        parts = ["test"] * counts[0] + ["val"] * counts[1]
-        parts += ["train"] * (len(videos) - len(parts))
-        made += [row._replace(split=part) for row, part in zip(videos, parts, strict=True)]
+    for cls, left in _recordings(manifest, split).items():
+        count, recordings = sum(map(len, left)), len(left)
+        for part, share in (("test", test), ("val", val)):
+            room, taken, rest = max(1, round(share * count)) if share else 0, [], []
+            for clips in left:
+                fits = len(clips) <= room
+                room -= fits * len(clips)
+                (taken if fits else rest).append(clips)
+            if share and rest and not taken:
+                taken = [rest.pop(rest.index(min(rest, key=len)))]
+            left = rest
+            made += [row._replace(split=part) for clips in taken for row in clips]
+        if not left:
+            of = f" of {recordings} recordings" if recordings < count else ""
+            raise UserError(f"class {cls!r} has {count} videos{of}, too few to divide into train, val and test")
+        made += [row._replace(split="train") for clips in left for row in clips]
     return made
+
+
+def _recordings(manifest: Manifest, split: str) -> dict[str, list[list[Row]]]:
+    """Class -> its videos of ``split``, those of one recording together, in the order of the recordings' hashes; where
+    ids do not name it, each is a recording of its own."""
+    pattern, found = RECORDINGS.get(manifest.name.removeprefix("official_"), ""), {}
+    for cls, videos in _by_class(manifest.videos(split)).items():
+        clips: dict[str, list[Row]] = defaultdict(list)
+        for row in videos:
+            named = pattern and re.match(pattern, row.video)
+            clips[named[0] if named else row.video].append(row)
+        found[cls] = [clips[name] for name in sorted(clips, key=lambda name: hashlib.sha256(name.encode()).digest())]
+    return found
 
 
 def _standard(manifest: Manifest) -> list[Row]:
     """Standard splits; where there is no val, a share of each class's training videos becomes it."""
-    rows = list(manifest.videos("train"))
     if "val" not in manifest.splits:
-        return [*_divided(rows, val=CUT, test=0.0), *manifest.videos("test")]
-    return [*rows, *manifest.videos("val"), *manifest.videos("test")]
+        return [*_divided(manifest, "train", val=CUT, test=0.0), *manifest.videos("test")]
+    return [row for split in ("train", "val", "test") for row in manifest.videos(split)]
 
 
 def _few(rows: list[Row], draw: Draw) -> list[Row]:
@@ -239,12 +265,13 @@ def merged(manifest: Manifest, own: list[Row], other: Manifest, tested: list[Row
     files |= {mark + row.video: str(other.path(row)) for row in tested}
     texts = {cls: manifest.text(cls) for cls in {row.cls for row in own}}
     texts |= {mark + cls: other.text(cls) for cls in {row.cls for row in tested}}
+    sources = dict.fromkeys((row.split for row in own), manifest.name) | {"test": other.name}
     note = " ".join(dict.fromkeys(filter(None, (manifest.note, other.note))))
     name = f"{manifest.name} to {other.name}"
     said = dict(manifest.descriptions) | {mark + cls: each for cls, each in other.descriptions.items()}
     return replace(
         manifest, name=name, rows=tuple(rows), files=files, prompts=texts, note=note, listed={}, descriptions=said,
-        directional=manifest.directional,
+        directional=manifest.directional, sources=sources,
     )  # fmt: skip
 
 

@@ -73,6 +73,12 @@ def read_all(path: str | Path, timeout: float | None = TIMEOUT) -> np.ndarray:
     return _guarded(timeout, _read_all, path)
 
 
+def read_short(path: str | Path, frames: int, size: int, timeout: float | None = TIMEOUT) -> np.ndarray | None:
+    """``read_all`` of a file of at most ``frames`` frames, ``size`` bytes together; None of another, of which no more
+    is decoded than that and a frame."""
+    return _guarded(timeout, _read_short, path, frames, size)
+
+
 def count_frames(path: str | Path, timeout: float | None = TIMEOUT) -> int:
     """The number of frames that decode, at least 1; remembered until the file changes; errors as ``read_frames``."""
     return _guarded(timeout, _count_frames, path)
@@ -99,7 +105,7 @@ def _guarded(timeout: float | None, function: Any, path: str | Path, *args: Any)
     path = absolute(path)
     try:
         return function(path, *args) if timeout is None else _guard.call(function, path, *args, timeout=timeout)
-    except UserError:  # also of a time limit that is none
+    except (UserError, MemoryError):  # of a time limit that is none, too; not the file's fault
         raise
     except Late as late:
         raise VideoError(f"{path}: {late}") from None
@@ -124,6 +130,16 @@ def _read_frames(path: Path, indices: np.ndarray) -> np.ndarray:
 
 def _read_all(path: Path) -> np.ndarray:
     return _read_pyav(path, None)
+
+
+def _read_short(path: Path, frames: int, size: int) -> np.ndarray | None:
+    _stamp(path)
+    with _opened(path) as (_, stream):
+        most = min(frames, size // max(1, 3 * stream.height * stream.width))
+        if stream.frames > most:
+            return None
+    kept, count = _decoded(path, set(range(most + 1)), whole=False)
+    return np.stack(list(kept.values())) if count <= most else None
 
 
 def _count_frames(path: Path) -> int:

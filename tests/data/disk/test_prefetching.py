@@ -20,6 +20,8 @@ from vidlib.data.clips import Clips
 from vidlib.data.disk import prefetching
 from vidlib.data.disk.adding import add
 from vidlib.data.disk.prefetching import fetch, plan
+from vidlib.data.manifest import Manifest, Row
+from vidlib.data.protocols import merged
 
 __all__ = ["data"]
 ROOT = Path(__file__).parents[3]
@@ -187,3 +189,40 @@ def test_other_sizes_and_nonsense_are_refused(disk: Path) -> None:
     (prefetched.place("hmdb51") / "store.yaml").write_text("{")
     with pytest.raises(UserError, match="store.yaml is damaged; delete"):
         plan("hmdb51", 20)
+
+
+def test_across_data_sets_each_split_reads_what_was_prefetched_of_its_own(disk: Path) -> None:
+    fetch(plan("hmdb51", 20), workers=1)
+    row = Row("x/1", "x", "train")
+    other = Manifest("mine", (row,), disk, {row.video: "none.mp4"})
+    own = benchmarks.load("hmdb51")
+    made = merged(other, [row], own, list(own.videos("test")), "hmdb51:")
+    tested, alone = (Clips(one, "test", 4, None, _tensor, 0) for one in (made, own))
+    assert [tested.rows[0].video, tested.test(0).shape[-1]] == [f"hmdb51:{alone.rows[0].video}", 20]
+    assert torch.equal(tested.test(0), alone.test(0)) and not tested._centres
+    assert tested.kept is alone.kept and Clips(made, "train", 4, _tensor, _tensor, 0).kept is None
+
+
+def test_some_frames_serve_neither_more_frames_nor_several_views(disk: Path, capsys, monkeypatch) -> None:
+    fetch(plan("hmdb51", 20, frames=4), workers=1)
+    monkeypatch.setattr("vidlib.basics.progress._said", set())
+    with pytest.raises(UserError, match=r"frames: 5, and .*prefetch keeps 4 of a clip; VIDLIB_PREFETCH=0 .*again$"):
+        _clips(frames=5)
+    look = {"size": 16, "mean": (0.5,) * 3, "std": (0.5,) * 3}
+    one, many = (list(clips.test_views(benchmarks.load("hmdb51"), "test", 4, n, 1, look)) for n in (1, 3))
+    assert one[0].kept is not None and not any(view.kept for view in many)
+    assert capsys.readouterr().out.count("4 frames of a clip: 3 views in time are decoded anew") == 1
+    shown = [view.test(0) for view in many]
+    assert not torch.equal(shown[0], shown[2])
+    for _ in range(2):
+        _clips()
+    assert capsys.readouterr().out.count("frames at random are drawn from those alone") == 1
+
+
+def test_thirty_views_read_one_index(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetch(plan("hmdb51", 20), workers=1)
+    read, honest = [], prefetched.index
+    monkeypatch.setattr(prefetched, "index", lambda folder: read.append(folder) or honest(folder))
+    look = {"size": 16, "mean": (0.5,) * 3, "std": (0.5,) * 3}
+    views = list(clips.test_views(benchmarks.load("hmdb51"), "test", 2, 10, 3, look))
+    assert len(views) == 30 and len(read) == 1

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 import subprocess
 import sys
 
@@ -152,16 +153,20 @@ def test_manifest_lists_files_that_are_there(worlds):
 
 
 def test_a_rendering_that_was_killed_goes_on(worlds, tmp_path):
-    """Whole clips stay as they are, two that are absent come to be, what was half written goes."""
+    """Whole clips stay as they are, two that are absent come to be, what a process that is gone left goes."""
     whole, root = embedded.manifest().root, embedded.folder(cache=tmp_path)
     files = list(embedded._listing("motion").values())
     gone, kept = files[10:30:19], [*files[:10], *files[11:29], *files[30:]]
     for file in kept:
         (root / file).parent.mkdir(parents=True, exist_ok=True)
         (root / file).symlink_to(whole / file)
-    (root / gone[0]).with_name(".part-1-00.mp4").write_bytes(b"half")
+    with subprocess.Popen(["true"]) as ended:
+        pass
+    for process in (ended.pid, os.getpid()):
+        (root / gone[0]).with_name(f".part-{process}-00.mp4").write_bytes(b"half")
     assert embedded.manifest(cache=tmp_path).root == root and (root / "complete").is_file()
-    assert all((root / file).is_symlink() for file in kept) and not list(root.glob("*/*/.part-*"))
+    assert all((root / file).is_symlink() for file in kept)
+    assert [part.name for part in root.glob("*/*/.part-*")] == [f".part-{os.getpid()}-00.mp4"], "it is at work yet"
     for file in gone:
         assert not (root / file).is_symlink() and (root / file).read_bytes() == (whole / file).read_bytes()
 

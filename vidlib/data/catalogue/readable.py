@@ -4,7 +4,6 @@ What ``vidlib data check`` found of a benchmark counts; the other files are open
 the outcome is kept in the cache until the file changes.
 """
 
-import errno
 import hashlib
 import os
 from collections.abc import Iterable, Mapping
@@ -15,20 +14,10 @@ from vidlib.basics.errors import UserError
 from vidlib.basics.progress import track
 from vidlib.data import pool, video
 from vidlib.data.catalogue import ledger, store
-from vidlib.data.guard import VARIABLE
-from vidlib.data.manifest import Manifest, Row, unreadable_because
+from vidlib.data.manifest import Manifest, Row, passing, unreadable_because
 
-PASSING = (VARIABLE, "the decoder crashed")  # causes that another time need not be there, and those of the system:
-PASSING += tuple(
-    os.strerror(n) for n in (errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENOMEM)
-)
 FEW = 64  # files that one process opens before others have started
 Stamp = tuple[int, int]  # bytes and time of change; (-1, -1) of an absent file
-
-
-def passing(cause: str) -> bool:
-    """Whether what kept a file from being read may be gone although the file has not changed: it is looked at again."""
-    return any(mark in cause for mark in PASSING)
 
 
 def keep(manifest: Manifest, splits: Iterable[str], ledgers: Mapping[str, Path] | None = None) -> Manifest:

@@ -23,7 +23,7 @@ def record(manifest: Manifest, bases: Sequence[Manifest] = ()) -> list[dict[str,
         lost = {video: (file, why) for video, (of, file, why) in manifest.left_out.items() if of == split}
         line = own[split] | _counts(manifest, bases, split, set(lost), own[split])
         line |= {"used": len(manifest.videos(split)), "checksum": manifest.checksum(split)}
-        line |= {"of": source} if (source := manifest.source(split)) != manifest.name else {}
+        line |= {"of": source} if not bases and (source := manifest.source(split)) != manifest.name else {}
         lines.append(line | {"published": published(manifest, split), "left_out": dict(sorted(lost.values()))})
     return lines
 
@@ -33,7 +33,8 @@ def published(manifest: Manifest, split: str) -> list[str] | None:
     if (name := manifest.source(split)) not in benchmarks.names():
         return None
     facts = benchmarks.describe(name)
-    return benchmarks.published(facts, manifest.videos(split), split) if "checksums" in facts else None
+    rows = [row._replace(video=row.video.removeprefix(f"{name}:")) for row in manifest.videos(split)]
+    return benchmarks.published(facts, rows, split) if "checksums" in facts else None
 
 
 def _counts(

@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 from vidlib.basics.errors import UserError
 from vidlib.basics.paths import atomic_write, cache_dir
@@ -182,8 +183,9 @@ def _render(world: str, root: Path, files: list[str]) -> None:
         for worker in workers:
             worker.kill()
             worker.wait()
-    for left in root.glob("*/*/.part-*"):  # of a rendering that was killed
-        left.unlink(missing_ok=True)
+    for left in root.glob("*/*/.part-*"):  # of a rendering that was killed; another may be at work yet
+        if not psutil.pid_exists(int(left.name.split("-")[1])):
+            left.unlink(missing_ok=True)
     with atomic_write(root / "complete") as path:
         path.write_text(f"{CHECKSUM[world]}\n")
 
