@@ -39,12 +39,13 @@ def test_one_bubble_per_method_with_area_by_accuracy_and_ma_fsar_the_star(ours):
     drawn = bubbles_of(ax)
     assert set(drawn) == {"MA-FSAR", "AIM", "CLIP-FSAR"}
     areas = {name: c.get_sizes()[0] for name, c in drawn.items()}
-    assert areas["AIM"] / areas["MA-FSAR"] == pytest.approx(49.0 / 57.2)
+    filled = {"o": np.pi / 4, "*": 5 * 0.5 * 0.5 * 0.381966 * np.sin(np.pi / 5)}  # of the square around the marker
+    assert filled["o"] * areas["AIM"] / (filled["*"] * areas["MA-FSAR"]) == pytest.approx(49.0 / 57.2, rel=1e-3)
     corners = {name: len(c.get_paths()[0].vertices) for name, c in drawn.items()}
     star = len(MarkerStyle("*").get_path().vertices)
     assert [name for name, count in corners.items() if count == star] == ["MA-FSAR"]
     by_cost = {name: c.get_sizes()[0] for name, c in bubbles_of(bubbles.plot(ours, area="gmacs")).items()}
-    assert by_cost["AIM"] / by_cost["MA-FSAR"] == pytest.approx(0.23 / 0.19)
+    assert filled["o"] * by_cost["AIM"] / (filled["*"] * by_cost["MA-FSAR"]) == pytest.approx(0.23 / 0.19, rel=1e-3)
     assert ax.get_xscale() == "log" and "(M" in ax.get_xlabel() and "(%)" in ax.get_ylabel()
     assert sum((line.get_gid() or "").startswith("line:") for line in ax.lines) == 1  # frozen CLIP trains nothing
     assert len(ax.containers) == 3  # an interval each
@@ -104,7 +105,8 @@ def test_the_budget_of_training_stands_in_the_note_and_bars_say_what_they_are_ov
 def test_total_parameters_can_be_the_area(ours):
     ax = bubbles.plot(ours.assign(total_M=[4.0, 2.0, 1.0, 1.0]), area="total_M")
     areas = {name: c.get_sizes()[0] for name, c in bubbles_of(ax).items()}
-    assert areas["MA-FSAR"] / areas["AIM"] == pytest.approx(2)
+    filled = bubbles.FILLED["*"] / bubbles.FILLED["o"]
+    assert filled * areas["MA-FSAR"] / areas["AIM"] == pytest.approx(2)
     assert any("total parameters" in text.get_text() for text in ax.get_legend().get_texts())
 
 

@@ -16,6 +16,7 @@ from vidlib.viz import bubbles_frame as frame
 from vidlib.viz import style
 
 STAR = ("MA-FSAR", "MA-CLIP")  # the second is what its first version was called
+FILLED = {"o": np.pi / 4, "s": 1.0, "*": 0.2806}  # the part of its square that a marker fills: a star is a pentagram
 COLUMNS = ("name", "trainable_M", "accuracy", "low", "high", "gmacs", "origin", "confidence")
 
 
@@ -51,7 +52,7 @@ def plot(
     )
     drawn = rows[rows["trainable_M"].gt(0) & rows["accuracy"].notna()]
     still = rows[rows["trainable_M"].eq(0) & rows["accuracy"].notna()]
-    sizes = frame.sizes(drawn[area])
+    sizes = frame.sizes(drawn[area]) * [FILLED["o"] / FILLED[_marker(row)] for _, row in drawn.iterrows()]
     for (_, row), size in zip(drawn.iterrows(), sizes, strict=True):
         _bubble(ax, row, size)
     frame.limits(ax, drawn, still)
@@ -167,6 +168,10 @@ def _label(row: pd.Series) -> str:
     return "\n".join(filter(None, (name, *marks)))
 
 
+def _marker(row: pd.Series) -> str:
+    return "*" if str(row["name"]).startswith(STAR) else style.LOOK[row["origin"]]["marker"]
+
+
 def _bubble(ax: Axes, row: pd.Series, size: float) -> None:
     look = style.LOOK[row["origin"]]
     if np.isfinite(row["low"]) and np.isfinite(row["high"]):
@@ -174,12 +179,11 @@ def _bubble(ax: Axes, row: pd.Series, size: float) -> None:
         ax.errorbar(
             row["trainable_M"], row["accuracy"], yerr=reach, color=style.INK, capsize=4, linewidth=1.4, zorder=4
         )
-    star = str(row["name"]).startswith(STAR)
     drawn = ax.scatter(
         row["trainable_M"],
         row["accuracy"],
         s=size,
-        marker="*" if star else look["marker"],
+        marker=_marker(row),
         facecolor=look["facecolor"],
         edgecolor=look["edgecolor"],
         hatch=look["hatch"],

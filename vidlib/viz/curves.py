@@ -79,7 +79,7 @@ def _line(ax: Axes, runs: pd.DataFrame, window: int, unit: str, *, raw: bool = T
     if raw and by_seed.ngroups == 1:
         ax.plot(runs["x"], runs["y"], color=look["color"], alpha=0.25, linewidth=0.8, gid="raw")
     means = runs.assign(y=by_seed.transform(style.smooth, window))
-    several = f", {by_seed.ngroups} seeds" if by_seed.ngroups > 1 else ""
+    several = f", {by_seed.ngroups} seeds, all in the band" if by_seed.ngroups > 1 else ""
     spacing = (runs["x"].max() - runs["x"].min()) / max(1, by_seed.size().max() - 1)  # a row may be of several
     label = f"{label} (mean of {window * max(1, round(spacing))} {unit}s{several})" if raw else label
     _mean(ax, means[by_seed.cumcount() % max(1, window // 4) == 0], label=label, **{"linewidth": 2.0} | look)
