@@ -74,6 +74,8 @@ def test_what_cannot_be_estimated_is_a_sentence(capsys):
     asked = request("ma_fsar", {"precision": "bf16-mixed"})
     with pytest.raises(UserError, match="T4 does not compute in bf16"):
         estimate_on.estimate(asked, "t4")
+    with pytest.raises(UserError, match="precision: of 64-bit numbers"):
+        estimate_on.estimate(request("ma_fsar", {"precision": "64-true"}), "l4")
     with pytest.raises(UserError, match="share: 2"):
         estimate_on.estimate(asked, "L4", share=2)
     with pytest.raises(UserError, match="comparison studies no single method"):

@@ -49,6 +49,8 @@ def test_every_entry_is_written_with_its_counts_and_terms(capsys, tmp_path):
         assert facts["license"] == croissant.OURS["license"] or facts["license"] == entry.licence and facts["url"]
         assert facts["citeAs"] and entry.where in facts["conditionsOfAccess"]
     assert "did you mean 'hmdb51'" in refused(capsys, "data", "croissant", "hmdb5")
+    (taken := tmp_path / "taken").write_text("")
+    assert f"out: {taken} cannot be written" in refused(capsys, "data", "croissant", "motion", "--out", taken)
 
 
 @pytest.mark.parametrize("name", entries.every())

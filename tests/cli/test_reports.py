@@ -161,9 +161,29 @@ def test_a_papers_table_has_ours_beside_and_blanks_elsewhere(tmp_path):
     record(tmp_path, by_recipe("ma_fsar", {"dataset": "hmdb51", "shot": 1, "backbone": "clip-mini"}), 0.2)
     found = report_table.table("ma_fsar", tmp_path).set_index(["dataset", "protocol"])
     row = found.loc["hmdb51", "5-way 1-shot"]
-    assert (row["ours (%)"], row["± 95%"], row["seeds"], row["coverage"]) == ("81.0", "12.7", "2", "480 of 500")
+    shown = [row[name] for name in ("ours (%)", "± 95%", "over", "seeds", "coverage")]
+    assert shown == ["81.0", "12.7", "seeds", "2", "480 of 500"]
     assert row["command"] == "vidlib run ma_fsar/hmdb51_1shot"
     assert (found["ours (%)"] != "").sum() == 1
+
+
+def test_runs_that_were_asked_other_questions_are_no_seeds_of_one(tmp_path):
+    test = {"interval": 0.01, "episodes": 10000, "interval_note": "", "checksum": "another list"}
+    for seed, accuracy in ((0, 0.5), (1, 0.7)):
+        more = {"test": test | {"accuracy": accuracy}} if seed else {}
+        record(tmp_path / "few", by_recipe("trx", {"dataset": "hmdb51", "shot": 1, "seed": seed}), accuracy, **more)
+    found = report_table.table("trx", tmp_path / "few")
+    assert set(found["ours (%)"]) in ({"", "50.0"}, {"", "70.0"}) and set(found["seeds"]) == {"", "1"}
+    given = request("actionclip/ucf101_b16_8f_2shot").params.run_params()
+    for split in (1, 2, 3):
+        record(
+            tmp_path / "splits", given.model_copy(update={"official_split": split, "seed": split - 1}), 0.6 + split / 10
+        )
+    found = report_table.table("actionclip", tmp_path / "splits")
+    assert "3" not in set(found["seeds"])
+    assert [g for g in paper_against_ours.groups(runs.load_all(tmp_path / "splits"))] == [], "of labelled videos alone"
+    with pytest.raises(UserError, match="nowhere does not exist"):
+        report_table.table("trx", tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize(
@@ -228,8 +248,8 @@ def test_videos_and_texts_have_theirs(tmp_path):
 def test_forms(tmp_path, capsys):
     table = report_table.table("gghm", tmp_path)
     lines = report_table.written(table, "latex").splitlines()
-    assert lines[0] == r"\begin{tabular}{llllllll}" and lines[-1] == r"\end{tabular}"
-    assert all(line.count(" & ") == 7 and line.endswith(r"\\") for line in lines[4:-2])
+    assert lines[0] == r"\begin{tabular}{lllllllll}" and lines[-1] == r"\end{tabular}"
+    assert all(line.count(" & ") == 8 and line.endswith(r"\\") for line in lines[4:-2])
     text = "".join(lines)
     assert r"published (\%)" in lines[2] and r"ssv2\_full" in text and not re.search(r"[^\\][_%]", text)
     assert cli.main(["report", "table", "gghm", "--runs", str(tmp_path), "--format", "csv"]) == 0

@@ -134,6 +134,8 @@ def test_betas_are_two_numbers_below_one_as_papermill_hands_them_over():
     for wrong in ("[0.9]", "", [0.9, 1], [0.9, "x"], 0.9):
         with pytest.raises(UserError, match="betas: .* is not two numbers"):
             ActionCLIPParams.parse({"betas": wrong})
+    with pytest.raises(UserError, match="betas: '.0.9' cannot be read"):
+        ActionCLIPParams.parse({"betas": "[0.9"})
 
 
 def test_rand_augment_is_two_numbers_as_papermill_hands_them_over():

@@ -82,6 +82,12 @@ def test_clusters_of_one_size_are_their_means():
     assert clustered(values.ravel(), np.zeros(30)) == float("inf")
 
 
+def test_answers_that_are_all_alike_give_no_interval_of_their_spread():
+    record = {"accuracy": 1.0, "interval": 0.071, "videos": 50, "low": 0.929, "high": 1.0}
+    record["intervals"] = {"videos": 0.071, "classes": clustered(np.ones(50), np.arange(50) % 5)}
+    assert cell([record]) == "100.0% (92.9 to 100.0 videos), classes unknown"
+
+
 def test_cells_call_every_interval_what_it_is():
     record = {"accuracy": 0.473, "interval": 0.009, "episodes": 2000}
     record["intervals"] = {"episodes": 0.009, "videos": 0.021, "classes": 0.069}

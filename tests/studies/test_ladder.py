@@ -100,6 +100,8 @@ def test_what_the_tries_leave_open_is_named(on_record):
     edges = [line for line in ladder.searched().splitlines() if "the largest rate" in line]
     assert [line.split(":")[0] for line in edges] == [ladder.RESNET, ladder.TUNED]
     assert "TRX" in edges[0] and "MA-FSAR" in edges[1] and "AIM" not in "".join(edges)
+    (scale,) = [line for line in ladder.searched().splitlines() if f"{ladder.FROZEN}: the smallest scale" in line]
+    assert "TRX" in scale and "ordered" not in scale, "which has no scale"
     blind = [line for line in ladder.searched().splitlines() if "blindly" in line]
     assert [line.split(":")[0] for line in blind] == list(ladder.RATES)
     assert all("MoLo" in line and "TRX" not in line for line in blind)

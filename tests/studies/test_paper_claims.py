@@ -56,4 +56,7 @@ def test_the_table_turns_ablations_round_and_counts(monkeypatch):
     monkeypatch.setattr(ladder, "trained_once", lambda method, column, world: column == ladder.FROZEN)
     assert paper_claims.table("gghm", changes)["so"]["above TRX", "motion, clip-mini frozen"] == paper_claims.ONCE
     said = paper_claims.summary(table)
-    assert said == "Of 8 claims: 1 hold, 1 hold here and fail there, 1 fail, 1 stay open, 4 have no record."
+    assert said.startswith("Of 8 claims: 1 hold, 1 hold here and fail there, 1 fail, 1 stay open, 4 have no record. ")
+    assert "Each of the 5 comparisons is at 95%" in said
+    kinds = [paper_claims._kind({paper_claims.OPEN, *so}) for so in ({paper_claims.FAILS}, {paper_claims.HOLDS}, ())]
+    assert kinds == ["fail in part", "hold in part", "stay open"]

@@ -102,6 +102,9 @@ def test_a_curve_keeps_its_selections_and_its_means():
     assert len(short) <= records.CURVE + 1 and short[-1]["episode"] == 100
     assert [line["val_accuracy"] for line in short if "val_accuracy" in line] == [0.5]
     assert short[0]["loss"] == pytest.approx(np.mean(range(4)))
+    skipped = [line | {"grad_norm": None if i < 5 else 2.0} for i, line in enumerate(lines)]  # as 16-mixed begins
+    norms = [line.get("grad_norm") for line in records.thinned(skipped)]
+    assert norms[0] is None and set(norms[1:]) == {None, 2.0}
 
 
 def test_a_run_that_stands_for_several_seeds_has_no_interval_over_them(made):

@@ -65,7 +65,7 @@ def test_a_head_that_reads_more_than_frames_is_missing_with_the_reason(small):
         study.run_all(p.model_copy(update={"heads": "molo", "shown": ""}), manifest, kept)
 
 
-def test_map_table_and_sentences_say_what_the_runs_found(small):
+def test_map_table_and_sentences_say_what_the_runs_found(small, monkeypatch):
     p, _, _, _, found, *_ = small
     every = study.rows(p, found)
     assert list(dict.fromkeys(every["head"])) == ["SimpleShot", "zero-shot CLIP", "TRX"] and len(every) == 6
@@ -78,10 +78,19 @@ def test_map_table_and_sentences_say_what_the_runs_found(small):
     pairs = zip(*(found["simple_shot", tower] for tower in p.planned), strict=True)
     gaps = [paired(tables.tested(a), tables.tested(b)).difference for a, b in pairs]
     row = table.loc[("SimpleShot", "resnet-mini")]
-    assert row["minus random weights"].startswith(f"{100 * np.mean(gaps):+.1f} ±")
+    assert row["minus random weights"].startswith(f"{100 * np.mean(gaps):+.1f} ")
     assert row["minus logistic regression"] == "-" == table.loc[("TRX", "random resnet-mini"), "minus random weights"]
     first, *_, last = study.as_it_came_out(p, found)
-    assert first.startswith("on one tower the best and the worst head lie ") and last.startswith("resnet-mini minus")
+    assert first.startswith("resnet-mini: best is ") and last.startswith("resnet-mini minus")
+    towers = {name: named | {"pretrained": "resnet-mini"} for name, named in p.planned.items()}
+    with monkeypatch.context() as patch:
+        patch.setattr(TowersParams, "planned", towers)
+        grid = study.rows(p, found).pivot(index="head", columns="tower", values="accuracy").dropna()
+        spread = next(study.as_it_came_out(p, found))
+    assert spread.startswith(
+        f"standard deviation of 2 heads on one tower: {grid.std(0).mean():.1f} points; of 2 towers"
+    )
+    assert f"under one head: {grid.std(1).mean():.1f} " in spread
     parts = dict(part.split(" ", 1) for part in last.partition(": ")[2].split("; "))
     assert sorted(", ".join(parts.values()).replace("none", "").replace(", ", " ").split()) == ["SimpleShot", "TRX"]
     high = {pair: found["trx" if pair[1] == "resnet-mini" else "simple_shot", pair[1]] for pair in found}

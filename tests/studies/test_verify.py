@@ -81,6 +81,14 @@ class Forged:
         self.own["environment"]["id"] = self.names[0] = made
 
 
+def a_test_that_other_seeds_have(f):
+    """Gone with its answers and its reading, where not every method has it."""
+    del f.own["result"]["texts_permuted"]
+    with np.load(f.answers) as kept:
+        records._write(f.answers, **{name: kept[name] for name in kept if name != "texts_permuted"})
+    f.own["readings"]["test"] -= 1
+
+
 def a_changed_accuracy(f):
     f.test["accuracy"] += 0.01
 
@@ -297,6 +305,7 @@ FORGERIES = {  # a forgery -> the check that finds it
     "lists": (another_list, a_list_with_swapped_truth, a_list_with_other_queries, a_list_of_another_name),
     "lists ": (fewer_episodes_than_stated,),
     "asked": (a_test_left_out,),
+    "tests": (a_test_that_other_seeds_have,),
     "selection": (a_checkpoint_that_test_chose, a_step_after_the_last, a_selection_left_out),
     "selection ": (a_val_accuracy_that_no_answers_give,),
     "training": (a_rate_in_everything_but_the_curve, more_training, another_schedule, a_curve_of_another_run),
@@ -331,6 +340,16 @@ def test_a_forgery_is_found(true, tmp_path, check, forgery):
     verdict, checks = found(forged.root)
     assert check.strip() in checks, verdict.findings
     assert all(finding.said.strip() and "\n" not in str(finding) for finding in verdict.findings)
+
+
+def test_a_studys_run_is_no_run_with_a_test(true, tmp_path):
+    home = shutil.copytree(true.runs[0].folder, tmp_path / true.runs[0].id)
+    result = json.loads((home / "result.json").read_text())
+    tests = {name for name, each in result.items() if isinstance(each, dict) and "checksum" in each}
+    own = {name: each for name, each in result.items() if name not in tests}
+    (home / "result.json").write_text(json.dumps(own | {"price_of_test": {"what": "no result", "checksum": "a"}}))
+    verdict = verify.verify([tmp_path])
+    assert not verdict.findings and verdict.unknown == {"a study's run (no result)": 1}
 
 
 @pytest.mark.parametrize("left", [0, 1])

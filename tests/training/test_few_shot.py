@@ -260,6 +260,8 @@ def test_biases_and_norms_decay_where_asked():
         decays[decayed] = {names[id(p)] for group in groups if group["weight_decay"] for p in group["params"]}
     assert decays["all"] == set(method.trainable())
     assert decays["all"] - decays["all but norms"] == {"norm.weight", "norm.bias"}
+    assert {name.rpartition(".")[2] for name in decays["all"] - decays["all but biases"]} == {"bias"}
+    assert "norm.weight" in decays["all but biases"]
     assert {"head.0.bias", "place_embedding"} <= decays["all but norms"] - decays["matrices"]
 
 

@@ -8,6 +8,7 @@ import torch
 from tests.data.small import write_folder
 from vidlib.basics.errors import UserError
 from vidlib.data import sampling
+from vidlib.params.by_recipe import FewShotNotebookParams, GgHMParams
 from vidlib.params.few_shot import MAFSARParams, RunParams
 from vidlib.training import few_shot
 
@@ -32,6 +33,29 @@ def test_what_cannot_work_is_named_at_once(given, words, monkeypatch, tmp_path):
         p = few_shot.checked(MAFSARParams.parse(given))
         few_shot.open_manifest(p)
     assert all(word in str(error.value) for word in words), error.value
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "word"),
+    [
+        (FewShotNotebookParams, {"method": "trx", "metric": "otam"}, "metric: trx would not read it"),
+        (
+            FewShotNotebookParams,
+            {"method": "molo", "mix": 0.7, "compare": "trx"},
+            "mix: molo and trx would not read it",
+        ),
+        (FewShotNotebookParams, {"method": "strm", "shot_rule": "frames"}, "shot_rule: strm would not read it"),
+        (GgHMParams, {"metric": "bimhm"}, "metric: gghm would not read it"),
+        (FewShotNotebookParams, {"method": "trx", "metric": "bimhm", "compare": "aim"}, ""),
+        (FewShotNotebookParams, {"method": "otam", "shot_rule": "frames"}, ""),
+    ],
+)
+def test_what_no_method_would_read_is_refused(model, given, word):
+    if not word:
+        assert few_shot.checked(model.parse(given))
+        return
+    with pytest.raises(UserError, match=word):
+        few_shot.checked(model.parse(given))
 
 
 def test_a_folder_with_an_empty_class_or_only_broken_clips_is_refused(tmp_path):

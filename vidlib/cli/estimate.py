@@ -74,6 +74,8 @@ def trained_before(request: Request, params: AnyRun) -> float | None:
         try:
             run = runs.read(file.parent)
             result, here, old = run.result, run.environment, type(params).parse(run.params)
+            if runs.studied(run):  # it looked at more than a run does
+                continue
         except (AttributeError, OSError, ValueError):  # not whole, of another kind or version, or being moved
             continue
         if result.get("fit") and shape(old, here) == shape(params):

@@ -36,6 +36,8 @@ def estimate(request: Request, on: str, share: float = 0.5, cores: int = 16, dec
     precision = params.precision if params.precision != "auto" else "bf16-mixed" if card.bf16 else "32-true"
     if precision == "bf16-mixed" and not card.bf16:
         raise UserError(f"precision: a {name} does not compute in bf16; give --set precision=16-mixed")
+    if precision == "64-true":
+        raise UserError("precision: of 64-bit numbers vidlib's table has no peak; give --set precision=32-true")
     counted = count(params, precision)
     rate = share * card.peak(precision) * 1e12
     seconds = {part: getattr(counted, part) / rate for part in ("train", "embed", "match")}

@@ -61,9 +61,7 @@ class Record:
 
 def write(root: str | Path = "", out: str | Path = "") -> tuple[Path, int]:
     """Write the page of the runs folder ``root`` (default: the usual one) to ``out``; the file, and how many runs."""
-    folder = Path(root or paths.runs_dir())
-    if not folder.is_dir():
-        raise UserError(f"runs: {folder} does not exist; give the folder of the runs, or run something first")
+    folder = runs.existing(root)
     file = paths.absolute(out) if out else folder / FILE
     if file.is_dir():
         raise UserError(f"out: {file} is a folder; give a file, such as {file / FILE}")
@@ -84,10 +82,8 @@ def records(root: Path) -> list[Record]:
             record.params, record.environment = run.params, run.environment
             if run.state == "finished":
                 record.result = run.result
-                studied = [each["what"] for each in run.result.values() if isinstance(each, dict) and "what" in each]
-                if studied and not record.main:  # a study's run, which says what it is
-                    record.trouble = studied[0]
-                else:
+                record.trouble = runs.studied(run)
+                if not record.trouble:
                     record.line, record.article, record.key = _line(record), _article(record), _sorted_by(record)
             else:
                 record.trouble = "not finished"
@@ -115,7 +111,8 @@ def _group(record: Record) -> tuple[str, str]:
     else:
         data, said = p.get("dataset", ""), f"{p.get('way')}-way {p.get('shot')}-shot, {p.get('query')} query per class"
     other = f", tested on {p['test_dataset']}" if p.get("test_dataset") else ""
-    return f"{data}{other}", f"{said}, {record.split}"
+    lists = f", split {p['official_split']}" if data.startswith("official:") and "official_split" in p else ""
+    return f"{data}{lists}{other}", f"{said}, {record.split}"
 
 
 def _page(folder: Path, found: list[Record]) -> str:
@@ -216,6 +213,8 @@ def _name(params: Mapping[str, Any]) -> str:
 
 
 def _accuracy(found: Mapping[str, Any]) -> str:
+    if "low" in found:  # of a share near 0 or 1 its ends lie unevenly
+        return "{:.1f} ({:.1f} to {:.1f})".format(*(100 * found[name] for name in ("accuracy", "low", "high")))
     return f"{100 * found['accuracy']:.1f} ± {100 * found['interval']:.1f}" if "interval" in found else ""
 
 

@@ -25,13 +25,14 @@ from vidlib.results.accuracy import seed_interval
 from vidlib.studies import paper_against_ours, repetition
 
 PUBLISHED = "published (%)"
-COLUMNS = ["dataset", "protocol", "backbone", PUBLISHED, "ours (%)", "± 95%", "seeds", "coverage", "command"]
+COLUMNS = ["dataset", "protocol", "backbone", PUBLISHED, "ours (%)", "± 95%", "over", "seeds", "coverage", "command"]
 OTHER, PARTIAL = "other than the recipe", "partial run"  # further columns, of a table that has any
 DATASETS = {"Kinetics-400": "kinetics400", "HMDB51": "hmdb51", "UCF101": "ucf101", "SSv2": "ssv2"}
 TRAINED_ON = "kinetics400"  # before a zero-shot test
 BACKBONES = {"ViT-B/16": "ViT-B-16", "ViT-B/32": "ViT-B-32"}
 VIEWS = {(4, 3): (3, 3)}  # the four crops of M2-CLIP's code lie unevenly; ours are three (its recipe says so)
-SAME_RUN = sorted(VideoTextRunParams.model_fields.keys() - VideoTextRunParams.PLACE - {"seed", "official_split"})
+SAME_RUN = sorted(VideoTextRunParams.model_fields.keys() - VideoTextRunParams.PLACE - {"seed"})
+SAME_RUN += [paper_against_ours.ASKED]
 Key = tuple[str, str, int, str, int, tuple[int, int]]  # data, protocol, train_per_class, backbone, frames, views
 
 
@@ -43,7 +44,7 @@ def table(paper: str, root: str | Path = "") -> pd.DataFrame:
     found = [name for name, shown in names.items() if paper.lower() in (name.lower(), shown.lower())]
     if not found:
         raise UserError(f"paper: '{paper}' is not one of {', '.join(names)}{closest(paper, [*names, *names.values()])}")
-    records = runs.load_all(root or None)
+    records = runs.load_all(runs.existing(root) if root else None)
     for name, why in records.attrs.get("unreadable", {}).items():
         print(f"left out: run {name}: {why}", file=sys.stderr)
     rows = _labelled(found[0], records) if found[0] in VIDEO_TEXT_NAMES else _few_shot(found[0], records)
@@ -75,7 +76,7 @@ def latex(found: pd.DataFrame) -> str:
 def _row(ours: Mapping[str, Any] | None, part: Mapping[str, Any] | None, recipe: Path | None) -> dict[str, str]:
     row = dict.fromkeys(COLUMNS[4:], "")
     if ours is not None:
-        row |= {"ours (%)": f"{ours['accuracy']:.1f}", "± 95%": f"{ours['half']:.1f}"}
+        row |= {"ours (%)": f"{ours['accuracy']:.1f}", "± 95%": f"{ours['half']:.1f}", "over": ours["over"]}
         row |= {"seeds": str(ours["seeds"]), "coverage": ours["coverage"], OTHER: "; ".join(ours["differs"])}
     elif part is not None:
         row[PARTIAL] = f"{part['accuracy']:.1f} ± {part['half']:.1f}: {'; '.join(part['differs'])}"
@@ -197,4 +198,5 @@ def _group(part: pd.DataFrame) -> dict[str, Any]:
     lines = first["result.coverage"] if isinstance(first["result.coverage"], list) else []
     listed = next((line for line in lines if line["split"] == "test"), {"present": 0, "listed": 0})
     group = {"accuracy": 100 * mean, "half": 100 * half, "seeds": len(part), "finished": part["result.finished"].max()}
+    group["over"] = "seeds" if len(part) > 1 else "videos"
     return group | {"coverage": f"{listed['present']:,} of {listed['listed']:,}", "row": first.to_dict()}

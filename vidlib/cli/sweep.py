@@ -274,17 +274,20 @@ def summary_file(found: Sequence[Cell]) -> Path:
 
 
 def write(found: Sequence[Cell], csv: Path) -> None:
-    """One row per cell: its values, state, minutes, mean accuracy and half interval (fractions), runs, notebook."""
+    """One row per cell: its values, state, minutes, mean accuracy, half interval (fractions) and what it is over,
+    runs, notebook."""
     rows = []
     for cell in found:
         row = {**cell.values, "state": cell.state, "minutes": cell.minutes and round(cell.minutes, 2)}
-        row |= {"accuracy": None, "interval": None, "runs": "", "notebook": ""}
+        row |= {"accuracy": None, "interval": None, "over": "", "runs": "", "notebook": ""}
         if cell.state in ("finished", "skipped"):
             own = [run for run in running.recorded(cell.request) if run is not None]
             results = [run.result[run.params["report"]] for run in own]
             if results:
                 values = [result["accuracy"] for result in results]
                 row["accuracy"], row["interval"] = seed_interval(values, results[0]["interval"])
+                one = "episodes" if "episodes" in results[0] else "videos"
+                row["over"] = "seeds" if len(values) > 1 else one
             row |= {"runs": " ".join(run.id for run in own), "notebook": str(running.executed(cell.request))}
         rows.append(row | {"why": cell.why, "command": running.command(cell.request)})
     with atomic_write(csv) as part:

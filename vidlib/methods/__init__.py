@@ -64,6 +64,8 @@ METHODS: dict[str, type[FewShotMethod]] = {
 }
 
 VIDEO_TEXT: dict[str, type[VideoTextMethod]] = {"actionclip": ActionCLIP, "m2clip": M2CLIP}
+SHARED = {"frames": "frames", "variant": "variant", "mix": "mix_weight"}  # a parameter of runs -> the argument it is
+SHARED |= {"metric": "metric", "metric_scale": "metric_scale"}
 OF_DATA = ("classes", "vocabulary")  # constructor arguments that follow from a run's videos
 
 __all__ = [
@@ -146,15 +148,20 @@ def arguments(params: "RunParams | VideoTextRunParams") -> dict[str, object]:
         )
     for name in sorted({"frames", "variant", *OF_DATA} & params.options.keys()):
         raise UserError(f"options: {name!r} follows from the other parameters; leave it out of the options")
-    names = {"frames": "frames", "variant": "variant", "mix": "mix_weight"}
-    names |= {"metric": "metric", "metric_scale": "metric_scale"}
-    shared = {argument: getattr(params, name) for name, argument in names.items() if hasattr(params, name)}
+    shared = {argument: getattr(params, name) for name, argument in SHARED.items() if hasattr(params, name)}
     rule = getattr(find(params.method), "shot_rules", {}).get(getattr(params, "shot_rule", "own"), {})
     for name in sorted(rule.keys() & params.options.keys()):
         raise UserError(f"options: {name!r} follows from shot_rule {params.shot_rule}; give another shot_rule, or own")
     chosen = entered(params.method) | taken(params.method, **shared) | rule | params.options
     _known_arguments(params.method, chosen)
     return chosen | known.get(params.ablation, {})  # a named change is one of what was chosen
+
+
+def idle(name: str) -> set[str]:
+    """The parameters of runs that mean nothing to the method of that name, which has no argument for them."""
+    kind, known = find(name), _constructor(find(name))
+    lacking = {parameter for parameter, argument in SHARED.items() if argument not in known}
+    return lacking | (set() if getattr(kind, "shot_rules", {}) else {"shot_rule"})
 
 
 def shot_rule(params: "RunParams") -> str:

@@ -111,8 +111,8 @@ Frames = Annotated[int, Field(ge=2, le=64, description="frames per video")]
 LearningRate = Annotated[float, Field(gt=0, description="peak learning rate")]
 WeightDecay = Annotated[float, Field(ge=0, description="AdamW weight decay")]
 Decayed = Annotated[
-    Literal["matrices", "all but norms", "all"],
-    Field(description="what weight_decay acts on: matrices, all but norms, or all"),
+    Literal["matrices", "all but norms", "all but biases", "all"],
+    Field(description="what weight_decay acts on: matrices, all but norms, all but biases, or all"),
 ]
 Warmup = Annotated[float, Field(ge=0, lt=1, description="part of the steps in which the learning rate rises")]
 ClipGrad = Annotated[float, Field(ge=0, description="largest gradient norm, 0 for no clipping")]

@@ -78,7 +78,8 @@ Compare = Annotated[
     str, AfterValidator(known_methods), Field(description="trained methods to stand beside it, as in otam,trx")
 ]
 Metric = Annotated[
-    Literal["otam", "bimhm", "trx", "prototype", "cosine"], Field(description="otam, bimhm, trx, prototype or cosine")
+    Literal["otam", "bimhm", "trx", "prototype", "cosine"],
+    Field(description="otam, bimhm, trx, prototype or cosine, where a method takes one"),
 ]
 ShotRule = Annotated[
     Literal["own", "frames", "distances"],
@@ -133,7 +134,7 @@ class FewShotParams(PlaceParams):
     weight_decay: base.WeightDecay = 1e-2
     warmup: base.Warmup = 0.1
     clip_grad: base.ClipGrad = 1.0
-    mix: float = Field(0.1, ge=0, le=1, description="weight of the text terms in loss and score")
+    mix: float = Field(0.1, ge=0, le=1, description="weight of MA-FSAR's text terms in loss and score")
     freeze_bn: bool = Field(True, description="a ResNet's BatchNorm keeps its statistics, scales and shifts")
     train_shot: int = Field(0, ge=0, description="support videos per class in training, 0 for as many as shot")
     train_query: int = Field(0, ge=0, description="query videos per class in training, 0 for as many as query")

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-import yaml
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
 
 from vidlib.basics.words import known_name
@@ -43,7 +42,6 @@ def _two_numbers(value: Any) -> Any:
 
 
 def _betas(value: Any) -> Any:
-    value = yaml.safe_load(value) if isinstance(value, str) else value
     pair = isinstance(value, list | tuple) and len(value) == 2
     if not (pair and all(isinstance(beta, int | float) and 0 <= beta < 1 for beta in value)):
         raise ValueError(f"betas: {value!r} is not two numbers from 0 to below 1, as in [0.9, 0.98]")
@@ -81,7 +79,7 @@ class VideoTextParams(PlaceParams):
         1e-4, description="peak learning rate of the towers; a visual prompt has ten times that"
     )
     weight_decay: base.WeightDecay = 0.2
-    betas: Annotated[list[float], BeforeValidator(_betas)] = Field(
+    betas: Annotated[list[float], BeforeValidator(_betas), base.AsYAML] = Field(
         [0.9, 0.999], description="AdamW's memory of gradients and of their squares"
     )
     decayed: base.Decayed = "matrices"
@@ -187,8 +185,8 @@ class M2CLIPParams(VideoTextStudy, VideoTextParams):
     ted: Annotated[str, some_of(TED, 0)] = Field(
         ",".join(TED), description="branches of the TED-Adapters, empty for none"
     )
-    width: int = Field(48, ge=1, description="bottleneck of the TED-Adapters, 384 in the paper")
-    text_width: int = Field(24, ge=1, description="bottleneck of the text adapters, 384 in the paper")
+    width: int = Field(48, ge=1, description="bottleneck of the TED-Adapters, 384 in the released scripts")
+    text_width: int = Field(24, ge=1, description="bottleneck of the text adapters, 384 in the released scripts")
     text_adapter_layers: int = Field(2, ge=0, description="how many of the last text blocks have adapters")
     places: Annotated[str, some_of(PLACES)] = Field(
         "mlp", description="where adapters stand in a block, attention, mlp or both"

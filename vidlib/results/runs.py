@@ -248,6 +248,12 @@ def _lacking(folder: Path) -> list[str]:
     return [name for name in files if not os.path.isfile(folder / name)]
 
 
+def studied(run: Run) -> str:
+    """What a study's run says that it is, which reports no split as a run does; "" of any other."""
+    said = [each["what"] for each in run.result.values() if isinstance(each, dict) and "what" in each]
+    return said[0] if said and run.params.get("report") not in run.result else ""
+
+
 def trials(what: str, summary: Mapping[str, Any], report: str) -> str:
     """The file that holds the trials of a test, ``what`` it is called in result.json beside its ``summary``."""
     return "episodes.npz" if what == report and "episodes" in summary else f"{what}.npz"
@@ -287,6 +293,14 @@ def _settle(folder: Path, home: Path) -> Path:
         (folder / "lock.json").unlink(missing_ok=True)
         folder.rename(home)
     return home
+
+
+def existing(root: str | Path | None = None) -> Path:
+    """The folder of the runs, default: the usual one; a UserError where it does not exist."""
+    folder = Path(root or paths.runs_dir())
+    if not folder.is_dir():
+        raise UserError(f"runs: {folder} does not exist; give the folder of the runs, or run something first")
+    return folder
 
 
 def load_all(root: str | Path | None = None) -> "pd.DataFrame":

@@ -11,7 +11,7 @@ from typing import Any
 
 import vidlib
 from vidlib.basics.digests import file_digest
-from vidlib.basics.paths import atomic_write
+from vidlib.basics.paths import atomic_write, written
 from vidlib.data.catalogue import benchmarks, entries
 
 _OWN = "arrayShape citeAs column containedIn equivalentProperty extract field fileProperty fileObject fileSet format"
@@ -62,7 +62,8 @@ def described(name: str) -> dict[str, Any]:
 def write(name: str, out: Path) -> Path:
     """Write an entry's JSON-LD into the folder ``out``, and the entry beside it, which it names; the JSON-LD's file."""
     text, file = json.dumps(described(name), indent=1, ensure_ascii=False) + "\n", source(name)
-    out.mkdir(parents=True, exist_ok=True)
+    with written("out", out):
+        out.mkdir(parents=True, exist_ok=True)
     for place, content in ((out / file.name, file.read_text()), (made := out / f"{file.stem}.croissant.json", text)):
         with atomic_write(place) as part:
             part.write_text(content)

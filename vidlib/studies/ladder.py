@@ -37,6 +37,7 @@ SHOTS = {"test": "1-shot", "test_5shot": "5-shot"}  # of a result, the tests at 
 EPISODES, TRY_EPISODES = 600, 300  # with half of it no method that adapts a tower leaves chance, so tries say nothing
 SEEDS = 3
 OVER = {"seeds": "", "videos": " (videos)"}  # what a half is over, where it is not over seeds
+EDGES = {"smallest": min, "largest": max}
 NEAR = 0.04  # above chance: less than twice what 1,000 episodes of other videos would move
 
 
@@ -240,19 +241,27 @@ def place(method: str, *columns: str) -> str:
 
 
 def searched() -> str:
-    """In lines, what the tries of each column leave open: for whom the largest rate was the best, so that a larger one
-    might be better, and of whom no try was ``NEAR`` above chance, so that the search told nothing."""
+    """In lines, what the tries of each column leave open: for whom an end of what was tried was the best, so that
+    what lies beyond might be better, and of whom no try was ``NEAR`` above chance, so that the search told nothing."""
     lines = []
     for column, rates in RATES.items():
-        at_edge, at_chance = [], []
+        ends: dict[str, list[str]] = {f"{end} {what}": [] for what in ("rate", "scale") for end in EDGES}
+        at_chance = []
         for method in (*TRAINED, *METRICS):
             with contextlib.suppress(UserError):
-                if has(method, column) and not untrained(method, column):
-                    chosen, name = best(method, column), tables.label(method)
-                    at_edge += [name] if chosen.lr == max(rates) else []
-                    at_chance += [name] if searched_blindly(method, column) else []
-        if at_edge:
-            lines.append(f"{column}: the largest rate tried was the best for {', '.join(at_edge)}.")
+                if not has(method, column) or untrained(method, column):
+                    continue
+                chosen, name = best(method, column), tables.label(method)
+                if searched_blindly(method, column):
+                    at_chance.append(name)
+                    continue
+                scales = {params.metric_scale for each in tries(method, column) for params in each}
+                for what, value, tried in (("rate", chosen.lr, rates), ("scale", chosen.metric_scale, scales)):
+                    for end, of in EDGES.items():
+                        if value == of(tried) and (what == "rate" or methods.taken(method, metric_scale=value)):
+                            ends[f"{end} {what}"].append(name)
+        for end, named in ends.items():
+            lines += [f"{column}: the {end} tried was the best for {', '.join(named)}."] if named else []
         if at_chance:
             words = f"no try was {100 * NEAR:.0f} points above chance after {TRY_EPISODES} episodes"
             lines.append(f"{column}: of {', '.join(at_chance)} {words}: rate and scale were chosen blindly.")

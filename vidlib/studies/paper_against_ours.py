@@ -36,7 +36,8 @@ BACKBONES = {  # the paper's -> ours, with the weights that it starts from
 METRICS = {"ma_fsar": "otam", "aim": "otam", "clip_fsar": "otam"}  # of the methods that take any
 SCORES = {"with text term": "combined", "visual matching": "visual"}  # CLIP-FSAR's figures -> its argument inference
 FILE = "paper_against_ours.md"
-SAME_RUN = sorted(RunParams.model_fields.keys() - RunParams.PLACE - {"seed"})
+ASKED = "result.test.checksum"  # runs that were asked other questions are no seeds of one
+SAME_RUN = [*sorted(RunParams.model_fields.keys() - RunParams.PLACE - {"seed"}), ASKED]
 ENOUGH = 100  # test episodes: a run of fewer was a trial
 OUTCOMES = ("lower", "within our interval", "higher", "partial run", "not run")
 REPEATED = OUTCOMES[:3]
@@ -154,7 +155,7 @@ def markdown(table: pd.DataFrame) -> Iterator[str]:
 def groups(records: pd.DataFrame, least: int = ENOUGH) -> list[dict]:
     """Runs that differ in nothing but the seed, joined: accuracy and half interval in per cent. No untrained ones, none
     of fewer than ``least`` test episodes."""
-    if not len(records):
+    if not {"result.test.episodes", "train_episodes"} <= {*records}:  # no run, or none of these
         return []
     done = records[(records["report"] == "test") & (records["ablation"] == "")]
     done = done[(done["result.test.episodes"] >= least) & (done["train_episodes"] > 0)]
@@ -175,6 +176,7 @@ def _group(part: pd.DataFrame) -> dict:
         group["train_episodes"] = 0
     group |= {"accuracy": 100 * mean, "half": 100 * half, "seeds": len(part), "run": ", ".join(part["id"])}
     group |= {"coverage": f"{test['present']:,} of {test['listed']:,}", "finished": part["result.finished"].max()}
+    group["over"] = "seeds" if len(part) > 1 else "episodes"
     return group | {"row": first.to_dict()}
 
 

@@ -40,7 +40,7 @@ PARTS = {  # method -> the claim that a part of it helps -> the ablation without
         "joint adaptation helps": "without joint adaptation",
         "TPCM helps": "without TPCM",
         "the text token in the support branch helps": "no text token in the support branch",
-        "adapters are as good as full tuning, or better": "full tuning of the image tower",
+        "adapters are better than full tuning": "full tuning of the image tower",
     },
     "gghm": {
         "the graph's guidance helps": "without the graph's guidance",
@@ -112,16 +112,20 @@ def summary(claims: pd.DataFrame) -> str:
     words = [f"{counts[kind]} {kind}" for kind in KINDS if kind in counts]
     lacking = claims.index.get_level_values("claim").nunique() - len(kinds)
     words += [f"{lacking} have no record" if lacking else ""]
-    return f"Of {len(kinds) + lacking} claims: {', '.join(filter(None, words))}."
+    compared = int(np.isfinite(claims["half"]).sum())
+    chance = f"Each of the {compared} comparisons is at 95% for itself: where nothing differs, one in twenty says so."
+    return f"Of {len(kinds) + lacking} claims: {', '.join(filter(None, words))}. {chance}"
 
 
-KINDS = ("hold", "hold in part", "hold here and fail there", "fail", "stay open")
+KINDS = ("hold", "hold in part", "hold here and fail there", "fail", "fail in part", "stay open")
 
 
 def _kind(so: set[str]) -> str:
     if {HOLDS, FAILS} <= so:
         return KINDS[2]
-    return KINDS[0] if so == {HOLDS} else KINDS[1] if HOLDS in so else KINDS[3] if FAILS in so else KINDS[4]
+    if HOLDS in so:
+        return KINDS[0] if so == {HOLDS} else KINDS[1]
+    return KINDS[5] if FAILS not in so else KINDS[3] if so == {FAILS} else KINDS[4]
 
 
 def _measured(method: str, claim: Claim, changes: pd.DataFrame) -> Iterator[tuple[str, float, float, str]]:

@@ -227,7 +227,8 @@ def thinned(lines: list[dict]) -> list[dict]:
     short, stretch = [], max(1, -(-len(lines) // CURVE))
     for begin in range(0, len(lines), stretch):
         part = lines[begin : begin + stretch]
-        mean = {name: float(f"{np.mean([line[name] for line in part]):.5g}") for name in MEANS if name in part[0]}
+        had = {name: [line[name] for line in part if line.get(name) is not None] for name in MEANS}
+        mean = {name: float(f"{np.mean(values):.5g}") for name, values in had.items() if values}
         short.append({n: v for n, v in part[-1].items() if n not in mean and isinstance(v, int)} | mean)
         short += [{n: v for n, v in line.items() if n not in MEANS} for line in part if "val_accuracy" in line]
     return short

@@ -169,13 +169,12 @@ def table(p: TowersParams, found: Found) -> pd.DataFrame:
 def as_it_came_out(p: TowersParams, found: Found) -> Iterator[str]:
     """What the runs say of the questions that one has; "above" is by the interval over seeds, of one over videos."""
     grid = rows(p, found).pivot(index="head", columns="tower", values="accuracy")[list(p.planned)]
-    whole = grid.dropna()
-    by_head, by_tower = (float((whole.max(axis) - whole.min(axis)).mean()) for axis in (0, 1))
-    if whole.size > 1:
-        larger = "the head" if by_head > by_tower else "the tower"
+    whole = grid[[tower for tower, named in p.planned.items() if named["pretrained"]]].dropna()
+    if min(whole.shape) > 1:
+        by_head, by_tower = (float(whole.std(axis).mean()) for axis in (0, 1))
         yield (
-            f"on one tower the best and the worst head lie {by_head:.1f} points apart, under one head the best and the "
-            f"worst tower {by_tower:.1f} (means): {larger} makes the larger difference"
+            f"standard deviation of {len(whole)} heads on one tower: {by_head:.1f} points; of {len(whole.T)} towers "
+            f"under one head: {by_tower:.1f} (means, without random weights)"
         )
     for tower in grid:
         own = grid[tower].dropna().sort_values()

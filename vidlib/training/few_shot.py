@@ -71,10 +71,14 @@ def checked(params: P) -> P:
             across.weights(params.init)
         if params.features not in ("auto", "never"):
             Store(params.features)
+    idle = []
     for name in getattr(params, "planned", ()):
         meant = params.run_params(name)
+        idle.append((meant.method, methods.idle(meant.method)))
         backbones.check(meant.backbone, meant.pretrained)
         methods.check(meant)
+    for name in sorted(set.intersection(*(own for _, own in idle)) & params.changed().keys()) if idle else ():
+        raise UserError(f"{name}: {' and '.join(method for method, _ in idle)} would not read it; leave it out")
     splits = across.classes(_datasets(params), *_joined(params), **_episode(params))
     counts = {split: len(classes) for split, classes in splits.items()}
     split, fewest = min(counts.items(), key=lambda item: item[1])

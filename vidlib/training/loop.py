@@ -108,7 +108,7 @@ def fit(
         batches_per_step: batches per optimiser step (the papers' "tasks per step"); the last step may have fewer.
         optimizer: "adamw", "adam" (with ``betas``) or "sgd" (with ``momentum``); ``lr`` is its peak rate.
         weight_decay: decoupled in "adamw", else added to the gradient. decayed: which parameters it acts on: "matrices"
-            (not biases, norms, embeddings), "all but norms", "all".
+            (not biases, norms, embeddings), "all but norms", "all but biases", "all".
         arch_lr: peak rate of the Adam that the parameters named by ``method.architecture`` have to themselves; it
             follows the same schedule.
         warmup: part of the steps in which the rate rises linearly; then ``schedule``: "cosine" to 0, "constant", or

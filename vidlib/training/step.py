@@ -27,7 +27,7 @@ BEFORE_BLOCKS = re.compile(
     r"(.*clip\.(?:visual\.|text\.)?)(?:conv1|class_embedding|positional_embedding|token_embedding|ln_pre)\b"
     r"|(.*trunk\.)(?:patch_embed|cls_token|reg_token|pos_embed|rope|norm_pre)\b"  # timm's
 )
-DECAYED = ("matrices", "all but norms", "all")
+DECAYED = ("matrices", "all but norms", "all but biases", "all")
 BETAS = (0.9, 0.999)  # torch's
 NORMS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._NormBase)
 # What SloshNet's released code gives its architecture parameters beside arch_lr; DARTS's values.
@@ -121,10 +121,10 @@ def parameter_groups(
     """Groups of those that decay and those that do not, without the parameters in ``leave``.
 
     decayed: "matrices" (vectors, scalars, embeddings and tokens do not), "all but norms" (biases and vectors decay too,
-    scales and shifts of normalisation do not), or "all". ``method.rates`` (start of a name -> part of the learning
-    rate, the longest start wins) divides them further, and so do the blocks of the towers and their adapters under
-    ``layer_decay``: the last block has that part of the rate, each before it that part of the next one's, and what
-    comes before the first block that of the first. A group's ``rate`` is its part.
+    scales and shifts of normalisation do not), "all but biases" (what is called so), or "all". ``method.rates`` (start
+    of a name -> part of the learning rate, the longest start wins) divides them further, and so do the blocks of the
+    towers and their adapters under ``layer_decay``: the last block has that part of the rate, each before it that part
+    of the next one's, and what comes before the first block that of the first. A group's ``rate`` is its part.
     """
     tables = {id(p) for m in method.modules() if isinstance(m, nn.Embedding) for p in m.parameters(recurse=False)}
     norms = {id(p) for m in method.modules() if isinstance(m, NORMS) for p in m.parameters(recurse=False)}
@@ -137,7 +137,8 @@ def parameter_groups(
             continue
         last = name.rsplit(".", 1)[-1]
         vector = p.ndim < 2 or id(p) in tables or "embed" in last or "token" in last
-        spared = {"matrices": vector, "all but norms": id(p) in norms, "all": False}[decayed]
+        kinds = {"matrices": vector, "all but norms": id(p) in norms, "all but biases": last == "bias", "all": False}
+        spared = kinds[decayed]
         rate = next((rate for start, rate in rates if name.startswith(start)), 1.0) * layer_decay ** below.get(name, 0)
         found.setdefault((rate, spared), []).append(p)
     return [

@@ -245,13 +245,13 @@ class LabelledClips(running.Work):
                 if record:
                     record.count_reading(params.report, f"{split} {name or 'report'}")
                     tested.save(record.path(f"{key}.npz"))
-                result[key] = tested.summary() | _by_standard_split(params, manifest, tested)
+                result[key] = tested.summary() | by_standard_split(params, manifest, tested)
         if novel in result:
             result["harmonic"] = harmonic(result[trained]["accuracy"], result[novel]["accuracy"])
         return result
 
 
-def _by_standard_split(params: VideoTextRunParams, manifest: Manifest, found: Evaluation) -> dict[str, Any]:
+def by_standard_split(params: VideoTextRunParams, manifest: Manifest, found: Evaluation) -> dict[str, Any]:
     """Of a test on a data set with several standard splits: top-1 on the test list of each, mean and deviation."""
     name = params.test_dataset.removeprefix(official.PREFIX)
     lists = official.test_lists(name) if name != params.test_dataset else {}

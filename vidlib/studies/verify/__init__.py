@@ -20,7 +20,7 @@ from vidlib.studies.verify import checks, replay, together
 from vidlib.studies.verify.subject import Subject
 
 ALONE = (*checks.CHECKS, replay.weights)
-TOGETHER = (together.twins, together.once, together.costs, together.bands)
+TOGETHER = (together.twins, together.once, together.tests, together.costs, together.bands)
 REPLAYING = 20.0  # seconds after which no other run is replayed
 
 
@@ -99,6 +99,9 @@ def verify(where: Sequence[str | Path] = (), replaying: float = REPLAYING) -> Ve
 
     for run in (run for root in roots for run in found(root, unread)):
         verdict.subjects += 1
+        if what := runs.studied(run):
+            verdict.unknown[f"a study's run ({what})"] += 1
+            continue
         if it := _subject(run, verdict.findings):
             subjects.append(it)
             _alone(it, verdict)

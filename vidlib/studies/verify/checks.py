@@ -134,6 +134,8 @@ def numbers(it: Subject) -> Iterator[str]:
         lacking = {"seconds"} | ({"near_ties"} | ({"per_class"} if each != it.report else set()) if it.kept else set())
         if it.kept and tested.trial == "video":
             new["top5"] = float((it.answers[each] < 5).mean())
+        if not it.episodes and it.work is not None:
+            new |= video_text.by_standard_split(it.params, it.work.manifest, whole)
         new, old = flat({n: v for n, v in new.items() if n not in lacking}), flat(it.result[each])
         for what, value in new.items():
             if not same(old.get(what), value):
@@ -216,7 +218,8 @@ def training(it: Subject) -> Iterator[str]:
             yield f"{what} of its fit are {it.fit[what]:.4f}, and those of its curve {total:.4f}"
     schedule = (settings["warmup"], settings.get("schedule", "cosine"))
     schedule += (shares(settings.get("milestones", ()), batches),)
-    for line in (line for line in it.curve if "lr" in line):
+    whole = it.curve if it.kept else runs.read_lines(it.run.path(runs.METRICS))  # a record has it of selections alone
+    for line in (line for line in whole if "lr" in line):
         rate = it.params.lr * rate_at(line["step"], steps, *schedule)
         if not math.isclose(line["lr"], rate, rel_tol=1e-9, abs_tol=1e-15):
             yield f"lr at step {line['step']} of its curve is {line['lr']:.4g}, and its schedule has {rate:.4g}"

@@ -102,6 +102,15 @@ def once(subjects: Sequence[Subject]) -> Said:
             yield same[0], f"its kind has seeds {sorted(seeds)}, and no record of {lacking}"
 
 
+def tests(subjects: Sequence[Subject]) -> Said:
+    """The seeds of a kind have the same tests."""
+    for same in _kinds(subjects).values():
+        for it in same:
+            fuller = next((other for other in same if {*other.names} - {*it.names}), it)
+            if lacking := sorted({*fuller.names} - {*it.names}):
+                yield it, f"it lacks the test {', '.join(lacking)}, which {fuller.run.id} of its kind has"
+
+
 def costs(subjects: Sequence[Subject]) -> Said:
     """Runs of one method, tower and data have as many parameters, the seeds of a kind as many multiply-adds, too."""
     alike: dict[str, list[Subject]] = defaultdict(list)
