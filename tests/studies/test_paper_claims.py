@@ -57,6 +57,17 @@ def test_the_table_turns_ablations_round_and_counts(monkeypatch):
     assert paper_claims.table("gghm", changes)["so"]["above TRX", "motion, clip-mini frozen"] == paper_claims.ONCE
     said = paper_claims.summary(table)
     assert said.startswith("Of 8 claims: 1 hold, 1 hold here and fail there, 1 fail, 1 stay open, 4 have no record. ")
-    assert "Each of the 5 comparisons is at 95%" in said
+    assert "Each of the 5 comparisons has its own 95%" in said
     kinds = [paper_claims._kind({paper_claims.OPEN, *so}) for so in ({paper_claims.FAILS}, {paper_claims.HOLDS}, ())]
     assert kinds == ["fail in part", "hold in part", "stay open"]
+
+
+def test_full_tuning_is_asked_at_the_rate_of_its_own_search_too(monkeypatch):
+    (claim,) = [claim for claim in paper_claims.CLAIMS["ma_fsar"] if claim.frozen]
+    monkeypatch.setattr(ladder, "studied", lambda column, world: {"ma_fsar": [column]})
+    monkeypatch.setattr(ladder, "apart", lambda *both: (-8.0, 1.0) if both == ([ladder.FROZEN], [ladder.TUNED]) else ())
+    *_, last = paper_claims._measured("ma_fsar", claim, pd.DataFrame())
+    assert last == ("motion, against the tower tuned besides", -8.0, 1.0, paper_claims.FAILS)
+    monkeypatch.setattr(ladder, "studied", lambda column, world: {})
+    *_, last = paper_claims._measured("ma_fsar", claim, pd.DataFrame())
+    assert last[-1] == paper_claims.NONE

@@ -374,6 +374,12 @@ def test_what_cannot_be_read_does_not_hide_the_rest(true, tmp_path):
     del forged.own["result"]["cost"]["gmacs"]
     forged.save()
     assert found(forged.root)[0].subjects == 5
+    forged.file(1).write_text("{")
+    forged.file(2).write_text(json.dumps(json.loads(forged.file(2).read_text()) | {"result": []}))
+    verdict, _ = found(forged.root)
+    assert verdict.subjects == 5 and {forged.names[1], forged.names[2]} <= {
+        each.of for each in verdict.findings if each.check == "read"
+    }
 
 
 def test_a_finding_is_a_sentence_and_the_exit_code(true, tmp_path, capsys):

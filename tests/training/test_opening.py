@@ -8,7 +8,7 @@ import torch
 from tests.data.small import write_folder
 from vidlib.basics.errors import UserError
 from vidlib.data import sampling
-from vidlib.params.by_recipe import FewShotNotebookParams, GgHMParams
+from vidlib.params.by_recipe import ComparisonParams, FewShotNotebookParams, GgHMParams
 from vidlib.params.few_shot import MAFSARParams, RunParams
 from vidlib.training import few_shot
 
@@ -46,6 +46,10 @@ def test_what_cannot_work_is_named_at_once(given, words, monkeypatch, tmp_path):
         ),
         (FewShotNotebookParams, {"method": "strm", "shot_rule": "frames"}, "shot_rule: strm would not read it"),
         (GgHMParams, {"metric": "bimhm"}, "metric: gghm would not read it"),
+        (FewShotNotebookParams, {"method": "trx", "mix": 0.7, "compare": "ma_fsar"}, "mix: trx and ma_fsar would"),
+        (ComparisonParams, {"methods": "trx,molo", "against": "trx", "shot_rule": "frames"}, "shot_rule: trx and molo"),
+        (ComparisonParams, {"against": "trx", "shot_rule": "frames"}, ""),
+        (MAFSARParams, {"metric": "bimhm", "mix": 0.7, "metric_scale": 2.0}, ""),
         (FewShotNotebookParams, {"method": "trx", "metric": "bimhm", "compare": "aim"}, ""),
         (FewShotNotebookParams, {"method": "otam", "shot_rule": "frames"}, ""),
     ],

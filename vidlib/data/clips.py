@@ -20,8 +20,7 @@ from torch.utils.data import get_worker_info
 from vidlib.basics.errors import UserError
 from vidlib.basics.progress import say_once
 from vidlib.data import prefetched, video
-from vidlib.data.guard import VARIABLE
-from vidlib.data.manifest import Manifest, in_words, passing
+from vidlib.data.manifest import COSTLY, Manifest, in_words, passing
 from vidlib.data.sampling import segment_indices, view_indices
 from vidlib.data.transforms import ClipTransform
 
@@ -57,10 +56,11 @@ class Clips:
     at random in training for the roles in ``vary_train`` and in testing for those in ``vary_test``, which depend on the
     episode then (``by_episode``) and are asked for with ``drawn``. At most ``cache_bytes`` of decoded frames are kept
     in memory, shared out among loader processes; a copy sent to another process starts empty.
-    What was prefetched of the benchmark is read from there as long as the video's file is the same (``prefetched``).
+    What was prefetched of the benchmark is read from there as long as the video's file is the same (``prefetched``; of
+    some frames of a clip only where these are all of its ``views`` in time).
     A video that cannot be decoded raises ``Undecodable``, a UserError naming it, and is not tried again by the same
-    process unless the cause is ``passing``. No other video ever takes its place here; in training ``train_or_replace``
-    chooses one and says so.
+    process, unless the cause is ``passing`` and neither a time limit nor a crash. No other video ever takes its place
+    here; in training ``train_or_replace`` chooses one and says so.
     """
 
     def __init__(
@@ -77,6 +77,7 @@ class Clips:
         pick: Pick = segment_indices,
         vary_train: Sequence[str] = ROLES,
         vary_test: Sequence[str] = (),
+        views: int = 1,
     ) -> None:
         self.manifest, self.split, self.frames, self.seed = manifest, split, frames, seed
         self.rows = manifest.videos(split)
@@ -85,7 +86,7 @@ class Clips:
         self.pick, self.vary_train, self.vary_test = pick, tuple(vary_train), tuple(vary_test)
         self.by_episode = bool(vary_test)
         self.cache_bytes = cache_bytes
-        self.kept = prefetched.find(manifest.source(split), frames)
+        self.kept = prefetched.find(manifest.source(split), frames, views)
         if self.kept and self.kept.made["frames"] and ((transform_train and vary_train) or vary_test):
             say_once(
                 f"{self.kept.folder} keeps {self.kept.made['frames']} frames of a clip: frames at random are drawn "
@@ -177,8 +178,8 @@ class Clips:
                 if isinstance(error, UserError) and not isinstance(error, video.VideoError):
                     raise
                 cause = in_words(error, path)
-                if VARIABLE in cause or not passing(cause):
-                    self._failed[row] = cause  # one that hangs is not waited for in every episode
+                if not passing(cause) or any(mark in cause for mark in COSTLY):
+                    self._failed[row] = cause
         failed = Undecodable(f"{path} cannot be decoded: {cause}")
         failed.cause = cause
         raise failed
@@ -315,11 +316,8 @@ def test_views(
     for view in range(clips):
         for place in PLACES[crops]:
             look = ClipTransform(**transform, train=False, place=place)
-            made = Clips(manifest, split, frames, None, look, seed=0, pick=partial(_pick, view, clips))
-            if clips > 1 and made.kept and (few := made.kept.made["frames"]):
-                say_once(f"{made.kept.folder} keeps {few} frames of a clip: {clips} views in time are decoded anew.")
-                made.kept = None
-            yield made
+            pick = partial(_pick, view, clips)
+            yield Clips(manifest, split, frames, None, look, seed=0, pick=pick, views=clips)
 
 
 def _pick(view: int, views: int, total: int, frames: int, rng: np.random.Generator | None = None) -> np.ndarray:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SPLITS = ("train", "val", "test")
-PASSING = (VARIABLE, "the decoder crashed")  # causes that another time need not be there, and those of the system:
-PASSING += tuple(
+COSTLY = (VARIABLE, "the decoder crashed")  # causes that cost a minute or a process, each time that they are met
+PASSING = COSTLY + tuple(  # causes that another time need not be there
     os.strerror(n) for n in (errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENOMEM)
 )
 

@@ -17,6 +17,7 @@ import yaml
 
 from vidlib.basics import paths
 from vidlib.basics.errors import UserError
+from vidlib.basics.progress import say_once
 
 
 @dataclass(frozen=True)
@@ -73,13 +74,18 @@ def words(form: dict[str, Any]) -> str:
     return f"{frames}, short side {form['short']}"
 
 
-def find(name: str, frames: int = 0) -> Store | None:
-    """What was prefetched of a benchmark, read once until its index changes; None where nothing was, or it is to be
-    passed over. UserError where it keeps fewer than ``frames`` of a clip."""
+def find(name: str, frames: int = 0, views: int = 1) -> Store | None:
+    """What was prefetched of a benchmark, read once until its index changes; None where nothing was, it is to be passed
+    over, or only some frames were, which would serve several ``views`` in time all alike. UserError where it keeps
+    fewer than ``frames`` of a clip."""
     if not _wanted(name):
         return None
     store = _store(place(name), stamp(place(name) / "index.tsv"))
-    if (kept := store.made["frames"]) is not None and kept < frames:
+    kept = store.made["frames"]
+    if kept is not None and views > 1:
+        say_once(f"{store.folder} keeps {kept} frames of a clip: {views} views in time are decoded anew.")
+        return None
+    if kept is not None and kept < frames:
         raise UserError(
             f"frames: {frames}, and {store.folder} keeps {kept} of a clip; VIDLIB_PREFETCH=0 decodes the videos, or "
             "delete that folder and prefetch again"
@@ -94,7 +100,11 @@ def _store(folder: Path, index: tuple[int, int]) -> Store:
 
 def note(name: str) -> str:
     """What a reader of a result must know of it; empty where nothing was prefetched."""
-    return f"Frames were prefetched ({words(made(place(name)))}), not decoded anew." if _wanted(name) else ""
+    if not _wanted(name):
+        return ""
+    form = made(place(name))
+    but = "" if form["frames"] is None else " but for several test views in time"
+    return f"Frames were prefetched ({words(form)}), not decoded anew{but}."
 
 
 def _wanted(name: str) -> bool:

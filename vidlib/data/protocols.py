@@ -6,8 +6,8 @@ words what was done. There are two kinds of manifest:
 of *standard splits* (the same classes in train and test, such as UCF101's) and of *disjoint classes* (few-shot
 benchmarks and the embedded worlds), whose training classes serve as the seen ones. Where videos of one class must be
 divided, their ids' sha256 orders them, so that it depends on neither paths nor order; what is cut from one recording
-(``RECORDINGS``) stays together. Only K training videos of each class are drawn by a seed. Test videos are the same for
-every seed and every K.
+(``RECORDINGS``) stays together. Only K training videos of each class are drawn by a seed, and of them, one by one,
+those that are selected on. Test videos are the same for every seed and every K.
 
 Who trains on K videos of each class may know K labels of each: weights that are selected are selected on some of them.
 ``said`` tells how many labelled videos serve for what; val's that select nothing are for pictures and ablations.

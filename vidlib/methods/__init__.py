@@ -66,6 +66,7 @@ METHODS: dict[str, type[FewShotMethod]] = {
 VIDEO_TEXT: dict[str, type[VideoTextMethod]] = {"actionclip": ActionCLIP, "m2clip": M2CLIP}
 SHARED = {"frames": "frames", "variant": "variant", "mix": "mix_weight"}  # a parameter of runs -> the argument it is
 SHARED |= {"metric": "metric", "metric_scale": "metric_scale"}
+CHOSEN = {*SHARED, "shot_rule"}
 OF_DATA = ("classes", "vocabulary")  # constructor arguments that follow from a run's videos
 
 __all__ = [
@@ -161,7 +162,7 @@ def idle(name: str) -> set[str]:
     """The parameters of runs that mean nothing to the method of that name, which has no argument for them."""
     kind, known = find(name), _constructor(find(name))
     lacking = {parameter for parameter, argument in SHARED.items() if argument not in known}
-    return lacking | (set() if getattr(kind, "shot_rules", {}) else {"shot_rule"})
+    return lacking if getattr(kind, "shot_rules", {}) else lacking | {"shot_rule"}
 
 
 def shot_rule(params: "RunParams") -> str:

@@ -22,17 +22,20 @@ BLIND = "; searched blindly: "  # and of whom: no try of theirs had left chance,
 
 
 class Claim(NamedTuple):
-    """In words; better than the method ``above``, than without ``part`` (an ablation's label), or ``texts`` read."""
+    """In words; better than the method ``above``, than without ``part`` (an ablation's label), or ``texts`` read.
+    ``frozen``: besides, than the same with its tower tuned, too, each at the rate and scale of its own search."""
 
     words: str
     above: str = ""
     part: str = ""
     texts: bool = False
+    frozen: bool = False
 
 
 ABOVE = {"ma_fsar": ("clip_fsar", "aim", "trx", "otam")} | dict.fromkeys(
     ("gghm", "sloshnet"), ("hyrsm", "strm", "trx", "otam")
 )
+FROZEN = "adapters are better than full tuning"
 PARTS = {  # method -> the claim that a part of it helps -> the ablation without that part
     "ma_fsar": {
         "temporal adaptation helps": "without global temporal adaptation",
@@ -40,7 +43,7 @@ PARTS = {  # method -> the claim that a part of it helps -> the ablation without
         "joint adaptation helps": "without joint adaptation",
         "TPCM helps": "without TPCM",
         "the text token in the support branch helps": "no text token in the support branch",
-        "adapters are better than full tuning": "full tuning of the image tower",
+        FROZEN: "full tuning of the image tower",
     },
     "gghm": {
         "the graph's guidance helps": "without the graph's guidance",
@@ -77,7 +80,7 @@ TEXTS = {"ma_fsar": (Claim("class texts are used", texts=True),)}
 CLAIMS = {
     method: (
         *(Claim(f"above {tables.label(name)}", above=name) for name in ABOVE.get(method, ())),
-        *(Claim(words, part=label) for words, label in of.items()),
+        *(Claim(words, part=label, frozen=words == FROZEN) for words, label in of.items()),
         *TEXTS.get(method, ()),
     )
     for method, of in PARTS.items()
@@ -113,8 +116,9 @@ def summary(claims: pd.DataFrame) -> str:
     lacking = claims.index.get_level_values("claim").nunique() - len(kinds)
     words += [f"{lacking} have no record" if lacking else ""]
     compared = int(np.isfinite(claims["half"]).sum())
-    chance = f"Each of the {compared} comparisons is at 95% for itself: where nothing differs, one in twenty says so."
-    return f"Of {len(kinds) + lacking} claims: {', '.join(filter(None, words))}. {chance}"
+    found = f"Of {len(kinds) + lacking} claims: {', '.join(filter(None, words))}."
+    chance = "comparisons has its own 95%: if nothing differed, about one in twenty would show a difference."
+    return f"{found} Each of the {compared} {chance}" if compared else found
 
 
 KINDS = ("hold", "hold in part", "hold here and fail there", "fail", "fail in part", "stay open")
@@ -133,6 +137,10 @@ def _measured(method: str, claim: Claim, changes: pd.DataFrame) -> Iterator[tupl
         row = changes.loc[claim.part] if claim.part in changes.index else {}
         points, half = -row.get("difference", np.nan), row.get("half", np.nan)
         yield "ablation, val", points, half, said(points, half)
+        if claim.frozen:
+            columns = [ladder.studied(column, "motion").get(method, []) for column in (ladder.FROZEN, ladder.TUNED)]
+            points, half = ladder.apart(*columns) if all(columns) else (np.nan, np.nan)
+            yield "motion, against the tower tuned besides", points, half, said(points, half)
         return
     known = False
     for column in ladder.COLUMNS:

@@ -29,7 +29,7 @@ from vidlib.data.manifest import Manifest
 from vidlib.data.sampling import RULES
 from vidlib.data.transforms import ClipTransform
 from vidlib.params.base import PlaceParams
-from vidlib.params.by_recipe import BASELINES, FROZEN
+from vidlib.params.by_recipe import BASELINES, FROZEN, ComparisonParams
 from vidlib.params.few_shot import FewShotParams, RunParams
 from vidlib.results import runs, trust
 from vidlib.training import across, processes, stored, tracking
@@ -71,14 +71,17 @@ def checked(params: P) -> P:
             across.weights(params.init)
         if params.features not in ("auto", "never"):
             Store(params.features)
-    idle = []
+    given, unread = params.changed(), {}
     for name in getattr(params, "planned", ()):
         meant = params.run_params(name)
-        idle.append((meant.method, methods.idle(meant.method)))
+        other = {each for each in methods.CHOSEN & given.keys() if getattr(meant, each) != getattr(params, each)}
+        unread[meant.method] = methods.idle(meant.method) | other
         backbones.check(meant.backbone, meant.pretrained)
         methods.check(meant)
-    for name in sorted(set.intersection(*(own for _, own in idle)) & params.changed().keys()) if idle else ():
-        raise UserError(f"{name}: {' and '.join(method for method, _ in idle)} would not read it; leave it out")
+    if isinstance(params, ComparisonParams):  # of "all", which it does not plan
+        unread |= {name: methods.idle(name) for name in params.compared}
+    for name in sorted(set.intersection(*unread.values()) & given.keys() if unread else ()):
+        raise UserError(f"{name}: {' and '.join(unread)} would not read it; leave it out")
     splits = across.classes(_datasets(params), *_joined(params), **_episode(params))
     counts = {split: len(classes) for split, classes in splits.items()}
     split, fewest = min(counts.items(), key=lambda item: item[1])

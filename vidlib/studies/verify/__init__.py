@@ -99,10 +99,7 @@ def verify(where: Sequence[str | Path] = (), replaying: float = REPLAYING) -> Ve
 
     for run in (run for root in roots for run in found(root, unread)):
         verdict.subjects += 1
-        if what := runs.studied(run):
-            verdict.unknown[f"a study's run ({what})"] += 1
-            continue
-        if it := _subject(run, verdict.findings):
+        if it := _subject(run, verdict.findings, verdict.unknown):
             subjects.append(it)
             _alone(it, verdict)
     own = {it.run.id for it in subjects}
@@ -131,8 +128,11 @@ def unlike(own: Sequence[runs.Run]) -> list[str]:
     return [f"{it.run.id}: {said}" for it, said in flagged if it in subjects]
 
 
-def _subject(run: runs.Run, findings: list[Finding]) -> Subject | None:
+def _subject(run: runs.Run, findings: list[Finding], unknown: Counter | None = None) -> Subject | None:
     try:
+        if what := runs.studied(run):
+            (Counter() if unknown is None else unknown)[f"a study's run ({what})"] += 1
+            return None
         return Subject(run)
     except (UserError, KeyError, TypeError, AttributeError) as error:
         findings.append(Finding(run.id, "read", f"it cannot be read as a record ({error})"))

@@ -103,10 +103,11 @@ def once(subjects: Sequence[Subject]) -> Said:
 
 
 def tests(subjects: Sequence[Subject]) -> Said:
-    """The seeds of a kind have the same tests."""
+    """The seeds of a kind have the same tests, where the same code made them."""
     for same in _kinds(subjects).values():
         for it in same:
-            fuller = next((other for other in same if {*other.names} - {*it.names}), it)
+            alike = [other for other in same if other.contents["source"] == it.contents["source"]]
+            fuller = next((other for other in alike if {*other.names} - {*it.names}), it)
             if lacking := sorted({*fuller.names} - {*it.names}):
                 yield it, f"it lacks the test {', '.join(lacking)}, which {fuller.run.id} of its kind has"
 
