@@ -44,7 +44,7 @@ def test_several_seeds_are_their_mean_in_a_band_from_the_lowest_to_the_highest(m
     loss = {0: 1.0, 1: 2.0, 2: 6.0}
     seeds = pd.concat([metrics.assign(seed=seed, loss=metrics["loss"] * by) for seed, by in loss.items()])
     upper, lower = curves.training(seeds)
-    mean = next(line for name, line in named(upper).items() if name == "total (mean of 5 episodes, 3 seeds, all in the band)")
+    mean = named(upper)["total (mean of 5 episodes, 3 seeds, all in the band)"]
     middle = list(mean.get_xdata()).index(50)
     assert mean.get_ydata()[middle] == pytest.approx(3 * 1.5), "the rows' mean at episode 50 is 1.5"
     band = upper.collections[0].get_paths()[0].vertices
