@@ -181,7 +181,7 @@ def test_runs_that_were_asked_other_questions_are_no_seeds_of_one(tmp_path):
         )
     found = report_table.table("actionclip", tmp_path / "splits")
     assert "3" not in set(found["seeds"])
-    assert [g for g in paper_against_ours.groups(runs.load_all(tmp_path / "splits"))] == [], "of labelled videos alone"
+    assert paper_against_ours.groups(runs.load_all(tmp_path / "splits")) == [], "of labelled videos alone"
     with pytest.raises(UserError, match="nowhere does not exist"):
         report_table.table("trx", tmp_path / "nowhere")
 
