@@ -1,5 +1,7 @@
 """README opens with what the records say."""
 
+import re
+
 import nbformat
 import numpy as np
 import pandas as pd
@@ -9,7 +11,7 @@ from docs import result
 from vidlib.basics.errors import UserError
 from vidlib.params.notebooks import MODELS
 from vidlib.results.intervals import over_seeds, seed_interval
-from vidlib.studies import ablations, evidence, ladder, records, tables, verify
+from vidlib.studies import ablations, evidence, ladder, paper_claims, records, tables, verify
 
 
 def test_the_table_in_readme_is_that_of_the_records():
@@ -30,6 +32,8 @@ def test_the_first_cell_of_ma_fsar_says_what_came_out():
         return ladder.gap("ma_fsar", other, ladder.FROZEN, "motion", test)
 
     others = [name for name in ladder.TRAINED if name != "ma_fsar"]
+    assert len(others) == 9 and "above seven of nine trained methods" in _first_cell("ma_fsar")
+    assert "MA-FSAR is above seven of nine" in result.README.read_text()
     for test, apart in (("test", set(others) - {"strm", "gghm"}), ("test_5shot", {"clip_fsar"})):
         found = {other: gap(other, test) for other in others}
         assert {other for other, (points, half) in found.items() if points > half} == apart, test
@@ -50,14 +54,21 @@ def test_what_a_tuned_tower_has_on_motion():
         "sloshnet"
     )
     low = tuned.loc["gghm"]
-    assert f"{low['accuracy']:.1f} ± {low['half']:.1f} on test" in _first_cell("gghm")
+    assert f"{_shown(low)} on test, second by the mean" in _first_cell("gghm")
+    assert low["accuracy"] == tuned["accuracy"].drop("sloshnet").max()
+    gaps = {name: ladder.gap("sloshnet", name, ladder.RESNET, "motion") for name in tuned.index if name != "sloshnet"}
+    assert {name for name, (points, half) in gaps.items() if points <= half} == {"gghm"}
+    said = "{:.1f} ± {:.1f}".format(*gaps["gghm"])
+    assert f"but GgHM ({said}: its seeds" in _first_cell("sloshnet")
+    points, half = ladder.gap("gghm", "trx", ladder.RESNET, "motion")
+    assert f"SloshNet (−{said}) nor from TRX (+{points:.1f} ± {half:.1f})" in _first_cell("gghm") and points < half
     best = [tuned.loc[name] for name in ("sloshnet", "gghm", "trx")]
     high = "({}, {}, {})".format(*map(_shown, best))
-    assert f"takes SloshNet, GgHM and TRX's head higher {high}" in _first_cell("ma_fsar")
+    assert f"takes SloshNet, GgHM and TRX higher {high}" in _first_cell("ma_fsar")
     most = frozen["accuracy"].max()
     assert min(row["accuracy"] for row in best) > most + 10 and f"TRX ({_shown(best[2])}) are far above" in readme
     row = tuned.loc["strm"]
-    assert row["accuracy"] - row["half"] > most and f"STRM ({_shown(row)}) above" in readme
+    assert row["accuracy"] > most and f"STRM ({_shown(row)}) is by its mean" in readme
     low = tuned["accuracy"][["otam", "bimhm", "protonet", "hyrsm", "molo"]]
     assert f"HyRSM and MoLo stay at {low.min():.0f} to {low.max():.0f}." in readme
     assert _blind(ladder.RESNET) == {tables.label(name) for name in low.index}
@@ -75,6 +86,7 @@ def test_what_a_tuned_clip_has_on_motion():
     shortcuts = pd.read_csv(result.ROOT / "docs" / "cards" / "shortcuts.csv")
     here = shortcuts[(shortcuts["world"] == "motion") & shortcuts["shortcut"].str.startswith("median picture")]
     bar = here["measured (%)"].max()
+    assert [*frozen.index[frozen["accuracy"] - frozen["half"] > bar]] == ["ma_fsar"], "alone reads motion"
     above = learnt["accuracy"] - learnt["half"] > bar
     assert above.to_dict() == {"ma_fsar": True, "molo": True, "strm": True, "trx": False}
     points, half = ladder.apart(
@@ -86,6 +98,9 @@ def test_what_a_tuned_clip_has_on_motion():
     for other in ("trx", "molo"):
         points, half = ladder.gap("ma_fsar", other, ladder.TUNED, "motion")
         assert abs(points) < half, "not apart"
+    points, half = ladder.gap("ma_fsar", "molo", ladder.TUNED, "motion", "test_5shot")
+    said = f"at five shots MoLo is above it, by {-points:.1f} ± {half:.1f}."
+    assert -points > half and said in readme and said in _first_cell("ma_fsar")
     rest = tuned.drop(index=learnt.index)
     assert len(rest) == 7 and set(rest["seeds"]) == {1} and _blind(ladder.TUNED) == set(rest["name"])
     low = rest["accuracy"]
@@ -182,8 +197,21 @@ def test_what_the_surprising_defect_gives_where_all_is_as_in_the_ladder():
 def test_the_first_cell_of_ma_fsar_says_what_carries_it():
     done, table = _ablated("ma_fsar")
     said = table[ablations.SAID]
-    for name in ("without TPCM", "neither text token nor text in TPCM"):
-        assert said[name].startswith("lower beyond"), name
+    cell = _first_cell("ma_fsar")
+    for name, words in {
+        "without TPCM": "without it −{:.1f} ± {:.1f}",
+        "TPCM alone": "(TPCM alone −{:.1f} ± {:.1f};",
+        "neither text token nor text in TPCM": "(without −{:.1f} ± {:.1f})",
+    }.items():
+        lost = table.loc[name]
+        assert said[name].startswith("lower beyond") and words.format(-lost["difference"], lost["half"]) in cell, name
+    lost = table.loc["TPCM as plain self-attention"]
+    assert f"(every seed has less, −{-lost['difference']:.1f} ± {lost['half']:.1f})" in cell
+    assert lost[ablations.SAID].startswith("no difference beyond")
+    each = [[run.result["val"]["accuracy"] for run in done[name]] for name in ("full method", lost.name)]
+    assert all(whole > without for whole, without in zip(*each, strict=True))
+    lost = table.loc["no text token in the support branch"]
+    assert f"suffices (−{-lost['difference']:.1f} ± {lost['half']:.1f})" in cell
     for part in ("global temporal", "local", "joint"):
         assert said[f"without {part} adaptation"].startswith("no difference beyond"), part
     assert said["no text token in the support branch"].startswith("no difference beyond")
@@ -194,9 +222,8 @@ def test_the_first_cell_of_ma_fsar_says_what_carries_it():
         each = [record.result for record in ladder.studied(ladder.FROZEN, world)["ma_fsar"]]
         gains[world] = seed_interval([one["test"]["accuracy"] - one["texts_permuted"]["accuracy"] for one in each], 0.0)
     assert abs(gains["motion"][0]) < gains["motion"][1], "and on test"
-    assert "worth {:.1f} ± {:.1f} points on test".format(*(100 * each for each in gains["words"])) in _first_cell(
-        "ma_fsar"
-    )
+    assert "worth {:.1f} ± {:.1f} points on test".format(*(100 * each for each in gains["words"])) in cell
+    assert said["full tuning of the image tower"].startswith("no difference beyond"), "open at the adapters' own rate"
 
 
 def test_the_first_cell_of_actionclip_says_what_came_out():
@@ -215,23 +242,32 @@ def test_the_first_cell_of_actionclip_says_what_came_out():
     below = [f"{-new.points[name]:.1f} ± {new.half[name]:.1f}" for name in ("Transf_cls", "image tower alone")]
     assert f"by {' and '.join(below)}" in said
     assert f"(MeanP by {new.points['MeanP']:.1f} ± {new.half['MeanP']:.1f})" in said
+    assert "Of the paper's seven claims four stay open" in said
+    assert re.search("Of 7 claims: .* 4 stay open", paper_claims.summary(paper_claims.table("actionclip", table)))
 
 
 def test_the_first_cell_of_m2clip_says_what_came_out():
-    table, said = _ablated("m2clip")[1], _first_cell("m2clip")
+    (done, table), said = _ablated("m2clip"), _first_cell("m2clip")
     full = table.loc["full method"]
     assert f"{full['accuracy']:.1f} ± {full['interval']:.1f} on 24 trained" in said
     assert f"{full[ablations.NEW]:.1f} on 16 new ones" in said
     lost = table.loc["without both branches"]
-    assert f"−{-lost['difference']:.1f} ± {lost['half']:.1f}" in said and -lost["difference"] > lost["half"]
+    loses = f"it loses\n{-lost['difference']:.1f} ± {lost['half']:.1f} points, without either"
+    assert loses in said and -lost["difference"] > lost["half"]
     same = [name for name in table.index if "text adapters" in name or name.startswith("without temporal")]
     assert len(same) == 5 and table.loc[same, ablations.SAID].str.startswith("no difference beyond").all()
     new = table[[f"{ablations.NEW}, difference", f"{ablations.NEW}, half"]].set_axis(["points", "half"], axis=1)
     for name in ("contrastive head alone", "without visual classification"):
-        assert f"−{-new.points[name]:.1f} ± {new.half[name]:.1f}" in said and -new.points[name] > new.half[name], name
-    for name in ("scored by the classifier", "the classifier alone"):
+        assert f"{-new.points[name]:.1f} ± {new.half[name]:.1f}" in said and -new.points[name] > new.half[name], name
+    classifiers = ("scored by the classifier", "the classifier alone")
+    for name in classifiers:
         more = table.loc[name]
         assert f"{more['difference']:.1f} ± {more['half']:.1f}" in said and more["difference"] > more["half"], name
+    with_four, alone = ([run.result["val"]["accuracy"] for run in done[name]] for name in classifiers)
+    mean, half = seed_interval(np.subtract(alone, with_four), 0.0)
+    assert abs(mean) < half and "which is not apart from 12.0" in said
+    assert "Of the paper's seven claims five stay open" in said
+    assert re.search("Of 7 claims: .* 5 stay open", paper_claims.summary(paper_claims.table("m2clip", table)))
 
 
 def test_readme_names_the_best_shortcut_on_motion():
@@ -243,11 +279,11 @@ def test_readme_names_the_best_shortcut_on_motion():
 
 
 def test_readme_says_that_training_costs_accuracy_on_words():
-    found = ladder.results("words")
-    found = found[found["column"] == ladder.FROZEN].set_index("method")
-    trained = found[~found["floor"]]
-    assert "no trained method reaches frozen CLIP" in result.README.read_text()
-    assert (trained["accuracy"] < found.loc["frozen_clip", "accuracy"]).all()
+    gaps = {name: ladder.gap(name, "frozen_clip", ladder.FROZEN, "words") for name in ladder.TRAINED}
+    assert all(points < 0 for points, _ in gaps.values())
+    assert {name for name, (points, half) in gaps.items() if -points <= half} == {"trx"}
+    said = "every trained method is below frozen CLIP, all but TRX (−{:.1f} ± {:.1f}) beyond the interval"
+    assert said.format(-gaps["trx"][0], gaps["trx"][1]) in result.README.read_text()
 
 
 def test_marks_that_are_gone_are_named():

@@ -62,6 +62,18 @@ def test_the_table_turns_ablations_round_and_counts(monkeypatch):
     assert kinds == ["fail in part", "hold in part", "stay open"]
 
 
+def test_a_part_of_a_video_text_method_is_asked_on_new_classes_too():
+    changes = pd.DataFrame(
+        {"difference": [-1.0], "half": [2.0], "new classes, difference": [4.8], "new classes, half": [3.4]},
+        index=["MeanP"],
+    )
+    table = paper_claims.table("actionclip", changes)
+    here = table.loc["Transf is better than MeanP"]
+    assert here["so"].to_dict() == {"ablation, val": paper_claims.OPEN, "ablation, new classes, val": "fails"}
+    assert here["points"].to_list() == [1.0, -4.8]
+    assert table.loc["shift, inside the network, hurts"].index.to_list() == ["ablation, val"], "not on record"
+
+
 def test_full_tuning_is_asked_at_the_rate_of_its_own_search_too(monkeypatch):
     (claim,) = [claim for claim in paper_claims.CLAIMS["ma_fsar"] if claim.frozen]
     monkeypatch.setattr(ladder, "studied", lambda column, world: {"ma_fsar": [column]})

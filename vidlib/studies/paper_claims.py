@@ -1,8 +1,9 @@
 """What a paper claims beside what the shipped records say of it here: holds, fails, no difference beyond its interval.
 
 A claim is about another method (``above``: the ladder's rows on the same episodes), about a part of the method
-(``part``: its ablation, judged on val of the notebook's world) or about its texts (``texts``: against the same weights
-with the classes' texts permuted). Embedded worlds and small towers: that a claim fails here does not refute the paper.
+(``part``: its ablation, judged on val of the notebook's world; of labelled videos on new classes besides) or about its
+texts (``texts``: against the same weights with the classes' texts permuted). Embedded worlds and small towers: that a
+claim fails here does not refute the paper.
 """
 
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import pandas as pd
 from vidlib.basics.errors import UserError
 from vidlib.results.accuracy import PERMUTED, paired
 from vidlib.results.intervals import over_seeds
-from vidlib.studies import ladder, tables
+from vidlib.studies import ablations, ladder, tables
 
 HOLDS, FAILS, OPEN, NONE = "holds", "fails", "no difference beyond its interval", "not on record"
 ONCE = "one training: no claim"  # a claim that a method is better rests on several seeds
@@ -135,8 +136,11 @@ def _kind(so: set[str]) -> str:
 def _measured(method: str, claim: Claim, changes: pd.DataFrame) -> Iterator[tuple[str, float, float, str]]:
     if claim.part:
         row = changes.loc[claim.part] if claim.part in changes.index else {}
-        points, half = -row.get("difference", np.nan), row.get("half", np.nan)
-        yield "ablation, val", points, half, said(points, half)
+        on = {"ablation, val": "", f"ablation, {ablations.NEW}, val": f"{ablations.NEW}, "}
+        for where, of in on.items():
+            points, half = -row.get(f"{of}difference", np.nan), row.get(f"{of}half", np.nan)
+            if not of or np.isfinite(points):  # few-shot methods are judged on new classes alone
+                yield where, points, half, said(points, half)
         if claim.frozen:
             columns = [ladder.studied(column, "motion").get(method, []) for column in (ladder.FROZEN, ladder.TUNED)]
             points, half = ladder.apart(*columns) if all(columns) else (np.nan, np.nan)
