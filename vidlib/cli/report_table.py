@@ -21,7 +21,6 @@ from vidlib.params.names import label
 from vidlib.params.notebooks import folder, request
 from vidlib.params.video_text import VIDEO_TEXT_NAMES, VideoTextRunParams
 from vidlib.results import published, runs
-from vidlib.results.accuracy import seed_interval
 from vidlib.studies import paper_against_ours, repetition
 
 PUBLISHED = "published (%)"
@@ -175,10 +174,7 @@ def _ours(
     done = records[(records["method"] == method) & (records["report"] == "test") & (records["ablation"] == "")]
     done = done[done["epochs"] > 0]
     done = done[[_key(row)[:3] == key[:3] for row in done.to_dict("records")]] if len(done) else done
-    if not len(done):
-        return None, None
-    keys = done.reindex(columns=SAME_RUN).map(str).agg("\t".join, axis=1)
-    groups = [_group(part) for _, part in done.groupby(keys)]
+    groups = paper_against_ours.joined(done, SAME_RUN)
     for group in groups:
         group["apart"] = repetition.apart(group["row"], wanted, recipe)
         if on and not (repetition.known(init := group["row"].get("init")) and init):
@@ -189,14 +185,3 @@ def _ours(
         max(ours, key=lambda g: (g["seeds"], g["finished"]), default=None),
         max(part, key=lambda g: (-len(g["differs"]), g["seeds"], g["finished"]), default=None),
     )
-
-
-def _group(part: pd.DataFrame) -> dict[str, Any]:
-    part = part.sort_values("result.finished").drop_duplicates("seed", keep="last").sort_values("seed")
-    first = part.iloc[0]
-    mean, half = seed_interval(part["result.test.accuracy"].tolist(), first["result.test.interval"])
-    lines = first["result.coverage"] if isinstance(first["result.coverage"], list) else []
-    listed = next((line for line in lines if line["split"] == "test"), {"present": 0, "listed": 0})
-    group = {"accuracy": 100 * mean, "half": 100 * half, "seeds": len(part), "finished": part["result.finished"].max()}
-    group["over"] = "seeds" if len(part) > 1 else "videos"
-    return group | {"coverage": f"{listed['present']:,} of {listed['listed']:,}", "row": first.to_dict()}

@@ -27,7 +27,7 @@ from vidlib.basics.paths import atomic_write
 from vidlib.basics.progress import COUNTING, cores
 from vidlib.cli import run as running
 from vidlib.params.notebooks import Request, request
-from vidlib.results.accuracy import seed_interval
+from vidlib.results.intervals import over_seeds
 
 LOOK_SECONDS = 0.2
 TELL_SECONDS = 30.0
@@ -284,10 +284,8 @@ def write(found: Sequence[Cell], csv: Path) -> None:
             own = [run for run in running.recorded(cell.request) if run is not None]
             results = [run.result[run.params["report"]] for run in own]
             if results:
-                values = [result["accuracy"] for result in results]
-                row["accuracy"], row["interval"] = seed_interval(values, results[0]["interval"])
-                one = "episodes" if "episodes" in results[0] else "videos"
-                row["over"] = "seeds" if len(values) > 1 else one
+                mean, halves = over_seeds(results)
+                row |= {"accuracy": mean, "interval": next(iter(halves.values())), "over": next(iter(halves))}
             row |= {"runs": " ".join(run.id for run in own), "notebook": str(running.executed(cell.request))}
         rows.append(row | {"why": cell.why, "command": running.command(cell.request)})
     with atomic_write(csv) as part:

@@ -21,8 +21,8 @@ from vidlib.params.few_shot import OneMethod, RunParams
 from vidlib.params.notebooks import MODELS
 from vidlib.params.video_text import VideoTextRunParams, VideoTextStudy
 from vidlib.results import runs, trust
-from vidlib.results.accuracy import Evaluation, Paired, paired, seed_interval
-from vidlib.results.intervals import over_seeds
+from vidlib.results.accuracy import Evaluation, Paired, paired
+from vidlib.results.intervals import over_seeds, seed_interval
 from vidlib.studies import records
 from vidlib.studies.ladder import SEEDS
 from vidlib.studies.tables import Studied, first, label, of_videos, over, seeds, tested

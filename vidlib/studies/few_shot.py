@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from vidlib import methods
+from vidlib import backbones, methods
 from vidlib.backbones import Backbone
 from vidlib.basics.devices import make_fabric
 from vidlib.data.episodes import Episode
@@ -102,7 +102,7 @@ def run_baselines(p: OneMethod, manifest: Manifest) -> dict[str, list[runs.Run]]
     ``manifest`` as the other runs had it: with the same one no video is encoded again that a floor has encoded.
     """
     each = [p.run_params(FROZEN, seed=seed) for seed in (seeds(p) if p.pretrained == "" else [p.seed])]
-    texts = few_shot.open_backbone(each[0]).has_text
+    texts = not backbones.texts_need(each[0].backbone, each[0].pretrained)
     named = (n for n in BASELINES if n not in p.planned)
     names = [n for n in named if texts or n != WITH_TEXT and not find(n).needs_clip]
     finished = {name: [few_shot.run(baseline(name, params), manifest) for params in each] for name in names}

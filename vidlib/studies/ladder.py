@@ -8,7 +8,7 @@ trained at one shot and tested at one and five.
 import contextlib
 import functools
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -321,5 +321,9 @@ def apart(some: list[runs.Run], others: list[runs.Run], test: str = "test") -> t
     """How many points ``some`` are above ``others`` on the same episodes, seed by seed where both have it, and half the
     95% interval, as ``results`` has it: over seeds or, of one, over videos."""
     seeds = min(len(some), len(others))
-    mean, halves = tables.apart(some[:seeds], others[:seeds], test)
+    return points(*tables.apart(some[:seeds], others[:seeds], test))
+
+
+def points(mean: float, halves: Mapping[str, float | None]) -> tuple[float, float]:
+    """A difference and half its interval, over seeds or, of one, over videos, in points."""
     return 100 * mean, 100 * (halves.get("seeds") or halves["videos"])

@@ -18,7 +18,7 @@ from vidlib.params import recipes
 from vidlib.params.by_recipe import by_recipe
 from vidlib.params.few_shot import METHOD_NAMES, RunParams
 from vidlib.results import published, runs
-from vidlib.results.accuracy import seed_interval
+from vidlib.results.intervals import seed_interval
 from vidlib.studies import repetition
 from vidlib.studies.tables import label, published_of
 
@@ -159,25 +159,35 @@ def groups(records: pd.DataFrame, least: int = ENOUGH) -> list[dict]:
         return []
     done = records[(records["report"] == "test") & (records["ablation"] == "")]
     done = done[(done["result.test.episodes"] >= least) & (done["train_episodes"] > 0)]
-    keys = done.reindex(columns=SAME_RUN).map(str).agg("\t".join, axis=1)
-    return [_group(part) for _, part in done.groupby(keys)] if len(done) else []
+    facts = ("method", "dataset", "way", "shot", "backbone", "train_episodes")
+    found = [{name: group["row"][name] for name in facts} | group for group in joined(done, SAME_RUN)]
+    for group in found:
+        if repetition.known(other := group["row"].get("test_dataset")) and other:
+            group["dataset"] += f" to {other}"
+        if not group["row"]["result.cost.trainable"]:
+            group["train_episodes"] = 0
+    return found
 
 
-def _group(part: pd.DataFrame) -> dict:
+def joined(done: pd.DataFrame, same: Sequence[str]) -> list[dict]:
+    """Runs tested on test that agree in the columns ``same``, the latest of each seed: accuracy and half interval in
+    per cent, what the interval is over, their coverage, and the first's ``row``."""
+    if not len(done):
+        return []
+    keys = done.reindex(columns=list(same)).map(str).agg("\t".join, axis=1)
+    return [_joined(part) for _, part in done.groupby(keys)]
+
+
+def _joined(part: pd.DataFrame) -> dict:
     part = part.sort_values("result.finished").drop_duplicates("seed", keep="last").sort_values("seed")
-    values, first = part["result.test.accuracy"].tolist(), part.iloc[0]
-    mean, half = seed_interval(values, first["result.test.interval"])
+    first = part.iloc[0]
+    mean, half = seed_interval(part["result.test.accuracy"].tolist(), first["result.test.interval"])
     lines = first["result.coverage"] if isinstance(first["result.coverage"], list) else []
     test = next((line for line in lines if line["split"] == "test"), {"present": 0, "listed": 0})
-    group = {name: first[name] for name in ("method", "dataset", "way", "shot", "backbone", "train_episodes")}
-    if repetition.known(other := first.get("test_dataset")) and other:
-        group["dataset"] += f" to {other}"
-    if not first["result.cost.trainable"]:
-        group["train_episodes"] = 0
-    group |= {"accuracy": 100 * mean, "half": 100 * half, "seeds": len(part), "run": ", ".join(part["id"])}
+    group = {"accuracy": 100 * mean, "half": 100 * half, "seeds": len(part), "run": ", ".join(part["id"])}
     group |= {"coverage": f"{test['present']:,} of {test['listed']:,}", "finished": part["result.finished"].max()}
-    group["over"] = "seeds" if len(part) > 1 else "episodes"
-    return group | {"row": first.to_dict()}
+    one = "episodes" if repetition.known(first.get("result.test.episodes")) else "videos"
+    return group | {"over": "seeds" if len(part) > 1 else one, "row": first.to_dict()}
 
 
 def best(ours: Sequence[dict], cell: pd.Series) -> dict | None:

@@ -176,8 +176,7 @@ def _texts(method: str, column: str, world: str) -> tuple[float, float]:
     if not same or PERMUTED not in same[0].result:
         raise UserError(f"{method} has no record with texts on {world}")
     gaps = [paired(tables.tested(run), tables.tested(run, PERMUTED)) for run in same]
-    mean, halves = over_seeds([gap.summary() for gap in gaps])
-    return 100 * mean, 100 * (halves.get("seeds") or halves["videos"])
+    return ladder.points(*over_seeds([gap.summary() for gap in gaps]))
 
 
 FORMAT = {"points": "{:+.1f}", "half": "± {:.1f}"}

@@ -21,9 +21,9 @@ from vidlib.data.manifest import Manifest
 from vidlib.params.names import label
 from vidlib.params.video_text import VIDEO_TEXT_NAMES
 from vidlib.results import published, trust
-from vidlib.results.accuracy import PERMUTED, SHUFFLED, Evaluation, paired, seed_interval
+from vidlib.results.accuracy import PERMUTED, SHUFFLED, Evaluation, paired
 from vidlib.results.budget import budget
-from vidlib.results.intervals import cell, over_seeds
+from vidlib.results.intervals import cell, over_seeds, seed_interval
 
 if TYPE_CHECKING:
     from vidlib.results.runs import Run

@@ -17,7 +17,7 @@ from vidlib.data.clips import ROLES
 from vidlib.data.manifest import Manifest
 from vidlib.data.world import worlds
 from vidlib.layers.attention import capture_attention
-from vidlib.results.accuracy import half_width
+from vidlib.results.intervals import half_width
 from vidlib.studies.tables import Studied, label
 from vidlib.training import few_shot
 from vidlib.training.few_shot import Split

@@ -6,7 +6,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
-from vidlib.results.accuracy import half_width
+from vidlib.results.intervals import half_width
 from vidlib.results.runs import Run
 from vidlib.viz import style
 

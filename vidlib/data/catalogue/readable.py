@@ -15,6 +15,7 @@ from vidlib.basics.progress import track
 from vidlib.data import pool, video
 from vidlib.data.catalogue import ledger, store
 from vidlib.data.manifest import Manifest, Row, passing, unreadable_because
+from vidlib.data.prefetched import stamp
 
 FEW = 64  # files that one process opens before others have started
 Stamp = tuple[int, int]  # bytes and time of change; (-1, -1) of an absent file
@@ -47,7 +48,7 @@ def _causes(manifest: Manifest, rows: Iterable[Row], ledgers: Mapping[str, Path]
     """Why a row cannot be read; empty where it can."""
     rows = list(rows)
     paths_of = {row: str(manifest.path(row)) for row in rows}
-    now = {path: _stamp(path) for path in paths_of.values()}
+    now = {path: stamp(Path(path)) for path in paths_of.values()}
     known = {
         path: "the file is absent" if stamp[0] < 0 else "the file is empty"
         for path, stamp in now.items()
@@ -88,14 +89,6 @@ def _look(todo: list[str], name: str) -> dict[str, str]:
 
 def _probe(path: str) -> None:
     video.probe(path, timeout=None)
-
-
-def _stamp(path: str) -> Stamp:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return -1, -1
-    return status.st_size, status.st_mtime_ns
 
 
 def _place(manifest: Manifest) -> Path:

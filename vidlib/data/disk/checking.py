@@ -19,6 +19,7 @@ from vidlib.data.catalogue import benchmarks, official, readable, store
 from vidlib.data.catalogue.ledger import Line, place, read, row, write
 from vidlib.data.disk.examining import Examined, examine
 from vidlib.data.disk.scanning import scan
+from vidlib.data.prefetched import stamp
 
 SHORT = 8  # frames: fewer than the methods' usual clip
 STATES = ("unreadable", "damaged", "short", "odd", "duplicate", "good")  # the worst first: a file has one
@@ -82,7 +83,7 @@ def check(
         raise UserError(f"workers: {workers} processes cannot check anything; give at least 1")
     with store.alone(path.with_suffix(".lock"), wait=0):
         known = {} if again else read(path)
-        now = {name: _stamp(root / name) for name in names}
+        now = {name: stamp(root / name) for name in names}
         done = {name: known[name] for name in names if name in known and _same(known[name], now[name])}
         write(path, [*done.values()])  # what is stale or cut off goes before lines are added
         count = len(done)
@@ -103,14 +104,6 @@ def _targets(what: str) -> tuple[Path, list[str], dict[str, str]]:
     if not names:
         raise UserError(f"{what}: there is no video file in {root} to check")
     return root, names, passed
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return -1, -1
-    return status.st_size, status.st_mtime_ns
 
 
 def _same(line: Line, now: tuple[int, int]) -> bool:
