@@ -86,6 +86,7 @@ def test_answers_that_are_all_alike_give_no_interval_of_their_spread():
     record = {"accuracy": 1.0, "interval": 0.071, "videos": 50, "low": 0.929, "high": 1.0}
     record["intervals"] = {"videos": 0.071, "classes": clustered(np.ones(50), np.arange(50) % 5)}
     assert cell([record]) == "100.0% (92.9 to 100.0 videos), classes unknown"
+    assert each_called({"seeds": half_width(np.full(3, 0.23774))}) == "seeds unknown", "rounding is no spread"
 
 
 def test_cells_call_every_interval_what_it_is():

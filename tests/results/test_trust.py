@@ -180,13 +180,19 @@ def test_weights_that_have_seen_the_test_list_are_no_start(tmp_path: Path, capsy
 
 def test_weights_of_another_data_set_are_no_start_for_its_classes_as_new_ones(tmp_path: Path) -> None:
     after = _two(tmp_path)
-    rows = (Row("x/1", "Class_C", "train"), Row("x/2", "e", "train"))
-    before = Manifest(
-        "other", rows, tmp_path / "other", {row.video: row.video for row in rows}, prompts={"Class_C": "C"}
-    )
-    with pytest.raises(UserError, match=r"init: run7 was trained on 1 classes that test holds as new ones \(c\)"):
-        trust.refuse_start("run7", before, after)
+    for split in ("train", "val"):
+        rows = (Row("x/1", "Class_C", split), Row("x/2", "e", "train"))
+        files = {row.video: row.video for row in rows}
+        before = Manifest("other", rows, tmp_path / "other", files, prompts={"Class_C": "C"})
+        _is_no_start(before, after)
     trust.refuse_start("run7", Manifest("other", rows[1:], tmp_path / "other", {"x/2": "x/2"}), after)
+
+
+def _is_no_start(before: Manifest, after: Manifest) -> None:
+    with pytest.raises(
+        UserError, match=r"init: run7 was trained or selected on 1 classes that test holds as new ones \(c\)"
+    ):
+        trust.refuse_start("run7", before, after)
 
 
 def test_two_benchmarks_that_cut_one_source_share_its_ids(tmp_path: Path) -> None:

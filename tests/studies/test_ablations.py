@@ -117,3 +117,6 @@ def test_a_row_says_whether_it_differs(gaps, half, said, monkeypatch):
     assert table.loc["full method", "training memory (MiB)"] == 0, "nothing was trained"
     html = ablations.styled(table).to_html()
     assert said in html and "not run" in html
+    assert said.endswith(f" over {table.loc['without joint adaptation', 'over']}")
+    fewer = ablations.table(done | {"full method": full[:1]}, "ma_fsar").loc["without joint adaptation"]
+    assert fewer["over"] == "episodes" and fewer[ablations.SAID].endswith(" over episodes"), "one seed is compared"

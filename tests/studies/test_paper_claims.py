@@ -34,7 +34,7 @@ def test_the_table_turns_ablations_round_and_counts(monkeypatch):
     monkeypatch.setattr(ladder, "trained_once", lambda method, column, world: False)
     monkeypatch.setattr(ladder, "searched_blindly", lambda method, column: (method, column) == ("trx", ladder.TUNED))
     changes = pd.DataFrame(
-        {"difference": [-4.0, 2.0, 0.5, np.nan], "half": [1.0, 1.0, 1.0, np.nan]},
+        {"difference": [-4.0, 2.0, 0.5, np.nan], "half": [1.0, 1.0, 1.0, np.nan], "over": "3 seeds"},
         index=[
             "without the graph's guidance",
             "without dense temporal modelling",
@@ -57,14 +57,20 @@ def test_the_table_turns_ablations_round_and_counts(monkeypatch):
     assert paper_claims.table("gghm", changes)["so"]["above TRX", "motion, clip-mini frozen"] == paper_claims.ONCE
     said = paper_claims.summary(table)
     assert said.startswith("Of 8 claims: 1 hold, 1 hold here and fail there, 1 fail, 1 stay open, 4 have no record. ")
-    assert "Each of the 5 comparisons has its own 95%" in said
+    assert "Each of the 5 comparisons has its own 95%" in said and said.endswith("1 of them were searched blindly.")
     kinds = [paper_claims._kind({paper_claims.OPEN, *so}) for so in ({paper_claims.FAILS}, {paper_claims.HOLDS}, ())]
     assert kinds == ["fail in part", "hold in part", "stay open"]
 
 
 def test_a_part_of_a_video_text_method_is_asked_on_new_classes_too():
     changes = pd.DataFrame(
-        {"difference": [-1.0], "half": [2.0], "new classes, difference": [4.8], "new classes, half": [3.4]},
+        {
+            "difference": [-1.0],
+            "half": [2.0],
+            "new classes, difference": [4.8],
+            "new classes, half": [3.4],
+            "over": "3 seeds",
+        },
         index=["MeanP"],
     )
     table = paper_claims.table("actionclip", changes)
@@ -72,6 +78,9 @@ def test_a_part_of_a_video_text_method_is_asked_on_new_classes_too():
     assert here["so"].to_dict() == {"ablation, val": paper_claims.OPEN, "ablation, new classes, val": "fails"}
     assert here["points"].to_list() == [1.0, -4.8]
     assert table.loc["shift, inside the network, hurts"].index.to_list() == ["ablation, val"], "not on record"
+    once = paper_claims.table("actionclip", changes.assign(over="videos"))
+    assert set(once.loc["Transf is better than MeanP", "so"]) == {paper_claims.ONCE}
+    assert paper_claims.summary(once) == "Of 7 claims: 1 stay open, 6 have no record.", "one training compares nothing"
 
 
 def test_full_tuning_is_asked_at_the_rate_of_its_own_search_too(monkeypatch):

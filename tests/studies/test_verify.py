@@ -364,6 +364,20 @@ def test_a_long_test_of_another_run_is_found_among_own_ones(true, tmp_path, monk
     assert "twins" in found(forged.root)[1]
 
 
+def test_invented_answers_of_one_seed_are_found(true, monkeypatch):
+    """As many are right as before; that which ones hangs together over seeds is what nobody invents."""
+    subjects = [subject.Subject(run) for run in records.load(true.root / "records")][:3]
+    draw = np.random.default_rng(0)
+    easy, coin = draw.random(4000) < 0.5, draw.random(4000)
+    own = [easy ^ (draw.random(4000) < 0.3) for _ in range(2)] + [coin < 0.5]
+    monkeypatch.setattr(together, "LONG", 4000)
+    monkeypatch.setattr(together, "kind", lambda it: "one")
+    for it, right in zip(subjects, own, strict=True):
+        it.bits = {("test", "a list"): (4000, np.packbits(right))}
+    (found_one,) = together.strangers(subjects)
+    assert found_one[0] is subjects[2] and "nothing in common" in found_one[1]
+
+
 def test_what_cannot_be_read_does_not_hide_the_rest(true, tmp_path):
     home = shutil.copytree(true.root / "runs", tmp_path / "runs")
     (home / true.names[0] / "result.json").write_text("")

@@ -18,7 +18,7 @@ from vidlib.studies import few_shot as study
 from vidlib.studies import repetition
 from vidlib.studies.paper_against_ours import groups
 from vidlib.studies.tables import data_name
-from vidlib.training import checkpoints, few_shot
+from vidlib.training import across, checkpoints, few_shot
 from vidlib.training.evaluate_episodes import evaluate
 from vidlib.training.run import identity
 
@@ -131,11 +131,27 @@ def test_a_run_starts_from_anothers_weights(params, folders):
     on = {"dataset": params().test_dataset, "test_dataset": "", "init": str(first.folder)}
     own = checkpoints.trainable_state(few_shot.open_method(params(**on)))
     assert all(torch.equal(own[name], value) for name, value in stored.items())
-    with pytest.raises(UserError, match=r"trained on 1 classes that test holds as new ones \(Class 2\)"):
+    with pytest.raises(UserError, match=r"trained or selected on 1 classes that test holds as new ones \(Class 2\)"):
         few_shot.run(params(**on))
+    between = few_shot.run(params(test_dataset="", init=str(first.folder), seed=1))  # what it started from counts, too
+    across.refuse_start(
+        str(between.folder), RunParams, few_shot.open_manifest, few_shot.open_manifest(params(test_dataset=""))
+    )
+    opened = []
+    with pytest.raises(UserError, match=f"init: {re.escape(str(first.folder))} was trained or selected on 1 classes"):
+        across.refuse_start(
+            str(between.folder),
+            RunParams,
+            lambda p: (
+                opened.append(p.seed)
+                or few_shot.open_manifest(p.model_copy(update={"dataset": "scene"} if p.init else {}))
+            ),
+            few_shot.open_manifest(params(**on)),
+        )
+    assert opened == [1, 0]
     tested = few_shot.run(params(init=str(first.folder), train_episodes=0))
-    across = few_shot.run(params())
-    assert tested.result["test"]["accuracy"] == across.result["test"]["accuracy"] and tested.result["fit"] is None
+    other = few_shot.run(params())
+    assert tested.result["test"]["accuracy"] == other.result["test"]["accuracy"] and tested.result["fit"] is None
     with pytest.raises(UserError, match="init: .* is a run with method ma_fsar, whose weights do not fit aim"):
         few_shot.open_method(params(method="aim", init=str(first.folder)))
     with pytest.raises(UserError, match="does not fit MAFSAR: it lacks"):

@@ -250,6 +250,21 @@ def test_one_loss_scaler_serves_both_optimisers():
         assert scaler.get_scale() == 2.0**9 and all(weight.grad is None for weight in weights)
 
 
+@pytest.mark.parametrize(("clip", "wrong"), [(float("inf"), float("inf")), (1.0, float("nan"))])
+def test_what_overflows_in_one_optimiser_does_not_reach_the_other(clip, wrong):
+    """Clipping multiplies every gradient by what the norm of all of them gives."""
+    weights = [torch.nn.Parameter(torch.ones(2)) for _ in range(2)]
+    optimizers = [torch.optim.SGD(weights[:1], lr=1.0), torch.optim.Adam(weights[1:])]
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+    scaler.scale((weights[0] + weights[1]).sum()).backward()
+    weights[0].grad[0] = wrong
+    for each in optimizers:
+        scaler.unscale_(each)
+    norm = torch.nn.utils.clip_grad_norm_(weights, clip)
+    stepping.take_step(type("Scaling", (), {"scaler": scaler})(), optimizers, bool(norm.isfinite()))
+    assert all(torch.equal(weight, torch.ones(2)) for weight in weights) and scaler.get_scale() == 2.0**9
+
+
 def test_biases_and_norms_decay_where_asked():
     method = Tiny()
     method.norm = torch.nn.LayerNorm(3)

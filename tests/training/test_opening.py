@@ -103,6 +103,14 @@ def small(tmp_path_factory):
     return params, few_shot.open_manifest(params), few_shot.open_backbone(params)
 
 
+@pytest.mark.parametrize("given", [{"also_shots": [9]}, {"shot": 9, "train_shot": 1}])
+def test_a_test_that_does_not_fit_is_refused_before_training(small, given):
+    params, manifest, backbone = small
+    work = few_shot.work(params.model_copy(update=given), manifest)
+    with pytest.raises(UserError, match="more than the 5 of class"):
+        work.source(few_shot.open_method(params), (0, 1))
+
+
 def test_a_recipe_chooses_augmentation_and_statistics(small):
     params, manifest, backbone = small
 

@@ -4,7 +4,6 @@ Pickles are read as tensors and plain values alone. TorchScript runs code while 
 file is, byte for byte, one of the archives that OpenAI published.
 """
 
-import hashlib
 import pickle
 import re
 import warnings
@@ -21,6 +20,7 @@ from torch import Tensor
 from torch.serialization import get_unsafe_globals_in_checkpoint
 
 from vidlib.basics import paths
+from vidlib.basics.digests import file_digest
 from vidlib.basics.errors import UserError
 from vidlib.basics.words import few
 
@@ -92,9 +92,7 @@ def opened(path: Path, device: str | torch.device = "cpu") -> Any:
     except Exception as error:  # a damaged file makes torch's reader fail in many ways
         if "TorchScript" not in str(error):
             raise UserError(DAMAGED.format(path, "damaged, or of another kind")) from None
-    with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if digest not in openai_digests():
+    if file_digest(path) not in openai_digests():
         raise UserError(
             f"checkpoint {path} is a TorchScript archive and none of those that OpenAI published, and reading it could "
             "run code; where you trust it, load it yourself and save its state dict alone"

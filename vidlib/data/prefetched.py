@@ -138,6 +138,7 @@ def index(folder: Path) -> dict[str, Kept]:
 
 
 def stamp(path: Path) -> tuple[int, int]:
+    """A file's bytes and time of change; (-1, -1) of an absent one."""
     try:
         status = os.stat(path)
     except OSError:

@@ -25,12 +25,11 @@ from typing import TYPE_CHECKING
 import torch
 from einops import rearrange, repeat
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from vidlib.basics.errors import UserError
 from vidlib.layers.adapter import Adapter, DropPath
 from vidlib.layers.attention import block_attention
-from vidlib.methods.base import BY_SHOTS, Features, FewShotMethod, Match, one_of
+from vidlib.methods.base import BY_SHOTS, Features, FewShotMethod, Match, judged, one_of
 
 if TYPE_CHECKING:
     from vidlib.backbones.clip import CLIPBackbone
@@ -126,10 +125,7 @@ class AIM(FewShotMethod):
     ) -> Match:
         """The metric's logits ``[E Q W]`` and their cross-entropy; ``text`` only tells the way."""
         logits = self.compared(support, labels, query, text.shape[1])
-        match = Match(logits, {}, {"q2s": logits})
-        if targets is not None:
-            match.losses["q2s"] = F.cross_entropy(logits.flatten(0, 1), targets.query_labels.flatten())
-        return match
+        return judged(logits, targets)
 
     def load_released(self, state: Mapping[str, Tensor]) -> None:
         """Take the released ``ViT_CLIP``'s state dict (its keys, with or without ``backbone.``): tower and adapters.

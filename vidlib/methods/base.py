@@ -181,10 +181,7 @@ class FewShotMethod(nn.Module, ABC):
         if self.shots == "prototype" and labels.shape[1] > way:
             support, labels = self.prototypes(support["frames"], labels, way)
         logits = self.metric.compare(support, labels, query, way)
-        match = Match(logits, {}, {"q2s": logits})
-        if targets is not None:
-            match.losses["q2s"] = F.cross_entropy(logits.flatten(0, 1), targets.query_labels.flatten())
-        return match
+        return judged(logits, targets)
 
     def load_trunk(self, state: Mapping[str, Tensor]) -> None:
         """Take a released ResNet where ``state`` holds one: ``resnet.*`` or ``backbone.*``, torchvision's children
@@ -217,7 +214,7 @@ class FewShotMethod(nn.Module, ABC):
         return {name: p for name, p in self.named_parameters() if p.requires_grad}
 
     def parameter_parts(self) -> dict[str, nn.Module | list[nn.Parameter]]:
-        """What ``accounting.parameters`` lists: both towers, then what the method adds, by name."""
+        """What ``results.cost.parameters`` lists: both towers, then what the method adds, by name."""
         parts = {"image tower": self.backbone.trunk}
         if self.backbone.has_text:
             parts["text tower"] = self.backbone  # a parameter counts in the first part that has it
@@ -315,6 +312,18 @@ def some_of(name: str, values: Sequence[str], choices: Sequence[str]) -> tuple[s
         if value not in choices:
             raise UserError(f"{name} has {value!r}, which is unknown; {suggest(value, choices, cutoff=0.4)}")
     return tuple(choice for choice in choices if choice in values)
+
+
+def judged(
+    logits: Tensor, targets: "Targets | None", parts: Mapping[str, Tensor] | None = None, of: Tensor | None = None
+) -> Match:
+    """``logits [E Q W]`` with their ``parts`` (else "q2s", the logits) and, with targets, the loss "q2s": the
+    cross-entropy of ``of``, or of the logits."""
+    match = Match(logits, {}, {"q2s": logits} if parts is None else dict(parts))
+    if targets is not None:
+        scored = logits if of is None else of
+        match.losses["q2s"] = F.cross_entropy(scored.flatten(0, 1), targets.query_labels.flatten())
+    return match
 
 
 def tagged(features: Features, tag: str) -> Features:

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from torch import Tensor
-from torch.nn import functional as F
 
 from vidlib.basics.errors import UserError
 from vidlib.methods.base import (
@@ -22,6 +21,7 @@ from vidlib.methods.base import (
     arithmetic_mix,
     check_weight,
     cosine,
+    judged,
     one_of,
 )
 
@@ -76,10 +76,7 @@ class FrozenCLIP(FewShotMethod):
         parts = {"q2s": q2s}
         if self.uses_text:
             parts["q2t"] = self.backbone.logit_scale * cosine(query["pooled"], text)
-        match = Match(self.mix(parts, self.text_weight) if self.uses_text else q2s, {}, parts)
-        if targets is not None:
-            match.losses["q2s"] = F.cross_entropy(q2s.flatten(0, 1), targets.query_labels.flatten())
-        return match
+        return judged(self.mix(parts, self.text_weight) if self.uses_text else q2s, targets, parts, q2s)
 
     def mix(self, parts: Mapping[str, Tensor], weight: float) -> Tensor:
         """``log p`` of ``p = a p_text + (1-a) p_metric``."""

@@ -37,7 +37,7 @@ from vidlib.basics.errors import UserError
 from vidlib.layers.positions import placed
 from vidlib.matching import bimhm_distance, class_mean, frame_cost
 from vidlib.matching.base import at_least_float32, full_precision, in_pieces
-from vidlib.methods.base import Features, FewShotMethod, Match, class_means, one_of, positive
+from vidlib.methods.base import Features, FewShotMethod, Match, class_means, judged, one_of, positive
 
 if TYPE_CHECKING:
     from vidlib.backbones import Backbone
@@ -251,9 +251,8 @@ class HyRSM(FewShotMethod):
     ) -> Match:
         """Part "q2s" is the logits [E Q W]; losses "q2s", "class" and "coherence"."""
         logits = -self.metric_scale * self.distances(support, labels, query, text.shape[1])
-        match = Match(logits, {}, {"q2s": logits})
+        match = judged(logits, targets)
         if targets is not None:
-            match.losses["q2s"] = F.cross_entropy(logits.flatten(0, 1), targets.query_labels.flatten())
             if self.class_head is not None:
                 found = torch.cat([support["classes"], query["classes"]], dim=1)
                 truth = targets.class_ids.gather(1, torch.cat([labels, targets.query_labels], dim=1))

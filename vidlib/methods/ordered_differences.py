@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING
 
 from einops import rearrange
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from vidlib.basics.errors import UserError
-from vidlib.methods.base import Features, FewShotMethod, Match, class_means, cosine, one_of
+from vidlib.methods.base import Features, FewShotMethod, Match, class_means, cosine, judged, one_of
 
 if TYPE_CHECKING:
     from vidlib.backbones import Backbone
@@ -61,7 +60,4 @@ class OrderedDifferences(FewShotMethod):
     ) -> Match:
         """Part "q2s" ``[E Q W]``, the logits."""
         logits = self.scale * cosine(query["path"], class_means(support["path"], labels, text.shape[1]))
-        match = Match(logits, {}, {"q2s": logits})
-        if targets is not None:
-            match.losses["q2s"] = F.cross_entropy(logits.flatten(0, 1), targets.query_labels.flatten())
-        return match
+        return judged(logits, targets)

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from vidlib.methods.base import Features, FewShotMethod, Match, one_of
+from vidlib.methods.base import Features, FewShotMethod, Match, judged, one_of
 
 if TYPE_CHECKING:
     from vidlib.backbones import Backbone
@@ -37,11 +36,7 @@ class PooledMethod(FewShotMethod):
     ) -> Match:
         """The parts are those of ``scores``; the loss is only for the record."""
         parts = self.scores(support["pooled"], labels, query["pooled"], text)
-        logits = torch.stack([*parts.values()]).sum(0)
-        match = Match(logits, {}, parts)
-        if targets is not None:
-            match.losses["q2s"] = F.cross_entropy(logits.flatten(0, 1), targets.query_labels.flatten())
-        return match
+        return judged(torch.stack([*parts.values()]).sum(0), targets, parts)
 
     def scores(self, support: Tensor, labels: Tensor, query: Tensor, text: Tensor) -> Features:
         """``support [E S C]``, ``labels [E S]``, ``query [E Q C]``, ``text [E W C]`` -> parts ``[E Q W]`` that add

@@ -131,7 +131,6 @@ class SloshNet(FewShotMethod):
     by_role = False
     needs_maps = True
     released_unused = (r"resnet\.fc\..*", r"transformers\.\d+\.(pe\.pe|norm_v\..*)")
-    released_missing: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -229,11 +228,8 @@ class SloshNet(FewShotMethod):
         self, support: Features, labels: Tensor, query: Features, text: Tensor, targets: "Targets | None" = None
     ) -> Match:
         """Part "q2s", the matcher's logits ``[E Q W]``; ``text [E W ...]`` tells no more than the number of ways."""
-        q2s = self.metric.compare(untagged(support, "metric"), labels, untagged(query, "metric"), text.shape[1])
-        match = Match(q2s, {}, {"q2s": q2s})
-        if targets is not None:
-            match.losses["q2s"] = F.cross_entropy(q2s.flatten(0, 1), targets.query_labels.flatten())
-        return match
+        way = text.shape[1]
+        return self.metric_match(untagged(support, "metric"), labels, untagged(query, "metric"), way, targets)
 
     def watched(self) -> dict[str, float]:
         """The search as it stands: "s1<s0.GP1", ...: weight of an operation on an edge; "out.s0", ..., "out.last": of

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vidlib.basics.errors import UserError
 from vidlib.basics.words import sentence
 from vidlib.data.labelled import LabelledBatch
 from vidlib.layers.gathering import gather
 from vidlib.matching.base import at_least_float32, full_precision
+from vidlib.methods.base import FewShotMethod
 from vidlib.params import open_choices
 
 if TYPE_CHECKING:
@@ -108,24 +108,8 @@ class VideoTextMethod(nn.Module, ABC):
         """``clips [B T 3 H W]``, the texts of K classes -> probabilities ``[B K]``."""
         return self.score(self.embed(clips), self.class_text(names))
 
-    def check_frames(self, clips: Tensor) -> None:
-        """UserError where ``clips [B T ...]`` are of another length than the method was built for."""
-        if clips.shape[1] != self.frames:
-            raise UserError(f"clips have {clips.shape[1]} frames, but the method was built with frames={self.frames}.")
-
-    def unsettled(self) -> list[tuple[str, object, str]]:
-        """Choices that no source settles: (constructor argument, value here, what the sources say)."""
-        return open_choices.listed(type(self), self.sources, self.choices)
-
-    def trainable(self) -> dict[str, nn.Parameter]:
-        return {name: p for name, p in self.named_parameters() if p.requires_grad}
-
-    def parameter_parts(self) -> dict[str, nn.Module | list[nn.Parameter]]:
-        """What ``accounting.parameters`` lists: both towers, then what the method adds, by name."""
-        parts: dict[str, nn.Module | list[nn.Parameter]] = {"image tower": self.backbone.trunk}
-        parts["text tower"] = self.backbone  # a parameter counts in the first part that has it
-        parts |= {name: module for name, module in self.named_children() if name != "backbone"}
-        return parts | {name: [p] for name, p in self.named_parameters(recurse=False)}
+    check_frames, unsettled = FewShotMethod.check_frames, FewShotMethod.unsettled
+    trainable, parameter_parts = FewShotMethod.trainable, FewShotMethod.parameter_parts
 
 
 def similarities(video: Tensor, text: Tensor) -> Tensor:

@@ -211,7 +211,7 @@ class RunParams(FewShotParams):
     options: base.Options = {}
     ablation: base.Ablation = ""
     report: base.Report = "test"
-    also_shots: Annotated[list[int], base.AsYAML] = Field(
+    also_shots: Annotated[list[Annotated[int, Field(ge=1)]], base.AsYAML] = Field(
         [], description="further shots that it is tested at, as in [5]"
     )
 

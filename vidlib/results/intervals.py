@@ -75,7 +75,7 @@ def percent(accuracy: float, interval: float) -> str:
 def each_called(intervals: Mapping[str, float | None]) -> str:
     """``± 0.9 episodes, ± 2.1 videos, ± 6.9 classes`` of fractions. Unknown is what is None or not finite, and what has
     no width: where all answers are alike, an interval of their spread tells nothing."""
-    known = {kind: half for kind, half in intervals.items() if half and np.isfinite(half)}
+    known = {kind: half for kind, half in intervals.items() if half and 1e-12 < half < np.inf}  # less is rounding
     words = [f"± {100 * half:.1f} {kind}" for kind, half in known.items()]
     lacking = [kind for kind in intervals if kind not in known]
     return ", ".join(words + ([f"{' and '.join(lacking)} unknown"] if lacking else []))

@@ -5,13 +5,13 @@ videos are neither trained nor selected on: not under another name, and not by t
 from.
 """
 
-import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
+from vidlib.basics.digests import file_digest
 from vidlib.basics.errors import UserError
 from vidlib.basics.words import few
 from vidlib.data.catalogue import entries, official
@@ -119,7 +119,7 @@ def shared(manifest: Manifest, contents: bool) -> Iterator[tuple[Row, Row, str]]
         for other in sizes.get(_size(manifest, row), ()) if _size(manifest, row) > 0 else ():
             for each in (row, other):
                 if each not in digests:
-                    digests[each] = _content(manifest.path(each))
+                    digests[each] = file_digest(manifest.path(each))
             if digests[row] == digests[other]:
                 yield row, other, "has the same content as"
 
@@ -128,7 +128,7 @@ def refuse_start(init: str, before: Manifest, after: Manifest) -> None:
     """UserError where the run ``init``, whose weights training starts from, was trained or selected on test videos of
     ``after``, or on a class that ``after`` tests as a new one; ``before`` holds that run's splits."""
     new = set(after.classes("train")) if "train" in after.splits else set()
-    seen = {normalised(before.text(cls)) for cls in before.classes("train")} if "train" in before.splits else set()
+    seen = {normalised(before.text(c)) for split in before.splits if split not in TESTED for c in before.classes(split)}
     learnt = [row for split in before.splits if split not in TESTED for row in before.videos(split)]
     nodes = {key for row in learnt if (key := _node(before, row))}
     named = _namer(before, after)
@@ -145,8 +145,8 @@ def refuse_start(init: str, before: Manifest, after: Manifest) -> None:
         if known := [cls for cls, text in texts.items() if text in seen]:
             which = few(known, SHOWN)
             raise UserError(
-                f"init: {init} was trained on {len(known)} classes that {split} holds as new ones ({which}); "
-                "start from a run that has not seen them"
+                f"init: {init} was trained or selected on {len(known)} classes that {split} holds as new ones "
+                f"({which}); start from a run that has not seen them"
             )
 
 
@@ -181,8 +181,3 @@ def _size(manifest: Manifest, row: Row) -> int:
         return os.stat(manifest.path(row)).st_size
     except OSError:
         return -1
-
-
-def _content(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -229,10 +229,11 @@ def table(done: Studied, method: str) -> pd.DataFrame:
     NaN: not run, so that ``done``, from ``run``, has none.
 
     With several seeds accuracies are means over them, differences are taken seed by seed, and the intervals are over
-    seeds; with one they are over its trials, and ``over`` says which. ``half, videos`` and ``half, classes`` are those
-    over other videos and over other classes. Of another number of ways there is no difference: chance is another. What
-    met fewer of the same episodes is compared on those. ``beyond its interval`` says in words what a difference is. Of
-    labelled videos, new classes have columns of their own. Where ablations have groups, the column ``of`` says which.
+    seeds; with one they are over its trials, and ``over`` says which that of the difference is. ``half, videos`` and
+    ``half, classes`` are those over other videos and over other classes. Of another number of ways there is no
+    difference: chance is another. What met fewer of the same episodes is compared on those. ``beyond its interval``
+    says in words what a difference is. Of labelled videos, new classes have columns of their own. Where ablations have
+    groups, the column ``of`` says which.
     """
     rows, whole = [], done.get(FULL.label, ())
     for ablation in (FULL, *ABLATIONS[method]):
@@ -270,7 +271,7 @@ def _against(same: Sequence[runs.Run], whole: Sequence[runs.Run], what: str = ""
     half, kind = halves.pop(own), own
     if "seeds" in halves:
         half, kind = halves.pop("seeds"), f"{len(gaps)} seeds"
-    row |= {"difference": 100 * mean, "half": 100 * half}
+    row |= {"difference": 100 * mean, "half": 100 * half, "over": kind}
     row |= {f"half, {of}": np.nan if one is None else 100 * one for of, one in halves.items()}
     if {run.id for run in same} <= {run.id for run in whole}:
         return row | {SAID: "the full method itself"}

@@ -125,8 +125,9 @@ def summary(table: pd.DataFrame) -> str:
 
 def _page(table: pd.DataFrame, worlds: pd.DataFrame) -> Iterator[str]:
     yield "# Paper against ours\n"
-    yield summary(table) + " Intervals are 95%: over seeds where there are several, else over the test episodes of one"
-    yield "trained model. A difference is ours minus the paper's, in points; papers print no intervals.\n"
+    yield summary(table) + " Intervals are 95%: over seeds where there are several, else over other"
+    yield "videos, of one trained model: another seed may differ by more. A difference is ours minus the paper's, in"
+    yield "points; papers print no intervals.\n"
     run = table[table["outcome"].isin(REPEATED)].drop(columns=["command", "partial run (%)"])
     run = run.rename(columns={"differs": "other than the recipe"})
     yield from markdown(run.assign(difference=run["difference"].map("{:+.1f}".format)))
@@ -186,8 +187,13 @@ def _joined(part: pd.DataFrame) -> dict:
     test = next((line for line in lines if line["split"] == "test"), {"present": 0, "listed": 0})
     group = {"accuracy": 100 * mean, "half": 100 * half, "seeds": len(part), "run": ", ".join(part["id"])}
     group |= {"coverage": f"{test['present']:,} of {test['listed']:,}", "finished": part["result.finished"].max()}
-    one = "episodes" if repetition.known(first.get("result.test.episodes")) else "videos"
-    return group | {"over": "seeds" if len(part) > 1 else one, "row": first.to_dict()}
+    over = "seeds" if len(part) > 1 else "videos"
+    if len(part) == 1 and repetition.known(first.get("result.test.episodes")):
+        if repetition.known(wider := first.get("result.test.intervals.videos")):
+            group["half"] = 100 * wider
+        else:  # of earlier days
+            over = "episodes"
+    return group | {"over": over, "row": first.to_dict()}
 
 
 def best(ours: Sequence[dict], cell: pd.Series) -> dict | None:

@@ -89,8 +89,8 @@ CLAIMS = {
 
 
 def table(method: str, changes: pd.DataFrame) -> pd.DataFrame:
-    """One row per claim and condition: points in favour of the paper, half the 95% interval (over seeds, of one
-    training over videos), and what they say.
+    """One row per claim and condition: points in favour of the paper, half the 95% interval (over seeds; of one
+    training over its trials, which claims nothing), and what they say.
 
     ``changes``: ``ablations.table`` of the method; a claim of a part holds where the change without it is worse.
     """
@@ -116,10 +116,12 @@ def summary(claims: pd.DataFrame) -> str:
     words = [f"{counts[kind]} {kind}" for kind in KINDS if kind in counts]
     lacking = claims.index.get_level_values("claim").nunique() - len(kinds)
     words += [f"{lacking} have no record" if lacking else ""]
-    compared = int(np.isfinite(claims["half"]).sum())
+    compared = claims[np.isfinite(claims["half"]) & (claims["so"] != ONCE)]["so"]
     found = f"Of {len(kinds) + lacking} claims: {', '.join(filter(None, words))}."
     chance = "comparisons has its own 95%: if nothing differed, about one in twenty would show a difference."
-    return f"{found} Each of the {compared} {chance}" if compared else found
+    blind = int(compared.str.contains(BLIND).sum())
+    searched = f" {blind} of them were searched blindly." if blind else ""
+    return f"{found} Each of the {len(compared)} {chance}{searched}" if len(compared) else found
 
 
 KINDS = ("hold", "hold in part", "hold here and fail there", "fail", "fail in part", "stay open")
@@ -140,7 +142,8 @@ def _measured(method: str, claim: Claim, changes: pd.DataFrame) -> Iterator[tupl
         for where, of in on.items():
             points, half = -row.get(f"{of}difference", np.nan), row.get(f"{of}half", np.nan)
             if not of or np.isfinite(points):  # few-shot methods are judged on new classes alone
-                yield where, points, half, said(points, half)
+                several = str(row.get("over", "")).endswith("seeds") or not np.isfinite(points)
+                yield where, points, half, said(points, half) if several else ONCE
         if claim.frozen:
             columns = [ladder.studied(column, "motion").get(method, []) for column in (ladder.FROZEN, ladder.TUNED)]
             points, half = ladder.apart(*columns) if all(columns) else (np.nan, np.nan)

@@ -109,12 +109,17 @@ def refuse_other(init: str, **wanted: str) -> None:
 
 
 def refuse_start(init: str, kind: type[P], reopen: Callable[[P], Manifest], manifest: Manifest) -> None:
-    """UserError where the run ``init``, whose parameters are of ``kind``, has seen a test video or a new class of
-    ``manifest``; ``reopen`` opens its data."""
-    try:
-        before = reopen(kind.parse(runs.Run(Path(init), Path(init), "finished", None).params))
-    except (UserError, OSError, ValueError) as error:
-        said = " ".join(str(error).split())
-        print(f"init: what {init} was trained on cannot be found out, so test videos may be among it ({said})")
-        return
-    trust.refuse_start(init, before, manifest)
+    """UserError where the run ``init``, whose parameters are of ``kind``, or one that it started from in turn, has seen
+    a test video or a new class of ``manifest``; ``reopen`` opens their data."""
+    seen: set[str] = set()
+    while init and init not in seen:
+        seen.add(init)
+        try:
+            params = kind.parse(runs.Run(Path(init), Path(init), "finished", None).params)
+            before = reopen(params)
+        except (UserError, OSError, ValueError) as error:
+            said = " ".join(str(error).split())
+            print(f"init: what {init} was trained on cannot be found out, so test videos may be among it ({said})")
+            return
+        trust.refuse_start(init, before, manifest)
+        init = params.init

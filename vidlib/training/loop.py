@@ -184,7 +184,7 @@ def fit(
             rate = rate_at(step, steps, warmup, schedule, drops)
             for group in (group for each in own for group in each.param_groups):
                 group["lr"] = group["peak"] * rate
-            take_step(scaling, own)
+            take_step(scaling, own, math.isfinite(norm))
             record |= {"lr": lr * rate, "grad_norm": norm if math.isfinite(norm) else None}
             record |= getattr(method, "watched", dict)()
             trained = time.perf_counter()

@@ -29,7 +29,7 @@ from vidlib.params.few_shot import RunParams
 from vidlib.params.video_text import VideoTextRunParams
 from vidlib.results import cost, runs, trust
 from vidlib.results.identity import Identity, code_digest
-from vidlib.training import checkpoints, compiling, memory, micro_batches, processes, reading
+from vidlib.training import across, checkpoints, compiling, memory, micro_batches, processes, reading
 from vidlib.training.loop import METRICS, WEIGHTS, Fit, fit
 from vidlib.training.tracking import Tracker
 
@@ -61,7 +61,7 @@ class Work(ABC):
 
     def contents(self) -> Mapping[str, Path]:
         """Further parameters that name files or folders, each by what it names."""
-        return {}
+        return {"init": across.weights(self.params.init)} if self.params.init else {}
 
     def digests(self) -> Mapping[str, str]:
         """Further digests of what is read."""

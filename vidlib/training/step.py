@@ -162,11 +162,12 @@ def _blocks_above(names: Sequence[str]) -> dict[str, int]:
     return above
 
 
-def take_step(scaling: Any, optimizers: Sequence[torch.optim.Optimizer]) -> None:
-    """One step of every optimiser that has a gradient; a loss scaler is updated once, after the last of them."""
+def take_step(scaling: Any, optimizers: Sequence[torch.optim.Optimizer], finite: bool = True) -> None:
+    """One step of every optimiser that has a gradient; a loss scaler is updated once, after the last of them. Where the
+    norm of all gradients is not ``finite`` none steps: clipping has spread it to those of every optimiser."""
     scaler = getattr(scaling, "scaler", None)
     for optimizer in optimizers:
-        if any(p.grad is not None for group in optimizer.param_groups for p in group["params"]):
+        if finite and any(p.grad is not None for group in optimizer.param_groups for p in group["params"]):
             optimizer.step() if scaler is None else scaler.step(optimizer)
         optimizer.zero_grad(set_to_none=True)
     if scaler is not None:

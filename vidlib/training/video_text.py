@@ -4,7 +4,7 @@ labelled clips.
 ``torchrun -m vidlib.training.video_text --params FILE`` does a run in several processes.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -187,9 +187,6 @@ class LabelledClips(running.Work):
     @property
     def bases(self) -> tuple[Manifest, ...]:
         return self.planned.bases
-
-    def contents(self) -> Mapping[str, Path]:
-        return {"init": across.weights(self.params.init)} if self.params.init else {}
 
     def refuse_test_data(self) -> None:
         refuse_test_data(self.params, self.planned)

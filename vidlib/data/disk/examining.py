@@ -1,12 +1,12 @@
 """One video file decoded from end to end: what is in it, and what is odd about it. Runs in a child process."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import av
 
+from vidlib.basics.digests import file_digest
 from vidlib.data import video
 from vidlib.data.guard import beat
 from vidlib.data.video import VideoError
@@ -76,9 +76,7 @@ def examine(path: Path) -> Examined:
         odd.append(f"the rotation changes at frame {max(turns.values())}")
     if steps and 0 < UNEVEN * steps[0] < steps[-1]:  # AVI keeps no times: those that FFmpeg makes up may stand still
         odd.append(f"the rate varies: {1e3 * steps[0]:.0f} to {1e3 * steps[-1]:.0f} ms between frames")
-    with open(path, "rb") as file:
-        content = hashlib.file_digest(file, "sha256").hexdigest()
     (width, height), turn = next(iter(sizes)), next(iter(turns), None)
     if turn and abs(turn[1]) > abs(turn[0]):
         width, height = height, width
-    return Examined(count, header, seconds, rate, width, height, "; ".join(damage), tuple(odd), content)
+    return Examined(count, header, seconds, rate, width, height, "; ".join(damage), tuple(odd), file_digest(path))

@@ -20,7 +20,7 @@ from vidlib.studies.verify import checks, replay, together
 from vidlib.studies.verify.subject import Subject
 
 ALONE = (*checks.CHECKS, replay.weights)
-TOGETHER = (together.twins, together.once, together.tests, together.costs, together.bands)
+TOGETHER = (together.twins, together.strangers, together.once, together.tests, together.costs, together.bands)
 REPLAYING = 20.0  # seconds after which no other run is replayed
 
 

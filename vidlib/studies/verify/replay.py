@@ -78,16 +78,17 @@ class Chosen:
 
 def replay(it: Subject) -> Iterator[str]:
     """Some of its test episodes, answered anew by its method with its weights, come out as on record, near ties apart:
-    which ones hangs on all of its answers, so that an answer that was changed is not known to be safe."""
+    which ones is drawn anew each time, so that no changed answer is known to be safe."""
     p, run = it.params, folder_of(it)
     method = few_shot.trained_method(run)[1] if run and it.fit else few_shot.open_method(p).eval()
     split = few_shot.open_split(p, it.work.manifest, method.backbone, it.report)
-    draw = np.random.default_rng(int(it.signature[0][:16], 16))
-    chosen = np.sort(draw.permutation(p.test_episodes)[:EPISODES])
-    listed = (split.clips, Chosen(split.sampler, chosen), len(chosen), split.text)
-    again = evaluate(method, *listed, device=p.device, precision=p.precision, label=f"replaying {it.run.id}")
-    stored = it.tests[it.report]
-    then = stored.hits[np.isin(stored.episode, chosen)]
-    other = int(((again.hits != then) & (again.margin >= NEAR)).sum())
-    if other:
-        yield f"{other} of {len(then)} answers are others when {len(chosen)} of its test episodes are replayed"
+    samplers = {it.report: split.sampler} | it.work.further()
+    chosen = np.sort(np.random.default_rng().permutation(p.test_episodes)[: EPISODES // len(samplers)])
+    for name, sampler in samplers.items():
+        listed = (split.clips, Chosen(sampler, chosen), len(chosen), split.text)
+        again = evaluate(method, *listed, device=p.device, precision=p.precision, label=f"replaying {it.run.id}")
+        stored = it.tests[name]
+        then = stored.hits[np.isin(stored.episode, chosen)]
+        other = int(((again.hits != then) & (again.margin >= NEAR)).sum())
+        if other:
+            yield f"{other} of {len(then)} answers to {name} are others when {len(chosen)} of its episodes are replayed"

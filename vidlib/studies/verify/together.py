@@ -26,7 +26,7 @@ from vidlib.studies.verify.subject import Subject, drawn, listed
 CURVES = ("accuracy", "val accuracy", "training loss")
 LIVED = ("method", "arguments", "backbone", "dataset", "seed", "lr", "frames", "shot", "train_episodes", "epochs")
 TELLING = 50  # right answers, and wrong ones, at least, where equal answers are no chance
-LONG, APART = 10_000, 0.01  # answers of a list; the least share in which runs that differ in LIVED differ (2.9% here)
+LONG, APART = 5_000, 0.02  # answers of a list; the least share in which runs that differ in LIVED differ (2.9% here)
 SIZED = ("method", "arguments", "backbone", "dataset", "test_dataset", "protocol", "frames")
 LEAST = 6.0  # points that a band of accuracies reaches at least; of a loss a quarter of it
 
@@ -80,13 +80,32 @@ def _near_twins(subjects: Sequence[Subject]) -> Said:
             for first, others in same[:i]:
                 differ = int(np.bitwise_count(packed ^ others).sum())
                 copied = differ < APART * number and it.signature[0] != first.signature[0]
-                if copied and _unlike(it, first):
+                close = _unlike(it, first) == ["arguments"] and number < 2 * LONG  # an ablation may change few answers
+                if copied and _unlike(it, first) and not close:
                     yield it, f"all but {differ} of its answers to {test} are those of {first.run.id}"
 
 
 def _unlike(it: Subject, other: Subject) -> list[str]:
     """In what two runs differ that ought to show in their answers."""
     return [name for name in LIVED if it.values.get(name) != other.values.get(name)]
+
+
+def strangers(subjects: Sequence[Subject]) -> Said:
+    """The answers of a kind's seeds hang together: some episodes are easier than others. Invented ones do not."""
+    for same in _kinds([it for it in subjects if it.fit and it.kept]).values():
+        for it in same:
+            others = [other for other in same if other is not it]
+            for where, (number, packed) in it.bits.items() if others else ():
+                each = [_phi(packed, other.bits[where][1], number) for other in others if where in other.bits]
+                if number >= LONG and each and max(each) < 5 / math.sqrt(number):
+                    yield it, f"its answers to {where[0]} have nothing in common with those of other seeds of its kind"
+
+
+def _phi(one: np.ndarray, other: np.ndarray, number: int) -> float:
+    """The correlation of right and wrong in two lists of bits; 1 where one of them never varies."""
+    a, b, both = (int(np.bitwise_count(bits).sum()) / number for bits in (one, other, one & other))
+    spread = a * (1 - a) * b * (1 - b)
+    return (both - a * b) / math.sqrt(spread) if spread else 1.0
 
 
 def once(subjects: Sequence[Subject]) -> Said:
