@@ -370,12 +370,22 @@ def test_invented_answers_of_one_seed_are_found(true, monkeypatch):
     draw = np.random.default_rng(0)
     easy, coin = draw.random(4000) < 0.5, draw.random(4000)
     own = [easy ^ (draw.random(4000) < 0.3) for _ in range(2)] + [coin < 0.5]
-    monkeypatch.setattr(together, "LONG", 4000)
+    monkeypatch.setattr(together, "SURE", 4000)
     monkeypatch.setattr(together, "kind", lambda it: "one")
     for it, right in zip(subjects, own, strict=True):
         it.bits = {("test", "a list"): (4000, np.packbits(right))}
     (found_one,) = together.strangers(subjects)
     assert found_one[0] is subjects[2] and "nothing in common" in found_one[1]
+
+
+def test_parameters_that_every_seed_overstates_are_counted_anew(true, tmp_path):
+    forged = Forged(true, tmp_path / "records")
+    for number in range(4):
+        own = json.loads(forged.file(number).read_text())
+        own["result"]["cost"]["trainable"] += 1000
+        forged.file(number).write_text(json.dumps(own))
+    verdict, checks = found(forged.root)
+    assert checks == {"costs"} and "and its method has" in verdict.findings[0].said
 
 
 def test_what_cannot_be_read_does_not_hide_the_rest(true, tmp_path):
