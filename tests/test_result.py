@@ -11,7 +11,7 @@ from docs import result
 from vidlib.basics.errors import UserError
 from vidlib.params.notebooks import MODELS
 from vidlib.results.intervals import over_seeds, seed_interval
-from vidlib.studies import ablations, evidence, ladder, paper_claims, records, tables, verify
+from vidlib.studies import ablations, evidence, ladder, paper_claims, price_of_test, records, tables, verify
 
 
 def test_the_table_in_readme_is_that_of_the_records():
@@ -268,6 +268,23 @@ def test_the_first_cell_of_m2clip_says_what_came_out():
     assert abs(mean) < half and "which is not apart from 12.0" in said
     assert "Of the paper's seven claims five stay open" in said
     assert re.search("Of 7 claims: .* 5 stay open", paper_claims.summary(paper_claims.table("m2clip", table)))
+
+
+def test_what_choosing_on_test_gives():
+    """In README and in comparison.ipynb."""
+    gained = price_of_test.read()
+    twelve = gained[gained["k"] == max(price_of_test.COMPARED)].set_index("method")
+    row, rest = twelve.loc[price_of_test.POOLED], twelve.drop(index=price_of_test.POOLED)
+    assert len(rest) == 10 and set(rest["seeds"]) == {price_of_test.SEEDS}
+    text = "\n".join(cell.source for cell in nbformat.read(result.ROOT / "notebooks" / "comparison.ipynb", 4).cells)
+    most = f"{row['gain']:.1f} ± {row['interval']:.1f} points"
+    assert f"gives {most} on the frozen clip-mini" in result.README.read_text()
+    assert f"test gives {most} more than val (± over methods), {row['other']:.2f} of which" in text
+    said = {name: f"{one['gain']:.1f} ± {one['interval']:.1f}" for name, one in rest.iterrows()}
+    assert f"TRX ({said['TRX']}) and CLIP-FSAR ({said['CLIP-FSAR']})" in text
+    assert f"MA-FSAR has {said['MA-FSAR']},\nevery other at most 0.3." in text
+    assert rest["gain"].drop(["TRX", "CLIP-FSAR", "MA-FSAR"]).max() < 0.35
+    assert not [*gained[gained["method"] == price_of_test.POOLED].sort_values("k")["gain"].diff() < 0].count(True)
 
 
 def test_readme_names_the_best_shortcut_on_motion():
