@@ -9,14 +9,12 @@ pay). Every reader's frames are compared with PyAV's before anything is timed; r
 import sys
 import tempfile
 from collections.abc import Callable
-from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 import pandas as pd
 
-from benchmarks.measure import wall_seconds
+from benchmarks.measure import render, wall_seconds
 from vidlib.data import video
 from vidlib.data.sampling import segment_indices
 
@@ -26,20 +24,6 @@ CLIPS = {  # height, width, frames, frames between keyframes
     "long, 240 x 320, 300 frames, keyframe each 250": (240, 320, 300, 250),
     "long, 240 x 320, 300 frames, keyframe each 12": (240, 320, 300, 12),
 }
-
-
-def render(path: Path, height: int, width: int, frames: int, group: int) -> None:
-    """An H.264 clip of moving noise, blurred so that it compresses as pictures do."""
-    blocks = np.random.default_rng(0).integers(0, 256, (height // 8 + 2, width // 8 + 2, 3), dtype=np.uint8)
-    still = blocks.repeat(8, 0).repeat(8, 1)[:height, :width]
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=25, options={"g": str(group)})
-        stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
-        for index in range(frames):
-            frame = av.VideoFrame.from_ndarray(np.roll(still, (index, 2 * index), (0, 1)), format="rgb24")
-            frame.pts, frame.time_base = index, Fraction(1, 25)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
 
 
 def per_second(readers: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:

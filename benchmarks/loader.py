@@ -19,7 +19,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -29,7 +28,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from benchmarks.measure import verdict, wall_seconds
+from benchmarks.measure import render, verdict, wall_seconds
 from vidlib.data import video
 from vidlib.data.clips import Clips, chance
 from vidlib.data.episodes import EpisodeDataset, EpisodeSampler
@@ -40,34 +39,19 @@ from vidlib.data.transforms import ClipTransform
 
 HEIGHT, WIDTH, LENGTH, GROUP, SIZE = 240, 320, 90, 12, 224
 KINDS = {  # ending -> codec, options
-    "mp4": ("libx264", {"g": str(GROUP), "preset": "veryfast"}),
-    "webm": ("libvpx-vp9", {"g": str(GROUP), "deadline": "realtime", "cpu-used": "8"}),
-    "avi": ("mpeg4", {"g": str(GROUP), "q": "5"}),
+    "mp4": ("libx264", {"preset": "veryfast"}),
+    "webm": ("libvpx-vp9", {"deadline": "realtime", "cpu-used": "8"}),
+    "avi": ("mpeg4", {"q": "5"}),
 }
 CLASSES, VIDEOS, FRAMES, EPISODES = 3, 2, (8, 32), 6
 MEAN, STD = (0.481, 0.458, 0.408), (0.269, 0.261, 0.276)
-
-
-def render(path: Path, shift: int, codec: str, options: dict[str, str]) -> None:
-    """Moving blocks."""
-    blocks = np.random.default_rng(shift).integers(0, 256, (HEIGHT // 8 + 2, WIDTH // 8 + 2, 3), dtype=np.uint8)
-    still = blocks.repeat(8, 0).repeat(8, 1)[:HEIGHT, :WIDTH]
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=25, options=options)
-        stream.height, stream.width, stream.pix_fmt = HEIGHT, WIDTH, "yuv420p"
-        for index in range(LENGTH):
-            picture = np.roll(still, (index, (1 + shift % 3) * index), (0, 1))
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-            frame.pts, frame.time_base = index, Fraction(1, 25)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
 
 
 def manifest(folder: Path, ending: str) -> Manifest:
     rows = tuple(Row(f"{c}/{v}", f"class {c}", "train") for c in range(CLASSES) for v in range(VIDEOS))
     files = {row.video: f"{row.video.replace('/', '-')}.{ending}" for row in rows}
     for shift, row in enumerate(rows):
-        render(folder / files[row.video], shift, *KINDS[ending])
+        render(folder / files[row.video], HEIGHT, WIDTH, LENGTH, GROUP, *KINDS[ending], shift)
     return Manifest("loader", rows, folder, files)
 
 

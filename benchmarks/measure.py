@@ -1,13 +1,16 @@
-"""What the benchmarks share: time, time in matrix products, memory."""
+"""What the benchmarks share: time, time in matrix products, memory, clips."""
 
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from fractions import Fraction
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import av
+import numpy as np
 import torch
 
 
@@ -55,6 +58,31 @@ def peak_bytes(work: Callable[[], Any]) -> int:
         profiler.export_chrome_trace(str(file))
         events = json.loads(file.read_text())["traceEvents"]
     return max(event["args"]["Total Allocated"] for event in events if event["name"] == "[memory]")
+
+
+def render(
+    path: Path,
+    height: int,
+    width: int,
+    frames: int,
+    group: int,
+    codec: str = "libx264",
+    options: Mapping[str, str] | None = None,
+    shift: int = 1,
+) -> None:
+    """A clip of moving noise, blurred so that it compresses as pictures do, a keyframe each ``group`` frames; another
+    ``shift`` is another clip."""
+    blocks = np.random.default_rng(shift).integers(0, 256, (height // 8 + 2, width // 8 + 2, 3), dtype=np.uint8)
+    still = blocks.repeat(8, 0).repeat(8, 1)[:height, :width]
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25, options={"g": str(group), **(options or {})})
+        stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
+        for index in range(frames):
+            picture = np.roll(still, (index, (1 + shift % 3) * index), (0, 1))
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = index, Fraction(1, 25)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
 
 
 def verdict(met: bool) -> str:

@@ -41,3 +41,10 @@ def worlds() -> None:
     from vidlib.data.catalogue import benchmarks
 
     benchmarks.load("motion")
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty data folder."""
+    monkeypatch.setenv("VIDLIB_DATA", str(tmp_path / "data"))
+    return tmp_path / "data"

@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.backbones.interrupted import goes_on
 from vidlib.backbones import clip
 from vidlib.backbones.clip_mini import WEIGHTS_SHA256, train
 from vidlib.basics.errors import UserError
@@ -63,26 +64,8 @@ def small(monkeypatch):
 
 
 def test_an_interrupted_training_goes_on_as_if_undisturbed(small, monkeypatch, tmp_path):
-    straight = train.train(tmp_path / "straight.safetensors", steps=5)
-    real, calls = train.contrastive_loss, []
-
-    def interrupted(*arguments):
-        calls.append(1)
-        if len(calls) == 4:
-            raise KeyboardInterrupt
-        return real(*arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(train, "contrastive_loss", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            train.train(tmp_path / "broken.safetensors", steps=5)
-    assert (tmp_path / "broken.checkpoint.pt").is_file() and not (tmp_path / "broken.safetensors").exists()
-    train.train(tmp_path / "broken.safetensors", steps=5)
-    one, other = (load_file(tmp_path / f"{name}.safetensors") for name in ("straight", "broken"))
-    assert all(torch.equal(one[name], other[name]) for name in one)
-    assert not list(tmp_path.glob("*.pt"))
-    assert [line["step"] for line in straight] == [0, 4]
-    fresh = clip.load("clip-mini", str(tmp_path / "straight.safetensors"))
+    straight = goes_on(train, "contrastive_loss", tmp_path, monkeypatch)
+    fresh = clip.load("clip-mini", str(straight))
     assert not torch.equal(fresh.visual.proj, clip.load("clip-mini", "clip-mini").visual.proj)
 
 

@@ -7,8 +7,8 @@ import re
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 
+from tests.backbones.interrupted import goes_on
 from vidlib.backbones import resnet
 from vidlib.backbones.resnet_mini import WEIGHTS_SHA256, train
 from vidlib.basics.errors import UserError
@@ -94,26 +94,8 @@ def small(monkeypatch):
 
 
 def test_an_interrupted_training_goes_on_as_if_undisturbed(small, monkeypatch, tmp_path):
-    straight = train.train(tmp_path / "straight.safetensors", steps=5)
-    real, calls = train.nt_xent, []
-
-    def interrupted(*arguments):
-        calls.append(1)
-        if len(calls) == 4:
-            raise KeyboardInterrupt
-        return real(*arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(train, "nt_xent", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            train.train(tmp_path / "broken.safetensors", steps=5)
-    assert (tmp_path / "broken.checkpoint.pt").is_file() and not (tmp_path / "broken.safetensors").exists()
-    train.train(tmp_path / "broken.safetensors", steps=5)
-    one, other = (load_file(tmp_path / f"{name}.safetensors") for name in ("straight", "broken"))
-    assert all(torch.equal(one[name], other[name]) for name in one)
-    assert not list(tmp_path.glob("*.pt"))
-    assert [line["step"] for line in straight] == [0, 4]
-    fresh = resnet.load("resnet-mini", str(tmp_path / "straight.safetensors"))
+    straight = goes_on(train, "nt_xent", tmp_path, monkeypatch)
+    fresh = resnet.load("resnet-mini", str(straight))
     shipped = resnet.load("resnet-mini", "resnet-mini")
     assert not torch.equal(fresh.trunk.layer4[0].conv1.weight, shipped.trunk.layer4[0].conv1.weight)
 

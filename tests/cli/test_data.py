@@ -13,12 +13,7 @@ from vidlib import cli
 from vidlib.data.catalogue import entries
 
 SHARED = Path(os.environ.get("VIDLIB_SHARED") or Path(__file__).resolve().parents[3] / "shared") / "splits" / "lists"
-
-
-@pytest.fixture(autouse=True)
-def data(tmp_path, monkeypatch):
-    monkeypatch.setenv("VIDLIB_DATA", str(tmp_path / "data"))
-    return tmp_path / "data"
+pytestmark = pytest.mark.usefixtures("data")
 
 
 def said(capsys, *arguments: object) -> list[str]:

@@ -5,12 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.data.fake_disk import data, identity, lay, published
+from tests.data.fake_disk import identity, lay, published
 from tests.data.small import write_clip
 from vidlib.basics.errors import UserError
 from vidlib.cli import data as commands
-
-__all__ = ["data"]
 
 
 def _run(*arguments: str) -> list[str]:

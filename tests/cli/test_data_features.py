@@ -6,10 +6,7 @@ from tests.cli.test_data_disk import _run
 from tests.data.small import write_folder
 from vidlib.basics.errors import UserError
 
-
-@pytest.fixture(autouse=True)
-def _data(monkeypatch, tmp_path):
-    monkeypatch.setenv("VIDLIB_DATA", str(tmp_path / "data"))
+pytestmark = pytest.mark.usefixtures("data")
 
 
 def test_embed_list_export_import(tmp_path):

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-
 from vidlib.data.catalogue import benchmarks
 from vidlib.data.manifest import Row
 
@@ -58,10 +56,3 @@ def lay(root: Path, names: Sequence[str], content: bytes = b"x") -> None:
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(content)
-
-
-@pytest.fixture
-def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty data folder."""
-    monkeypatch.setenv("VIDLIB_DATA", str(tmp_path / "data"))
-    return tmp_path / "data"

@@ -75,13 +75,6 @@ def batch(
     return EpisodeBatch(clips(sum(shots)), labels, clips(queries), all_text[class_ids], targets)
 
 
-def one(whole: EpisodeBatch, e: int) -> EpisodeBatch:
-    """Episode ``e`` of a batch, as a batch."""
-    at = slice(e, e + 1)
-    targets = Targets(whole.targets.query_labels[at], whole.targets.class_ids[at], whole.targets.all_text)
-    return EpisodeBatch(whole.support[at], whole.support_labels[at], whole.query[at], whole.text[at], targets)
-
-
 def same(a: torch.Tensor, b: torch.Tensor, tolerance: float = 1e-5) -> bool:
     return torch.allclose(a, b, rtol=tolerance, atol=tolerance)
 
@@ -99,7 +92,6 @@ __all__ = [
     "batch",
     "clip_resnet",
     "make",
-    "one",
     "resnet",
     "same",
     "shaken",

@@ -6,12 +6,13 @@ import inspect
 import pytest
 import torch
 
-from tests.methods.small import BASELINES, FRAMES, NAMES, UNTRAINED, WAY, backbone, batch, make, one, resnet, same
+from tests.methods.small import BASELINES, FRAMES, NAMES, UNTRAINED, WAY, backbone, batch, make, resnet, same
 from vidlib import methods
 from vidlib.basics.errors import UserError
 from vidlib.methods.base import arithmetic_mix, class_means, class_rows, cosine
 from vidlib.params.few_shot import RunParams
 from vidlib.results import cost
+from vidlib.testing.checks import one
 from vidlib.training import checkpoints
 
 TRAINED = [name for name in NAMES if name not in UNTRAINED]

@@ -9,7 +9,7 @@ from timm.models.resnet import BasicBlock, ResNet
 from torch import nn
 
 from tests.literal import gghm as literal
-from tests.methods.small import FRAMES, WAY, batch, make, one, same, shaken
+from tests.methods.small import FRAMES, WAY, batch, make, same, shaken
 from vidlib import methods
 from vidlib.backbones.resnet import ResNetBackbone
 from vidlib.basics.errors import UserError
@@ -17,6 +17,7 @@ from vidlib.layers.dense_temporal import ChannelRelation, PatchRelation
 from vidlib.layers.graph import initial_edges
 from vidlib.matching import hybrid
 from vidlib.methods import gghm
+from vidlib.testing.checks import one
 
 FORMS = [
     {},

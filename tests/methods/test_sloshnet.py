@@ -10,12 +10,13 @@ from torch import nn
 
 from tests.conftest import golden
 from tests.literal import sloshnet as literal
-from tests.methods.small import FRAMES, WAY, batch, make, one, same, shaken
+from tests.methods.small import FRAMES, WAY, batch, make, same, shaken
 from vidlib import methods
 from vidlib.backbones.resnet import ResNetBackbone
 from vidlib.basics.errors import UserError
 from vidlib.layers.fusion_search import FusionCell, SpatialModulation
 from vidlib.methods.sloshnet import DEFECTS
+from vidlib.testing.checks import one
 
 STAGES = (8, 16, 32, 64)
 

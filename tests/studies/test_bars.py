@@ -7,8 +7,10 @@ import pytest
 from vidlib.params.by_recipe import by_recipe
 from vidlib.studies import bars
 from vidlib.training import few_shot
+from vidlib.training.evaluate_episodes import evaluate
 
 WHOLE = os.environ.get("VIDLIB_BARS") == "all"
+APART = 5.0  # points between val and test of a trained method on motion, at most
 
 
 @pytest.mark.parametrize(
@@ -24,9 +26,12 @@ def test_every_bar_holds(world, tower):
 
 
 @pytest.mark.skipif(not WHOLE, reason="trains three methods, 15 minutes; VIDLIB_BARS=all does it")
-@pytest.mark.parametrize("method", bars.METHODS)
+@pytest.mark.parametrize("method", ["ma_fsar", "aim", "trx"])
 def test_val_is_as_hard_as_test_for_a_trained_method(method):
     p = by_recipe(method, {"dataset": "motion", "shot": 1})
     manifest = few_shot.open_manifest(p)
-    val, test = bars.val_beside_test(few_shot.run(p, manifest), manifest)
-    assert abs(test - val) <= bars.APART, f"{method}: val {val:.1f}, test {test:.1f}"
+    run = few_shot.run(p, manifest)
+    trained, opened = few_shot.open_trained(run, manifest, "val")
+    val = 100 * evaluate(trained, opened.clips, opened.sampler, run.params["test_episodes"], opened.text).accuracy
+    test = 100 * run.result["test"]["accuracy"]
+    assert abs(test - val) <= APART, f"{method}: val {val:.1f}, test {test:.1f}"

@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from tests import cells
-from tests.data.small import write_folder
 from tests.methods.small import make
 from vidlib.methods.sloshnet import SloshNet
 from vidlib.params.by_recipe import SloshNetParams, frozen
@@ -18,24 +17,9 @@ from vidlib.viz import architecture_search
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory):
-    """The run of a SloshNet with one training step, all its changes, and what came of them."""
-    root = tmp_path_factory.mktemp("at_test")
-    p = RunParams(
-        method="sloshnet",
-        dataset=f"folder:{write_folder(root / 'clips', classes=7, clips=3)}",
-        backbone="resnet-mini",
-        pretrained="",
-        way=2,
-        frames=2,
-        train_episodes=1,
-        val_episodes=0,
-        test_episodes=2,
-        metric_scale=0.1,
-        device="cpu",
-        runs=str(root / "runs"),
-    )
-    manifest, run = few_shot.open_manifest(p), few_shot.run(p)
+def done(sloshnet):
+    """The run of a SloshNet, all its changes, and what came of them."""
+    p, manifest, run = sloshnet
     changes = changed_at_test.sloshnet(few_shot.open_trained(run, manifest)[0])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(changed_at_test, "WHOLE", 3)

@@ -62,7 +62,7 @@ def asked(videos, **values) -> PredictParams:
 
 
 def clips(files, tower) -> torch.Tensor:
-    """Files [N T C H W] as a test reads them, without ``predicting``."""
+    """Files [N T C H W] as a test reads them, without ``guess``."""
     look = ClipTransform(tower.image_size, tower.mean, tower.std, train=False)
     return torch.stack([look((whole := video.read_all(f))[segment_indices(len(whole), 2)]) for f in files])
 

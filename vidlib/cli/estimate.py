@@ -1,6 +1,6 @@
 """``vidlib estimate``: what a run will take, from ten of its own training episodes (or batches) and ten of its tests.
 
-``measuring`` measures; here it is extrapolated to all episodes, seeds and videos. What was measured is kept in
+``training.trial`` measures; here it is extrapolated to all episodes, seeds and videos. What was measured is kept in
 ``<runs>/estimates/``, where ``vidlib sweep`` reads it.
 """
 

@@ -15,10 +15,7 @@ from vidlib.data.catalogue import benchmarks
 from vidlib.data.manifest import Manifest
 from vidlib.data.sampling import segment_indices
 from vidlib.data.world import oracle
-from vidlib.results import runs
 from vidlib.studies import shortcuts
-from vidlib.training import few_shot
-from vidlib.training.evaluate_episodes import evaluate
 
 ORACLE, PLACE = "oracle: the drawn paths", "the actor's place in one frame"
 DISTANCE = "told: how far the two are in one frame"  # no bar: it is what a method has to read, and no tower here does
@@ -31,8 +28,6 @@ TRICKS = (  # every shortcut whose name begins so
     "file",
     PLACE,
 )
-APART = 5.0  # points between val and test of a trained method on motion, at most
-METHODS = ("ma_fsar", "aim", "trx")  # of which that is asked
 
 
 class Bar(NamedTuple):
@@ -94,14 +89,14 @@ def _asked(measured: pd.DataFrame) -> Iterator[tuple[Bar, Any]]:
             yield bar, line
 
 
-def _own(manifest: Manifest, episodes: int, frames: int = 8) -> Mapping[str, Mapping[str, Tensor]]:
+def _own(manifest: Manifest, episodes: int) -> Mapping[str, Mapping[str, Tensor]]:
     """The oracle, and the actor's place and the two things' distance in the one frame that is best on val: similarities
     of the videos of a split."""
     told: dict[str, dict[str, Tensor]] = {ORACLE: {}, PLACE: {}, DISTANCE: {}}
     for split in shortcuts.SPLITS:
         videos = [row.video for row in manifest.videos(split)]
         told[ORACLE][split] = torch.from_numpy(oracle.similarity(manifest.name, videos))
-        at = torch.stack([_places(manifest.name, video, frames) for video in videos], dim=1)  # [T V 2 2]
+        at = torch.stack([_places(manifest.name, video) for video in videos], dim=1)  # [T V 2 2]
         told[PLACE][split] = -torch.cdist(at[:, :, 0], at[:, :, 0])
         gap = (at[:, :, 0] - at[:, :, 1]).norm(dim=-1, keepdim=True)
         told[DISTANCE][split] = -torch.cdist(gap, gap)
@@ -112,13 +107,6 @@ def _own(manifest: Manifest, episodes: int, frames: int = 8) -> Mapping[str, Map
     return told
 
 
-def _places(world: str, video: str, frames: int) -> Tensor:
+def _places(world: str, video: str) -> Tensor:
     count = len(oracle.shot(world, video).actors)
-    return torch.from_numpy(oracle.places(world, video, segment_indices(count, frames)))
-
-
-def val_beside_test(run: runs.Run, manifest: Manifest) -> tuple[float, float]:
-    """The accuracy of a finished run on as many val episodes as it was tested on, and on test; in per cent."""
-    method, val = few_shot.open_trained(run, manifest, "val")
-    tested = evaluate(method, val.clips, val.sampler, run.params["test_episodes"], val.text)
-    return 100 * tested.accuracy, 100 * run.result["test"]["accuracy"]
+    return torch.from_numpy(oracle.places(world, video, segment_indices(count, 8)))

@@ -191,12 +191,12 @@ def costs(p: ComparisonParams, studied: Studied) -> pd.DataFrame:
 # ---------------------------------------------------------------- published figures
 
 
-def count(method: str, backbone: str, dataset: str = "ssv2_small", shot: int = 1, classes: int = 64) -> float:
-    """Millions of parameters that ``method`` trains on ``backbone`` by its recipe of ``dataset``."""
+def count(method: str, backbone: str, dataset: str = "ssv2_small", shot: int = 1) -> float:
+    """Millions of parameters that ``method`` trains on ``backbone`` by its recipe of ``dataset``; of 64 classes."""
     params = by_recipe(method, {"dataset": dataset, "shot": shot, "backbone": backbone})
     with torch.device("meta"):
         trunk = backbones.load(backbone, "")
-        built = methods.build(params, trunk, **methods.taken(method, classes=classes))
+        built = methods.build(params, trunk, **methods.taken(method, classes=64))
     return sum(p.numel() for p in built.trainable().values()) / 1e6
 
 

@@ -57,10 +57,10 @@ def by_alpha(p: GgHMParams, trained: Sequence[runs.Run]) -> tuple[pd.DataFrame, 
 
 
 def one_episode(
-    p: GgHMParams, manifest: Manifest, method: GgHM, val: Split, index: int = 0
+    p: GgHMParams, manifest: Manifest, method: GgHM, val: Split
 ) -> tuple[dict[str, np.ndarray], np.ndarray, list[str]]:
-    """A val episode with ``SHOWN`` queries a class, or as many as fit, before and after the graph's
-    guidance, and the edges that guide.
+    """The first val episode with ``SHOWN`` queries a class, or as many as fit, before and after the graph's guidance,
+    and the edges that guide.
 
     -> panels [Q W] in 0 to 1, the queries' classes [Q], the classes' names. Similarities are softmax of the logits;
     "before" is the same trained model with the guidance left out.
@@ -68,7 +68,7 @@ def one_episode(
     fewest = min(Counter(row.cls for row in manifest.videos("val")).values())
     shown = max(1, min(SHOWN, fewest - p.shot))
     sampler = EpisodeSampler(manifest, "val", p.way, p.shot, shown, EVALUATION_SEED)
-    episode = sampler[index]
+    episode = sampler[0]
     batch = place(make_fabric(p.device, p.precision), assemble(val.clips, [episode], val.text, train=False))
     method = method.to(batch.support.device).eval()
     with torch.no_grad():

@@ -33,17 +33,15 @@ def text_similarities(run: runs.Run, split: str) -> tuple[np.ndarray, list[str]]
     return means, [manifest.text(cls) for cls in classes]
 
 
-def attention_maps(
-    trained: Mapping[str, runs.Run], split: str = "val", row: int = 0
-) -> tuple[np.ndarray, dict[str, Tensor], dict[str, Tensor], str]:
-    """The frames of one video; of each run the class token's last-layer maps [T gh gw] and the weight of each frame
-    in what the temporal attention of its head looks at [T] (none for heads without one); the video's class."""
+def attention_maps(trained: Mapping[str, runs.Run]) -> tuple[np.ndarray, dict[str, Tensor], dict[str, Tensor], str]:
+    """The frames of val's first video; of each run the class token's last-layer maps [T gh gw] and the weight of each
+    frame in what the temporal attention of its head looks at [T] (none for heads without one); the video's class."""
     frames, maps, times, cls = None, {}, {}, ""
     for name, run in trained.items():
         params, opened = video_text.open_trained(run)
         method = opened.method
-        clips = video_text.open_views(params, method, opened.manifest, split)[0]
-        clip = clips.test(row)
+        clips = video_text.open_views(params, method, opened.manifest, "val")[0]
+        clip = clips.test(0)
         with torch.no_grad(), capture_attention(method) as weights, _frame_weights(method) as over_time:
             method.embed(clip[None])
         last = weights[method.backbone.layers - 1, "local"]
@@ -52,19 +50,19 @@ def attention_maps(
         if over_time:
             times[label(name)] = over_time[0]
         frames = filmstrip.to_uint8(clip, method.backbone.mean, method.backbone.std)
-        cls = opened.manifest.text(clips.rows[row].cls)
+        cls = opened.manifest.text(clips.rows[0].cls)
     return frames, maps, times, cls
 
 
 def gradcam_maps(
-    manifest: Manifest, found: Mapping[str, runs.Run], *, episode: int = 0, query: int = 0, **options: Any
+    manifest: Manifest, found: Mapping[str, runs.Run], *, query: int = 0, **options: Any
 ) -> tuple[np.ndarray, str, dict[str, Tensor]]:
-    """For a query of an episode of val: its frames ``[T H W 3]``, its class, and for the trained method of each run its
-    map ``[T h w]`` for that class; ``options`` go to ``gradcam.query_map``."""
+    """For a query of the first episode of val: its frames ``[T H W 3]``, its class, and for the trained method of each
+    run its map ``[T h w]`` for that class; ``options`` go to ``gradcam.query_map``."""
     maps: dict[str, Tensor] = {}
     for name, run in found.items():
         method, val = few_shot.open_trained(run, manifest)
-        drawn = val.sampler[episode]
+        drawn = val.sampler[0]
         batch, label = assemble(val.clips, [drawn], val.text, train=False), int(drawn.query_labels[query])
         maps[name] = gradcam.query_map(method, batch, query, label, **options)
         frames = filmstrip.to_uint8(batch.query[0, query], method.backbone.mean, method.backbone.std)

@@ -173,8 +173,8 @@ def changed(record: Record) -> str:
 
 
 @functools.cache
-def _digests(method: Path, package: Path = PACKAGE) -> dict[str, str]:
-    return {path.relative_to(package).as_posix(): file_digest(path) for path in sources(method, package)}
+def _digests(method: Path) -> dict[str, str]:
+    return {path.relative_to(PACKAGE).as_posix(): file_digest(path) for path in sources(method)}
 
 
 # ---------------------------------------------------------------- packing

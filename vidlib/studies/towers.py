@@ -304,9 +304,9 @@ def reliability(p: TowersParams, given: Mapping[tuple[str, str], Answers], fitte
     return pd.concat(parts, ignore_index=True)
 
 
-def from_videos(p: TowersParams, manifest: Manifest, run: runs.Run, store: Store, episodes: int = 5) -> float:
-    """The largest difference of a run's logits on val, as part of the largest, from the store and from the videos
-    themselves, in float32; NaN where no videos are here."""
+def from_videos(p: TowersParams, manifest: Manifest, run: runs.Run, store: Store) -> float:
+    """The largest difference of a run's logits on five episodes of val, as part of the largest, from the store and from
+    the videos themselves, in float32; NaN where no videos are here."""
     if not _with_videos(manifest):
         return np.nan
     method, val = opened(run, manifest, "val", store)
@@ -314,6 +314,6 @@ def from_videos(p: TowersParams, manifest: Manifest, run: runs.Run, store: Store
     settings: dict[str, Any] = {"fabric": make_fabric(p.device, "32-true"), "keep_parts": True, "label": "claims"}
     both = []
     for one in (val, plain):
-        done = evaluate_episodes.evaluate(method, one.clips, val.sampler, episodes, val.text, **settings)
+        done = evaluate_episodes.evaluate(method, one.clips, val.sampler, 5, val.text, **settings)
         both.append(np.concatenate(done.logits))
     return float(np.abs(both[0] - both[1]).max() / max(1.0, np.abs(both[1]).max()))

@@ -105,13 +105,13 @@ def describe(p: VideoTextStudy, studied: Studied) -> None:
     describe_runs(p, studied, p.METHOD)
 
 
-def counts_beside_published(method: str = "actionclip") -> pd.DataFrame:
+def counts_beside_published() -> pd.DataFrame:
     """Millions of parameters that ActionCLIP's modules train here, part by part, beside the published count; index
     backbone. Leaving out the word embeddings comes nearest; ``unexplained`` is what is left."""
-    figures, table = published.rows(label(method), "Kinetics-400", metric="top1"), {}
+    figures, table = published.rows(label("actionclip"), "Kinetics-400", metric="top1"), {}
     for paper, backbone in (("ViT-B/32", "ViT-B-32-quickgelu"), ("ViT-B/16", "ViT-B-16-quickgelu")):
         with torch.device("meta"):
-            built = methods.build(method, backbones.load(backbone, ""))
+            built = methods.build("actionclip", backbones.load(backbone, ""))
         parts = built.parameter_parts()
         row, seen = {}, set()
         for name, part in {"word embeddings": built.backbone.clip.token_embedding, **parts}.items():

@@ -179,7 +179,7 @@ def _texts(bench: Bench) -> str:
 def _batches(bench: Bench) -> str:
     whole = bench.batch(episodes=3, shots=(2, 1, 1))
     found = bench.match(whole)
-    singles = [bench.match(_one(whole, e)) for e in range(3)]
+    singles = [bench.match(one(whole, e)) for e in range(3)]
     one_by_one = torch.cat([match.logits for match in singles])
     bench.same(one_by_one, found.logits, "episodes in a batch get other logits than one by one")
     mean = torch.stack([match.loss for match in singles]).mean()
@@ -187,7 +187,8 @@ def _batches(bench: Bench) -> str:
     return "three episodes together are the three one by one"
 
 
-def _one(whole: EpisodeBatch, e: int) -> EpisodeBatch:
+def one(whole: EpisodeBatch, e: int) -> EpisodeBatch:
+    """Episode ``e`` of a batch, as a batch."""
     at = slice(e, e + 1)
     targets = Targets(whole.targets.query_labels[at], whole.targets.class_ids[at], whole.targets.all_text)
     return EpisodeBatch(whole.support[at], whole.support_labels[at], whole.query[at], whole.text[at], targets)

@@ -22,14 +22,13 @@ def plot(
     title: str = "",
     full: str = "full method",
     baseline: float | None = None,
-    interval: str = "",
 ) -> Axes:
     """One line per ablation: a dot at its accuracy minus the full method's, in points, with its interval.
 
     ``rows`` has the columns name, delta, low, high (points of accuracy; the paired interval of the difference) and kind
-    ("test": same weights, changed at test; "trained": trained anew). A row whose delta is NaN was not run and is listed
-    beneath. ``baseline`` is the full method's accuracy (per cent), written at the zero line. The rows' order is kept.
-    ``interval`` is what the bars are, where not the paired one over what the column ``over`` says.
+    ("test": same weights, changed at test; "trained": trained anew), and may have ``over``, what the interval is over.
+    A row whose delta is NaN was not run and is listed beneath. ``baseline`` is the full method's accuracy (per cent),
+    written at the zero line. The rows' order is kept.
     """
     style.need(rows, "an ablation plot", "name", "delta", "low", "high", "kind")
     strange = sorted(set(rows["kind"]) - set(LOOK))
@@ -59,8 +58,7 @@ def plot(
             zorder=3,
         )
     ax.axvline(0, color=style.INK, linewidth=1.1, zorder=2)
-    interval = interval or f"paired {style.interval(rows)}"
-    below = f"accuracy minus that of {full} (points); bars: {interval}"
+    below = f"accuracy minus that of {full} (points); bars: paired {style.interval(rows)}"
     below = style.wrap(below, 38) if style.narrow() else below
     more = 1.5 * below.count("\n")  # letters that the axis takes besides
     style.dress(ax, below, grid="x")

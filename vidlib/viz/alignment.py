@@ -25,14 +25,13 @@ def plot(
     *,
     query: np.ndarray | None = None,
     support: np.ndarray | None = None,
-    limits: tuple[float, float] | None = None,
     title: str = "",
 ) -> Axes:
     """A cell for each pair of frames, dark where they are near, and the path through it as a line with dots.
 
     ``cost [Tq Ts]`` are distances between frames (``matching.frame_cost``), ``path [P 2]`` the aligned pairs (query
     frame, support frame) in order (``matching.otam_path``). ``query [Tq H W 3]`` and ``support [Ts H W 3]``, if given,
-    are shown beside their rows and above their columns. ``limits`` of the colours; default the least and greatest cost.
+    are shown beside their rows and above their columns.
     """
     cost = np.asarray(cost, float)
     if cost.ndim != 2 or not cost.size:
@@ -42,8 +41,7 @@ def plot(
         if clip is not None and len(clip) != count:
             raise UserError(f"{name}: {len(clip)} frames do not fit {count} frames of the distances")
     ax = ax if ax is not None else style.new_axes(6.4, 5.6)
-    low, high = limits or (float(cost.min()), float(cost.max()))
-    image = ax.imshow(cost, cmap="Blues_r", vmin=low, vmax=high, interpolation="none", extent=(0, columns, rows, 0))
+    image = ax.imshow(cost, cmap="Blues_r", interpolation="none", extent=(0, columns, rows, 0))
     left = top = 0.0
     if query is not None:
         left = _column(ax, query)

@@ -24,16 +24,15 @@ def training(
     *,
     title: str = "",
     x: str = "episode",
-    window: int | None = None,
     way: int | None = None,
 ) -> np.ndarray:
     """Two axes, returned as an array: loss, and accuracy in per cent, over the training episodes.
 
     ``metrics`` is a run's metrics.jsonl as a table: ``x``, loss, accuracy (0 to 1), and where there are any
-    val_accuracy (0 to 1, NaN between validations) and ``loss.NAME``, the weighted terms of the loss. ``window`` is the
-    width of the running mean in rows (default a twentieth of a run's, at least 5); ``way`` adds the line of chance.
-    Those of several seeds stand under each other with a column ``seed``: a line is the mean of the seeds' running
-    means, its band goes from the lowest seed to the highest.
+    val_accuracy (0 to 1, NaN between validations) and ``loss.NAME``, the weighted terms of the loss. A running mean is
+    over a twentieth of a run's rows, at least 5; ``way`` adds the line of chance. Those of several seeds stand under
+    each other with a column ``seed``: a line is the mean of the seeds' running means, its band goes from the lowest
+    seed to the highest.
     """
     style.need(metrics, "a training curve", x, "loss", "accuracy", given="metrics")
     if axes is None:
@@ -41,7 +40,7 @@ def training(
     upper, lower = axes
     metrics = metrics.reset_index(drop=True)
     seeds = metrics["seed"] if "seed" in metrics else pd.Series(0, metrics.index)
-    window = window or max(5, len(metrics) // seeds.nunique() // 20)
+    window = max(5, len(metrics) // seeds.nunique() // 20)
     runs = pd.DataFrame({"seed": seeds, "x": metrics[x]})
 
     _line(upper, runs.assign(y=metrics["loss"]), window, x, color=style.BLUE, label="total")
@@ -95,7 +94,6 @@ def compare(
     metrics: Mapping[str, pd.DataFrame],
     results: pd.DataFrame,
     *,
-    x: str = "episode",
     title: str = "",
 ) -> Figure:
     """Several runs: training loss and accuracy (running means, val as marks) left, what they reached on the right.
@@ -115,11 +113,11 @@ def compare(
         own = metrics.get(row.name)
         if own is not None and len(own):
             window = max(5, len(own) // 20)
-            loss.plot(own[x], style.smooth(own["loss"], window), linewidth=1.5, **look)
-            accuracy.plot(own[x], 100 * style.smooth(own["accuracy"], window), linewidth=1.5, **look)
+            loss.plot(own["episode"], style.smooth(own["loss"], window), linewidth=1.5, **look)
+            accuracy.plot(own["episode"], 100 * style.smooth(own["accuracy"], window), linewidth=1.5, **look)
             if "val_accuracy" in own and (asked := own["val_accuracy"].notna()).any():
                 at = {"marker": marker, "markersize": 6, "markeredgecolor": style.INK, "linestyle": "none"}
-                accuracy.plot(own[x][asked], 100 * own["val_accuracy"][asked], color=look["color"], **at)
+                accuracy.plot(own["episode"][asked], 100 * own["val_accuracy"][asked], color=look["color"], **at)
         reach = [[row.accuracy - row.low], [row.high - row.accuracy]]
         ends = {"markeredgecolor": style.INK, "markersize": 7, "capsize": 3, "linewidth": 1.4}
         reached.errorbar(row.accuracy, number, xerr=np.nan_to_num(reach), fmt=marker, color=look["color"], **ends)
@@ -127,7 +125,7 @@ def compare(
         for ax in (loss, accuracy):
             ax.text(0.5, 0.5, "these runs trained nothing", transform=ax.transAxes, ha="center", fontsize=style.NORMAL)
     style.dress(loss, "", "loss (nats)")
-    style.dress(accuracy, f"training {x}", "accuracy (%)")
+    style.dress(accuracy, "training episode", "accuracy (%)")
     accuracy.set_ylim(0, 103)
     of = " or ".join(dict.fromkeys(results["split"])) if "split" in results else "test"
     style.dress(reached, f"{of} accuracy (%), {style.interval(results)}", "", grid="x")

@@ -144,13 +144,6 @@ def _root(what: Any) -> Figure:
     return first.get_figure(root=True) if isinstance(first, Axes) else first
 
 
-def cut_off(figure: Figure) -> tuple[float, float]:
-    """Inches by which text is cut off at the right or left, and at the top or bottom; 0 where none is."""
-    figure.draw_without_rendering()
-    box, page = figure.get_tightbbox(), figure.get_size_inches()
-    return max(0.0, -box.x0, box.x1 - page[0]), max(0.0, -box.y0, box.y1 - page[1])
-
-
 def _plain_notebook() -> None:
     """In a notebook, what environment, matplotlibrc and start-up files set before does not change its figures and
     tables; what a cell sets afterwards does."""

@@ -19,7 +19,6 @@ def place_labels(
     texts: Sequence[str],
     radii: Sequence[float],
     avoid: Iterable[Bbox] = (),
-    fontsize: float | None = None,
 ) -> list[Annotation]:
     """Write each text beside its point (data units; ``radii`` in typographic points) without overlaps or cut-off text.
 
@@ -40,7 +39,7 @@ def place_labels(
             points[i],
             xytext=(0, 0),
             textcoords="offset points",
-            fontsize=fontsize or sizes().small,
+            fontsize=sizes().small,
             ha="center",
             va="center",
             color=INK,

@@ -16,11 +16,11 @@ EMBED, MATCH = style.SKY, style.BLUE
 
 
 @style.figure
-def accuracy(rows: pd.DataFrame, *, way: int, title: str = "", floor: str = "frozen ") -> Figure:
+def accuracy(rows: pd.DataFrame, *, way: int, title: str = "") -> Figure:
     """One panel for each of what is varied: accuracy in per cent with its interval, one line per method.
 
     ``rows`` has the columns method, varied ("shot" or "way"), value, accuracy, interval (per cent). ``way`` is that of
-    the panel of shots, for its line of chance. Methods whose name begins with ``floor`` are grey. The key lists them
+    the panel of shots, for its line of chance. Methods whose name begins with "frozen " are grey. The key lists them
     from the best to the worst at the largest value of the first panel.
     """
     style.need(rows, "a figure by shots and ways", "method", "varied", "value", "accuracy", "interval")
@@ -28,7 +28,7 @@ def accuracy(rows: pd.DataFrame, *, way: int, title: str = "", floor: str = "fro
     size = style.page(1.9 + 4.6 * len(panels), 5.2, lines=style.narrow())
     fig = style.new_figure(size, "constrained")
     axes = fig.subplots(1, len(panels), sharey=True, squeeze=False)
-    looks = _looks(list(dict.fromkeys(rows["method"])), floor)
+    looks = _looks(list(dict.fromkeys(rows["method"])))
     for ax, varied in zip(axes[0], panels, strict=True):
         part = rows[rows["varied"] == varied]
         values = sorted(set(part["value"]))
@@ -54,12 +54,12 @@ def accuracy(rows: pd.DataFrame, *, way: int, title: str = "", floor: str = "fro
     return fig
 
 
-def _looks(names: Sequence[str], floor: str) -> dict[str, dict]:
+def _looks(names: Sequence[str]) -> dict[str, dict]:
     looks, number, floors = {}, 0, 0
     for name in names:
         look = {"marker": MARKERS[number % len(MARKERS)], "linestyle": DASHES[number // len(style.CYCLE) % len(DASHES)]}
         look |= {"color": style.CYCLE[:-1][number % (len(style.CYCLE) - 1)], "markersize": 6, "linewidth": 1.5}
-        if name.startswith(floor):
+        if name.startswith("frozen "):
             look |= {"color": style.GREY, "linestyle": ("-.", ":", "--")[floors % 3], "marker": "_x+"[floors % 3]}
             floors += 1
         else:

@@ -66,9 +66,9 @@ def __getattr__(name: str) -> float:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def new_axes(width: float, height: float, *, lines: bool = False, layout: str = "constrained") -> Axes:
+def new_axes(width: float, height: float, *, lines: bool = False) -> Axes:
     """A new figure with one axes, ``width`` by ``height`` inches on a screen; on paper as ``page`` says."""
-    return new_figure(page(width, height, lines=lines), layout=layout).subplots()
+    return new_figure(page(width, height, lines=lines), layout="constrained").subplots()
 
 
 def dress(ax: Axes, xlabel: str = "", ylabel: str = "", grid: str | None = "both") -> Axes:

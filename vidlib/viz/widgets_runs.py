@@ -141,7 +141,7 @@ def _run(folder: str) -> runs.Run:
     return runs.Run(Path(folder), Path(folder), "finished", None)
 
 
-def bubble_view(rows: pd.DataFrame, *, title: str = "", area: str = "accuracy") -> View:
+def bubble_view(rows: pd.DataFrame, *, title: str = "") -> View:
     """A bubble plot with a list of its runs: the chosen one is ringed, and what is known of it stands under the plot.
 
     ``rows`` as ``bubbles.plot`` wants them, of one origin; further columns (such as id, folder) are shown with the run.
@@ -150,7 +150,7 @@ def bubble_view(rows: pd.DataFrame, *, title: str = "", area: str = "accuracy") 
         raise UserError("rows: a bubble view needs at least one row with a name")
     names = list(rows["name"])
 
-    axes = bubbles.plot(rows, title=title, area=area)
+    axes = bubbles.plot(rows, title=title)
 
     def draw(run: str) -> Figure:  # the labels' places are found once
         return bubbles.ring(axes, run).figure

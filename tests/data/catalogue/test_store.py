@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.data.fake_disk import data, identity, lay, published
+from tests.data.fake_disk import identity, lay, published
 from vidlib.basics.errors import UserError
 from vidlib.data.catalogue import benchmarks, store
 from vidlib.data.disk.adding import add
 from vidlib.data.manifest import Row
 
-__all__ = ["data"]
 ROOT = Path(__file__).parents[3]
 
 

@@ -7,14 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.data.fake_disk import Listed, data, identity, lay, published
+from tests.data.fake_disk import Listed, identity, lay, published
 from vidlib.basics.errors import UserError
 from vidlib.data.catalogue import benchmarks, official, store
 from vidlib.data.disk import lists
 from vidlib.data.disk.adding import add
 from vidlib.data.manifest import Row
-
-__all__ = ["data"]
 
 SHARED = Path(os.environ.get("VIDLIB_SHARED") or Path(__file__).parents[4] / "shared") / "splits" / "lists"
 LAYOUTS = {  # name, what a user's copy looks like: row -> path

@@ -11,12 +11,7 @@ from vidlib.data.disk import auditing, lists
 
 SHARED = Path(os.environ.get("VIDLIB_SHARED") or Path(__file__).resolve().parents[4] / "shared") / "splits" / "lists"
 DROPPING = "Dropping something into something"
-
-
-@pytest.fixture(autouse=True)
-def data(tmp_path, monkeypatch):
-    monkeypatch.setenv("VIDLIB_DATA", str(tmp_path / "data"))
-    return tmp_path / "data"
+pytestmark = pytest.mark.usefixtures("data")
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the published lists are not beside the checkout")

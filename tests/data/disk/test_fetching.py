@@ -13,10 +13,7 @@ from tests.data.small_lists import videos, write_clip_fsar, write_trx
 from vidlib.basics.errors import UserError
 from vidlib.data.disk import fetching, lists
 
-
-@pytest.fixture(autouse=True)
-def data(tmp_path, monkeypatch):
-    monkeypatch.setenv("VIDLIB_DATA", str(tmp_path / "data"))
+pytestmark = pytest.mark.usefixtures("data")
 
 
 @pytest.fixture

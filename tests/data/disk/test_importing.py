@@ -11,12 +11,7 @@ from vidlib.data.catalogue import entries, official
 from vidlib.data.disk import importing
 
 SHARED = Path(os.environ.get("VIDLIB_SHARED") or Path(__file__).resolve().parents[4] / "shared") / "annotations"
-
-
-@pytest.fixture(autouse=True)
-def data(tmp_path, monkeypatch):
-    monkeypatch.setenv("VIDLIB_DATA", str(tmp_path / "data"))
-    return tmp_path / "data"
+pytestmark = pytest.mark.usefixtures("data")
 
 
 def lay(root: Path, files: dict[str, str]) -> Path:

@@ -21,12 +21,7 @@ COUNTS = {  # classes, videos, fewest and most of a class: of train, val, test
 }
 WAYS = {"hmdb51": "class folder", "ucf101": "class folder", "kinetics100": "class folder"}
 WAYS |= {"ssv2_small": "shared videos", "ssv2_full": "shared videos"}
-
-
-@pytest.fixture(autouse=True)
-def data(tmp_path, monkeypatch):
-    monkeypatch.setenv("VIDLIB_DATA", str(tmp_path / "data"))
-    return tmp_path / "data"
+pytestmark = pytest.mark.usefixtures("data")
 
 
 def both(root: Path, name: str, number: int = 2) -> dict[str, lists.Published]:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.data.fake_disk import data, identity, published
+from tests.data.fake_disk import identity, published
 from tests.data.small import write_clip
 from vidlib.basics.errors import UserError
 from vidlib.data import clips, prefetched, video
@@ -23,7 +23,6 @@ from vidlib.data.disk.prefetching import fetch, plan
 from vidlib.data.manifest import Manifest, Row
 from vidlib.data.protocols import merged
 
-__all__ = ["data"]
 ROOT = Path(__file__).parents[3]
 Usage = namedtuple("Usage", "total used free")
 

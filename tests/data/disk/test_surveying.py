@@ -7,11 +7,7 @@ from tests.data.small_lists import videos, write_trx
 from vidlib.data.catalogue import entries
 from vidlib.data.disk import auditing, lists, surveying
 
-
-@pytest.fixture(autouse=True)
-def data(tmp_path, monkeypatch):
-    monkeypatch.setenv("VIDLIB_DATA", str(tmp_path / "data"))
-    return tmp_path / "data"
+pytestmark = pytest.mark.usefixtures("data")
 
 
 def test_every_entry_has_a_row_that_says_what_is_here(tmp_path):

@@ -12,7 +12,7 @@ import numpy as np
 
 from vidlib.basics import paths
 from vidlib.basics.errors import UserError
-from vidlib.data.catalogue import benchmarks, entries, ledger, official
+from vidlib.data.catalogue import entries, ledger, official
 from vidlib.data.disk import lists
 from vidlib.data.manifest import Manifest, Row
 from vidlib.data.world import worlds
@@ -23,12 +23,12 @@ if TYPE_CHECKING:  # pandas, decoders and torch are imported where a function ne
 SAMPLED = 48  # clips of a benchmark whose frames are counted where no ledger of ``vidlib data check`` is there
 
 
-def overview(names: Iterable[str] = ()) -> "pd.DataFrame":
-    """One row per benchmark (default: every entry): name, what, classes and videos of its splits as ``64/12/24`` (``?``
-    not stated), directional, frames, and ``here``: what of it lies on this machine."""
+def overview() -> "pd.DataFrame":
+    """One row per benchmark: name, what, classes and videos of its splits as ``64/12/24`` (``?`` not stated),
+    directional, frames, and ``here``: what of it lies on this machine."""
     import pandas as pd
 
-    return pd.DataFrame([row(name) for name in names or entries.every()]).set_index("name")
+    return pd.DataFrame([row(name) for name in entries.every()]).set_index("name")
 
 
 def row(name: str) -> dict[str, object]:
@@ -156,8 +156,3 @@ def first_episode(
         }
         for k, cls in enumerate(episode.classes)
     )
-
-
-def few_shot(names: Iterable[str] = ()) -> tuple[str, ...]:
-    """The benchmarks that cut by class."""
-    return tuple(name for name in names or benchmarks.names() if name in benchmarks.names())
