@@ -68,9 +68,12 @@ def ablated() -> list[list[AnyParams]]:
 def hours() -> str:
     """What all of it costs, from the shipped records of those who did it."""
     took = [(record.result["fit"] or {}).get("seconds", 0.0) for record in records.load()]
+    if price := price_of_test.load():
+        took += [line["seconds"] for line in price.about["runs"]]
     if not took:
         return "no records are here to tell how long it takes"
-    return f"{len(took)} runs are on record; their trainings took {sum(took) / 3600:.1f} hours of one process there"
+    did = f"{len(took)} runs are on record; trainings, and looks at every checkpoint,"
+    return f"{did} took {sum(took) / 3600:.1f} hours of one process there"
 
 
 def run(wanted: Sequence[str], at_once: int, root: Path, say: Say, missing: bool = False) -> list[str]:
