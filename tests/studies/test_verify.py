@@ -385,7 +385,7 @@ def test_parameters_that_every_seed_overstates_are_counted_anew(true, tmp_path):
         own["result"]["cost"]["trainable"] += 1000
         forged.file(number).write_text(json.dumps(own))
     verdict, checks = found(forged.root)
-    assert checks == {"costs"} and "and its method has" in verdict.findings[0].said
+    assert checks == {"size"} and "and its method has" in verdict.findings[0].said
 
 
 def test_what_cannot_be_read_does_not_hide_the_rest(true, tmp_path):

@@ -18,12 +18,13 @@ import numpy as np
 from vidlib import methods
 from vidlib.basics import paths
 from vidlib.basics.digests import digest
+from vidlib.basics.errors import UserError
 from vidlib.results import runs
 from vidlib.results.accuracy import PERMUTED, harmonic
 from vidlib.results.identity import Identity
 from vidlib.studies import records
 from vidlib.studies.verify.subject import DECIDES_VIDEOS, Subject, contents_of, drawn
-from vidlib.training import controls, video_text
+from vidlib.training import controls, few_shot, video_text
 from vidlib.training import run as running
 from vidlib.training.step import rate_at, shares
 
@@ -276,4 +277,23 @@ def coverage(it: Subject) -> Iterator[str]:
             yield f"it says that {use} used {labels['videos']:,} labelled videos, and its coverage {line['used']:,}"
 
 
-CHECKS = (name, parameters, contents, code, asked, lists, numbers, readings, training, selection, coverage)
+_counted: dict[str, dict[str, int]] = {}  # what ``Subject.sized`` says -> parameters, the same for many records
+
+
+def size(it: Subject) -> Iterator[str]:
+    """A record has as many parameters as its method when that is built."""
+    if not (it.kept and it.episodes):
+        return
+    if it.sized not in _counted:
+        try:
+            method = few_shot.open_method(it.params.model_copy(update={"pretrained": "", "init": ""}))
+        except UserError:  # its classes or its code are not here
+            return
+        each = {"total": method.parameters(), "trainable": method.trainable().values()}
+        _counted[it.sized] = {name: sum(p.numel() for p in of) for name, of in each.items()}
+    for name, number in _counted[it.sized].items():
+        if it.result["cost"][name] != number:
+            yield f"it says {name} {it.result['cost'][name]:,}, and its method has {number:,}"
+
+
+CHECKS = (name, parameters, contents, code, asked, lists, numbers, readings, training, selection, coverage, size)

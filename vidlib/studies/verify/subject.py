@@ -29,6 +29,7 @@ from vidlib.training import run as running
 _VIDEO = ("dataset", "test_dataset", "protocol", "train_per_class", "seed", "remove_overlap", "select")
 _VIDEO += ("official_split",)
 _EPISODES = ("dataset", "test_dataset", "remove_overlap", "texts", "way", "shot", "query", "train_shot", "train_query")
+SIZED = ("method", "arguments", "backbone", "dataset", "test_dataset", "protocol", "frames")
 DECIDES_VIDEOS = {RunParams: {*_EPISODES}, VideoTextRunParams: {*_VIDEO}}
 
 
@@ -56,6 +57,11 @@ class Subject:
     @functools.cached_property
     def tests(self) -> dict[str, Evaluation]:
         return {name: tables.tested(self.run, name) for name in self.names}
+
+    @property
+    def sized(self) -> str:
+        """What decides how many parameters there are."""
+        return digest([self.values.get(name) for name in SIZED])
 
     @functools.cached_property
     def bits(self) -> dict[tuple[str, str], tuple[int, np.ndarray]]:

@@ -22,13 +22,11 @@ from vidlib.basics.digests import digest
 from vidlib.basics.errors import UserError
 from vidlib.studies import coverage, fresh_videos, ladder, price_of_test, records
 from vidlib.studies.verify.subject import Subject, drawn, listed
-from vidlib.training import few_shot
 
 CURVES = ("accuracy", "val accuracy", "training loss")
 LIVED = ("method", "arguments", "backbone", "dataset", "seed", "lr", "frames", "shot", "train_episodes", "epochs")
 TELLING = 50  # right answers, and wrong ones, at least, where equal answers are no chance
 LONG, APART = 5_000, 0.02  # answers of a list; the least share in which runs that differ in LIVED differ (2.9% here)
-SIZED = ("method", "arguments", "backbone", "dataset", "test_dataset", "protocol", "frames")
 SURE = 50_000  # answers from which those of two seeds at chance agree more than invented ones do (0.08 against 0.02)
 LEAST = 6.0  # points that a band of accuracies reaches at least; of a loss a quarter of it
 
@@ -134,21 +132,13 @@ def tests(subjects: Sequence[Subject]) -> Said:
 
 
 def costs(subjects: Sequence[Subject]) -> Said:
-    """Runs of one method, tower and data have as many parameters, a record's as many as its method when it is built;
-    the seeds of a kind have as many multiply-adds, too."""
+    """Runs of one method, tower and data have as many parameters, the seeds of a kind as many multiply-adds, too."""
     alike: dict[str, list[Subject]] = defaultdict(list)
     for it in subjects:
-        alike[digest([it.values.get(name) for name in SIZED])].append(it)
+        alike[it.sized].append(it)
         seconds = [it.result["cost"]["clips_per_second"], *(it.result[name]["seconds"] for name in it.names)]
         if not all(np.isfinite(each) and each >= 0 for each in seconds):
             yield it, "a time or speed in it is negative, or no number"
-    for it in (same[0] for same in alike.values() if same[0].kept and same[0].episodes):
-        with contextlib.suppress(UserError):  # whose classes or code are not here
-            method = few_shot.open_method(it.params.model_copy(update={"pretrained": "", "init": ""}))
-            own = {"total": method.parameters(), "trainable": method.trainable().values()}
-            for what, number in {name: sum(p.numel() for p in each) for name, each in own.items()}.items():
-                if it.result["cost"][what] != number:
-                    yield it, f"it says {what} {it.result['cost'][what]:,}, and its method has {number:,}"
     for groups, names in ((alike, ("total", "trainable")), (_kinds(subjects), ("gmacs",))):
         for same in groups.values():
             for what, it in itertools.product(names, same[1:]):
