@@ -284,7 +284,7 @@ class Episodes(running.Work):
         return method
 
     def source(self, method: nn.Module, part: tuple[int, int]) -> EpisodeDataset:
-        self.further()  # before training, where an episode of the test does not fit
+        self.tested()  # before training, where an episode of the test does not fit
         split = self.split(method, "train")
         return split.training(max(1, self.params.train_episodes))  # the cost is that of one, trained or not
 
@@ -312,25 +312,23 @@ class Episodes(running.Work):
             clip = clip.new_zeros(1, self.params.frames, 3, size, size)
         return lambda clips: method.embed(clips, None, "query"), clip
 
-    def further(self) -> dict[str, EpisodeSampler]:
-        """The tests at ``also_shots``, by their names in the result; UserError where an episode of these or of the
-        report itself does not fit into the split."""
+    def tested(self) -> dict[str, EpisodeSampler]:
+        """The episodes of the report and of ``also_shots``, by their names in the result; UserError where one does not
+        fit into the split."""
         p = self.params
-        shots = {"": p.shot} | {f"{p.report}_{shot}shot": shot for shot in p.also_shots}
-        each = {
+        shots = {p.report: p.shot} | {f"{p.report}_{shot}shot": shot for shot in p.also_shots}
+        return {
             name: EpisodeSampler(self.manifest, p.report, p.way, shot, p.query, EVALUATION_SEED)
             for name, shot in shots.items()
         }
-        return {name: sampler for name, sampler in each.items() if name}
 
     def test(self, method: nn.Module, fabric: Fabric, record: runs.Run | None) -> dict[str, Any]:
         report = self.params.report
         split = self.split(method, report)
         listed = (split.clips, split.sampler, self.params.test_episodes, split.text)
         result = {"overlap": self.manifest.overlap} if isinstance(self.manifest, Crossed) else {}
-        evaluated = evaluate_with_controls(
-            method, *listed, fabric=fabric, workers=self.params.workers, others=self.further()
-        )
+        others = {name: sampler for name, sampler in self.tested().items() if name != report}
+        evaluated = evaluate_with_controls(method, *listed, fabric=fabric, workers=self.params.workers, others=others)
         for name, tested in evaluated.items():
             if record:
                 record.count_reading(report, name or "report")

@@ -82,7 +82,7 @@ def replay(it: Subject) -> Iterator[str]:
     p, run = it.params, folder_of(it)
     method = few_shot.trained_method(run)[1] if run and it.fit else few_shot.open_method(p).eval()
     split = few_shot.open_split(p, it.work.manifest, method.backbone, it.report)
-    samplers = {it.report: split.sampler} | it.work.further()
+    samplers = it.work.tested()
     chosen = np.sort(np.random.default_rng().permutation(p.test_episodes)[: EPISODES // len(samplers)])
     for name, sampler in samplers.items():
         listed = (split.clips, Chosen(sampler, chosen), len(chosen), split.text)
