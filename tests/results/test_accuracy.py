@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from vidlib.basics.errors import UserError
-from vidlib.results.accuracy import LATER, Evaluation, harmonic, paired, seed_interval
-from vidlib.results.intervals import cell, gap_of_shares, half_width, wilson
+from vidlib.results.accuracy import LATER, Evaluation, harmonic, paired
+from vidlib.results.intervals import cell, gap_of_shares, half_width, seed_interval, wilson
 from vidlib.results.over_draws import over_classes, over_videos
 
 CLASSES = tuple("abcdefg")

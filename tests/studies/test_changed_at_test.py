@@ -9,7 +9,7 @@ from tests.methods.small import make
 from vidlib.methods.sloshnet import SloshNet
 from vidlib.params.by_recipe import SloshNetParams, frozen
 from vidlib.params.few_shot import RunParams
-from vidlib.results.accuracy import half_width
+from vidlib.results.intervals import half_width
 from vidlib.studies import changed_at_test, claims, tables
 from vidlib.training import few_shot
 from vidlib.training.evaluate_episodes import evaluate

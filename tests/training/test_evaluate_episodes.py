@@ -10,7 +10,8 @@ from scipy import stats
 from tests.tiny import Tiny, TinyClips, sampler, texts
 from vidlib.basics.errors import UserError
 from vidlib.methods.base import Match
-from vidlib.results.accuracy import NEAR, Evaluation, half_width, paired
+from vidlib.results.accuracy import NEAR, Evaluation, paired
+from vidlib.results.intervals import half_width
 from vidlib.training import controls, evaluate_episodes
 from vidlib.training.evaluate_episodes import (
     embed_videos,

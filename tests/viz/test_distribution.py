@@ -9,7 +9,7 @@ from matplotlib.colors import to_hex
 
 from vidlib.basics.errors import UserError
 from vidlib.results import runs
-from vidlib.results.accuracy import half_width
+from vidlib.results.intervals import half_width
 from vidlib.viz import distribution, style
 
 SEEDS = {"turning": (20.0, 30.0, 40.0), "growing": (70.0, 72.0, 80.0), "fading": (50.0, 50.0, 56.0)}

@@ -20,13 +20,12 @@ from scipy import stats
 
 from vidlib.basics.errors import UserError
 from vidlib.basics.paths import atomic_write
-from vidlib.results.intervals import (  # noqa: F401 (those of an accuracy are found here too)
+from vidlib.results.intervals import (
     clustered,
     each_called,
     gap_of_shares,
     half_width,
     percent,
-    seed_interval,
     wilson,
 )
 from vidlib.results.over_draws import over_classes, over_videos
